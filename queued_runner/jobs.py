@@ -1,0 +1,179 @@
+"""The records of the queue: what a user asks for (`JobSpec`), what the queue knows of it (`Job`, `Attempt`).
+
+Pure data and its validation; no clock, no store, no I/O. Times are UNIX seconds (wall clock, only
+shown, never used for a lease), durations seconds, sizes bytes.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from remote_runner.types import Command
+
+Text = Annotated[str, StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$")]
+"""An argument or variable: Linux allows 128 KiB in one string, and no NUL."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]*$")]
+
+MAX_ARGS = 4096
+MAX_STDIN = 4 * 1024 * 1024
+MAX_PRIORITY = 1_000_000
+MAX_SECONDS = 10 * 365 * 86_400.0
+
+
+class JobState(StrEnum):
+    """Where a job stands. `lifecycle.py` owns the moves between them."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_terminal(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Base64(BaseModel):
+    """Bytes inside JSON."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    base64: str
+
+    @field_validator("base64")
+    @classmethod
+    def _is_base64(cls, value: str) -> str:
+        try:
+            base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise ValueError(f"not base64: {error}") from error
+        return value
+
+
+Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+
+
+class JobSpec(BaseModel):
+    """A job as it is sent. Unknown fields are refused by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: Annotated[Text, Field(min_length=1)]
+    args: tuple[Text, ...] = Field(default=(), max_length=MAX_ARGS)
+    name: Name | None = None
+    group: Name | None = None
+    key: Name | None = None
+    cwd: Annotated[Text, Field(min_length=1)] | None = None
+    env: dict[Text, Text] = Field(default_factory=dict, max_length=256)
+    shell: bool | Text = False
+    stdin: str | Base64 | None = None
+    priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    timeout: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
+    kill_signal: Annotated[str, StringConstraints(pattern=r"^SIG[A-Z0-9]{2,12}$")] = "SIGTERM"
+    kill_grace: Seconds = 10.0
+    retries: int = Field(default=0, ge=0, le=1000)
+    backoff: Seconds = 1.0
+    max_backoff: Seconds = 300.0
+    on_lost: Literal["retry", "fail"] = "retry"
+    detach: Seconds = 120.0
+    needs: dict[Name, Text] = Field(default_factory=dict, max_length=32)
+    delay: Seconds = 0.0
+    max_log_size: int = Field(default=1 << 30, ge=0, le=1 << 40)
+
+    @field_validator("env")
+    @classmethod
+    def _has_names(cls, env: dict[str, str]) -> dict[str, str]:
+        for name in env:
+            if not name or "=" in name:
+                raise ValueError(f"{name!r} is not the name of a variable")
+        return env
+
+    @field_validator("stdin")
+    @classmethod
+    def _is_small(cls, stdin: str | Base64 | None) -> str | Base64 | None:
+        if stdin is not None and len(stdin if isinstance(stdin, str) else stdin.base64) > MAX_STDIN:
+            raise ValueError(f"stdin is limited to {MAX_STDIN} bytes; put larger input in a file")
+        return stdin
+
+    def stdin_bytes(self) -> bytes | None:
+        """The input of the process, or None for /dev/null."""
+        if isinstance(self.stdin, Base64):
+            return base64.b64decode(self.stdin.base64)
+        return None if self.stdin is None else self.stdin.encode()
+
+    def to_command(self, extra_env: dict[str, str]) -> Command:
+        """What a runner executes; `extra_env` (the `JOB_` variables) wins over the job's own."""
+        return Command(
+            command=self.command,
+            args=self.args,
+            cwd=self.cwd,
+            env={**self.env, **extra_env},
+            shell=self.shell,
+            stdin=self.stdin_bytes(),
+            timeout=self.timeout,
+            kill_signal=self.kill_signal,
+            kill_grace=self.kill_grace,
+            max_output=self.max_log_size,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything the queue knows of a job; times are UNIX seconds."""
+
+    id: int
+    spec: JobSpec
+    state: JobState
+    reason: str | None
+    exit_code: int | None
+    signal: str | None
+    attempt: int
+    worker: str | None
+    created_at: float
+    run_after: float
+    started_at: float | None
+    finished_at: float | None
+    cancel_requested: bool
+    failures: int
+    losses: int
+    log_bytes: int
+    log_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try at a job, numbered from 1. `(job_id, number)` is the fence of every write about it."""
+
+    job_id: int
+    number: int
+    worker: str | None
+    started_at: float
+    finished_at: float | None
+    reason: str | None
+    exit_code: int | None
+    signal: str | None
+    duration: float | None
+    max_rss: int | None
+    cpu_time: float | None
+    log_bytes: int
+    log_dropped: int
+
+
+def attempt_id(job_id: int, number: int) -> str:
+    """The id of an attempt on the wire: `"42.1"`."""
+    return f"{job_id}.{number}"
+
+
+def parse_attempt_id(text: str) -> tuple[int, int] | None:
+    """The job and attempt of a wire id, or None if it is not one of ours."""
+    job, dot, number = text.partition(".")
+    if not dot or not (job.isascii() and job.isdigit() and number.isascii() and number.isdigit()):
+        return None
+    if len(job) > 18 or len(number) > 9:
+        return None
+    return int(job), int(number)

@@ -1,0 +1,131 @@
+"""The registry of connected workers: who is here, who has room, who gets the next run. Pure.
+
+Workers with the same labels share a group, and inside it a bucket for each number of free slots,
+so that placing a run costs the same with ten workers and with ten thousand.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from remote_runner.types import Offer, satisfies
+
+
+@dataclass(eq=False, slots=True)
+class PooledWorker:
+    """One accepted connection of a worker. `session` is unique, and identifies it here."""
+
+    session: int
+    id: str
+    name: str
+    labels: Mapping[str, str]
+    slots: int
+    version: str = ""
+    address: str = ""
+    is_baseline: bool = False
+    is_ready: bool = False
+    is_draining: bool = False
+    runs: set[str] = field(default_factory=set)
+
+    @property
+    def free(self) -> int:
+        """Runs that may be placed here now."""
+        if not self.is_ready or self.is_draining:
+            return 0
+        return max(0, self.slots - len(self.runs))
+
+    @property
+    def state(self) -> str:
+        """What people see: `greeting`, `ready` or `draining`."""
+        if self.is_draining:
+            return "draining"
+        return "ready" if self.is_ready else "greeting"
+
+
+class _Group:
+    """Workers with equal labels, in buckets by their free slots."""
+
+    __slots__ = ("buckets", "free", "labels")
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self.labels = labels
+        self.free = 0
+        self.buckets: dict[int, dict[int, PooledWorker]] = {}
+
+
+GroupKey = tuple[tuple[str, str], ...]
+
+
+class Pool:
+    """All connected workers.
+
+    Call `update` after each change of a worker's slots, runs or flags.
+    """
+
+    def __init__(self) -> None:
+        self._workers: dict[int, PooledWorker] = {}
+        self._groups: dict[GroupKey, _Group] = {}
+        self._placed: dict[int, tuple[GroupKey, int]] = {}
+
+    def __iter__(self) -> Iterator[PooledWorker]:
+        return iter(self._workers.values())
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def add(self, worker: PooledWorker) -> None:
+        """A worker has connected."""
+        self._workers[worker.session] = worker
+        self.update(worker)
+
+    def remove(self, worker: PooledWorker) -> None:
+        """A worker's connection has ended."""
+        self._take_out(worker)
+        self._workers.pop(worker.session, None)
+
+    def find(self, worker_id: str) -> PooledWorker | None:
+        """The connection of this worker, if it has one."""
+        return next((w for w in self._workers.values() if w.id == worker_id), None)
+
+    def update(self, worker: PooledWorker) -> None:
+        """Put a worker where its free slots say."""
+        if worker.session not in self._workers:
+            return
+        self._take_out(worker)
+        free = worker.free
+        if free == 0:
+            return
+        key = tuple(sorted(worker.labels.items()))
+        group = self._groups.setdefault(key, _Group(worker.labels))
+        group.buckets.setdefault(free, {})[worker.session] = worker
+        group.free += free
+        self._placed[worker.session] = (key, free)
+
+    def _take_out(self, worker: PooledWorker) -> None:
+        place = self._placed.pop(worker.session, None)
+        if place is None:
+            return
+        key, free = place
+        group = self._groups[key]
+        bucket = group.buckets[free]
+        del bucket[worker.session]
+        group.free -= free
+        if not bucket:
+            del group.buckets[free]
+        if not group.buckets:
+            del self._groups[key]
+
+    def offers(self) -> list[Offer]:
+        """The room there is, one offer a set of labels."""
+        return [Offer(group.labels, group.free) for group in self._groups.values()]
+
+    def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
+        """The least loaded worker that satisfies `needs`; among equals, who has waited longest."""
+        best: PooledWorker | None = None
+        best_free = 0
+        for group in self._groups.values():
+            if satisfies(group.labels, needs):
+                free = max(group.buckets)
+                if free > best_free:
+                    best_free = free
+                    best = next(iter(group.buckets[free].values()))
+        return best

@@ -1,0 +1,358 @@
+"""The TCP server of the remote runner: listeners, handshake, one session a connection, heartbeats.
+
+Owns connections and what a worker may say on them. What the events of a run mean to the one who
+asked for it is `runner.py`'s; which worker gets a run is `pool.py`'s.
+"""
+
+import hmac
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+import trio
+
+from remote_runner.emitter import DuplexEmitter
+from remote_runner.errors import ConnectionLost, RemoteProtocolError
+from remote_runner.pool import PooledWorker
+from remote_runner.protocol.connection import Connection
+from remote_runner.protocol.framing import Codec
+from remote_runner.protocol.messages import (
+    PROTOCOL_VERSION,
+    Attempts,
+    AttemptState,
+    Close,
+    Drain,
+    Draining,
+    Goodbye,
+    Hello,
+    Message,
+    OutputChunk,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Started,
+    Welcome,
+)
+from remote_runner.protocol.states import Role
+
+log = structlog.get_logger("remote_runner")
+
+MAX_LISTED: Final = 65_536
+"""Attempts that one worker may list: more is a lie, or a machine that nobody has."""
+MAX_SLOTS: Final = 10_000
+SWAPS_PER_MINUTE: Final = 3
+UNACKED_MARK: Final = 8 * 1024 * 1024
+UNACKED_PER_RUN: Final = 64 * 1024
+"""Small output is acknowledged only with its outcome, so each run may hold this much more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """Everything the server can be told. Durations are seconds.
+
+    `token` is what full workers must present; with one set there are no baseline workers.
+    """
+
+    server_id: str
+    token: str | None = None
+    allow_baseline: bool = True
+    heartbeat: float = 10.0
+    detach: float = 120.0
+    hello_timeout: float = 10.0
+    baseline_grace: float = 1.0
+    max_chunk: int = 64 * 1024
+
+
+class SessionOwner(Protocol):
+    """What a session tells to `runner.py`: synchronous, one call an event."""
+
+    def on_joined(self, session: "Session") -> None: ...
+    def on_ready(self, session: "Session", listed: dict[str, tuple[AttemptState, int]]) -> None: ...
+    def on_slots(self, session: "Session") -> None: ...
+    def on_started(self, session: "Session", message: Started) -> None: ...
+    def on_refused(self, session: "Session", message: Refused) -> None: ...
+    def on_output(self, session: "Session", message: OutputChunk) -> None: ...
+    def on_close(self, session: "Session", message: Close) -> None: ...
+    def on_left(self, session: "Session") -> None: ...
+
+
+class Session:
+    """One accepted connection of a worker."""
+
+    def __init__(self, emitter: DuplexEmitter[Message], worker: PooledWorker) -> None:
+        self.emitter = emitter
+        self.worker = worker
+        self.unacked = 0
+        self._listed: dict[str, tuple[AttemptState, int]] = {}
+        self._below_mark = trio.lowlevel.ParkingLot()
+
+    def send(self, message: Message) -> None:
+        """Send in the control lane; a connection that has ended swallows it (`on_left` comes)."""
+        if self.emitter.is_open:
+            with suppress(ConnectionLost):
+                self.emitter.send_nowait(message)
+
+    def on_acked(self, size: int) -> None:
+        """`size` more bytes of this session's output are durable."""
+        self.unacked -= size
+        if not self._is_above_mark():
+            self._below_mark.unpark_all()
+
+    def _is_above_mark(self) -> bool:
+        return self.unacked > UNACKED_MARK + UNACKED_PER_RUN * len(self.worker.runs)
+
+    async def wait_below_mark(self) -> None:
+        """Block while more output is undurable than this connection may hold in memory."""
+        while self._is_above_mark() and self.emitter.is_open:
+            await self._below_mark.park()
+
+    def list_attempts(self, message: Attempts) -> None:
+        """Take a part of the worker's list."""
+        for run_id, state, offset in message.items:
+            self._listed[run_id] = (state, offset)
+        if len(self._listed) > MAX_LISTED:
+            raise RemoteProtocolError(f"more than {MAX_LISTED} attempts")
+
+    def take_list(self) -> dict[str, tuple[AttemptState, int]]:
+        """The whole list, once."""
+        listed, self._listed = self._listed, {}
+        return listed
+
+
+class Server:
+    """Accepts workers and keeps their connections alive.
+
+    Args:
+        settings: see `ServerSettings`.
+        owner: hears what workers say.
+        find: the live session of a worker id, if it has one.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        owner: SessionOwner,
+        find: Callable[[str], Session | None],
+    ) -> None:
+        self.settings = settings
+        self._owner = owner
+        self._find = find
+        self._sessions: dict[int, Session] = {}
+        self._next_session = 1
+        self._swaps: dict[str, deque[float]] = {}
+
+    async def serve(self, listeners: list[trio.SocketListener], codec: Codec) -> None:
+        """Accept connections for ever."""
+
+        async def handle(stream: trio.SocketStream) -> None:
+            peer = stream.socket.getpeername()
+            address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer)
+            await self.handle(stream, codec, address)
+
+        await trio.serve_listeners(handle, listeners)
+
+    async def handle(self, stream: trio.abc.Stream, codec: Codec, address: str) -> None:
+        """One connection, from its first byte to its end. Nothing a peer does raises here."""
+        connection = Connection(Role.RUNNER, codec)
+        async with DuplexEmitter[Message](stream, connection) as emitter:
+            try:
+                await self._converse(emitter, connection, address)
+            except RemoteProtocolError as error:
+                log.warning("connection refused", peer=address, why=str(error))
+                goodbye = Goodbye("protocol-error", str(error))
+                emitter.send_last(connection.farewell(goodbye, error.reply))
+            except ConnectionLost:
+                pass
+
+    async def _converse(
+        self, emitter: DuplexEmitter[Message], connection: Connection, address: str
+    ) -> None:
+        settings = self.settings
+        batch = []
+        grace = trio.CancelScope(deadline=trio.current_time() + settings.baseline_grace)
+        is_baseline_allowed = settings.allow_baseline and settings.token is None
+        if is_baseline_allowed:
+            with grace:
+                batch = list(await emitter.receive_batch())
+        if grace.cancelled_caught and connection.is_silent:
+            worker = PooledWorker(
+                session=self._new_session(),
+                id=f"baseline-{address}",
+                name=address,
+                labels={},
+                slots=1,
+                address=address,
+                is_baseline=True,
+                is_ready=True,
+            )
+            connection.assume_baseline()
+            await self._work(Session(emitter, worker), [])
+            return
+        with trio.move_on_after(settings.hello_timeout):
+            while not batch and emitter.is_open:
+                batch = list(await emitter.receive_batch())
+        if not emitter.is_open:
+            return
+        if not batch or not isinstance(batch[0], Hello):
+            raise RemoteProtocolError(
+                f"no hello within {settings.hello_timeout:g} s; a worker says hello first"
+            )
+        refusal = self._refusal(batch[0])
+        if refusal is not None:
+            log.warning("worker refused", peer=address, why=refusal.message)
+            emitter.send_nowait(refusal)
+            return
+        session = self._admit(emitter, batch[0], address)
+        await self._work(session, batch[1:])
+
+    def _refusal(self, hello: Hello) -> Goodbye | None:
+        lowest, highest = hello.protocol
+        if not lowest <= PROTOCOL_VERSION <= highest:
+            return Goodbye(
+                "version",
+                f"this server speaks protocol {PROTOCOL_VERSION}, the worker {lowest} to {highest};"
+                " install the same release on both",
+            )
+        token = self.settings.token
+        if token is not None and not hmac.compare_digest(
+            (hello.token or "").encode("utf-8", "replace"), token.encode()
+        ):
+            return Goodbye(
+                "unauthorized",
+                "the worker's token is missing or wrong; start it with --token-file and the"
+                " server's worker token",
+            )
+        if not 1 <= hello.slots <= MAX_SLOTS:
+            return Goodbye("slots", f"a worker has 1 to {MAX_SLOTS} slots, not {hello.slots}")
+        if self._find(hello.worker_id) is not None:
+            now = trio.current_time()
+            swaps = self._swaps.setdefault(hello.worker_id, deque(maxlen=SWAPS_PER_MINUTE))
+            swaps.append(now)
+            if len(swaps) == SWAPS_PER_MINUTE and now - swaps[0] < 60:
+                self._end_previous(hello.worker_id, "two workers share one id")
+                return Goodbye(
+                    "duplicate",
+                    "two live workers present the same id: their state folders are copies of"
+                    " each other; remove the folder on one of them",
+                    retry_after_ms=60_000,
+                )
+        return None
+
+    def _admit(self, emitter: DuplexEmitter[Message], hello: Hello, address: str) -> Session:
+        settings = self.settings
+        self._end_previous(hello.worker_id, "the worker has a newer connection")
+        worker = PooledWorker(
+            session=self._new_session(),
+            id=hello.worker_id,
+            name=hello.name,
+            labels=dict(hello.labels),
+            slots=hello.slots,
+            version=hello.version,
+            address=address,
+        )
+        emitter.send_nowait(
+            Welcome(
+                protocol=PROTOCOL_VERSION,
+                server_id=settings.server_id,
+                session=worker.session,
+                heartbeat_ms=round(settings.heartbeat * 1000),
+                detach_ms=round(settings.detach * 1000),
+                max_chunk=settings.max_chunk,
+            )
+        )
+        return Session(emitter, worker)
+
+    def _new_session(self) -> int:
+        self._next_session += 1
+        return self._next_session
+
+    def _end_previous(self, worker_id: str, why: str) -> None:
+        previous = self._find(worker_id)
+        if previous is not None:
+            self._leave(previous)
+            previous.emitter.close_nowait(why)
+
+    async def _work(self, session: Session, batch: list[Message]) -> None:
+        self._sessions[session.worker.session] = session
+        self._owner.on_joined(session)
+        try:
+            while True:
+                for message in batch:
+                    self._receive(session, message)
+                await session.wait_below_mark()
+                batch = list(await session.emitter.receive_batch())
+                if not batch:
+                    return
+        finally:
+            self._leave(session)
+
+    def _leave(self, session: Session) -> None:
+        if self._sessions.pop(session.worker.session, None) is not None:
+            self._owner.on_left(session)
+
+    def _receive(self, session: Session, message: Message) -> None:
+        if session.worker.session not in self._sessions:
+            return  # replaced by a newer connection: nothing it says counts any more
+        match message:
+            case OutputChunk():
+                self._owner.on_output(session, message)
+            case Close():
+                self._owner.on_close(session, message)
+            case Started():
+                self._owner.on_started(session, message)
+            case Refused():
+                self._owner.on_refused(session, message)
+            case Ping():
+                session.send(Pong(message.n))
+            case Attempts():
+                session.list_attempts(message)
+            case Ready():
+                if session.worker.is_ready:
+                    # Later `ready`s say how many slots are free now; some are taken by our runs.
+                    session.worker.slots = min(
+                        MAX_SLOTS, message.free_slots + len(session.worker.runs)
+                    )
+                    self._owner.on_slots(session)
+                else:
+                    session.worker.is_ready = True
+                    self._owner.on_ready(session, session.take_list())
+            case Draining():
+                session.worker.is_draining = True
+                self._owner.on_slots(session)
+            case _:
+                pass
+
+    async def keep_alive(self) -> None:
+        """Ping silent workers, end connections that stay silent. One task for all of them."""
+        interval = self.settings.heartbeat
+        number = 0
+        while True:
+            await trio.sleep(interval / 4)
+            now = trio.current_time()
+            for session in list(self._sessions.values()):
+                if session.worker.is_baseline:
+                    continue
+                silence = now - session.emitter.last_received
+                if silence > 3 * interval:
+                    log.warning("worker silent", worker=session.worker.name, seconds=silence)
+                    self._leave(session)
+                    session.emitter.close_nowait("no sign of life")
+                elif max(silence, now - session.emitter.last_sent) >= interval:
+                    number += 1
+                    session.send(Ping(number))
+
+    def drain(self, session: Session) -> None:
+        """Ask a worker to finish what it runs and to leave."""
+        if not session.worker.is_baseline:
+            session.send(Drain())
+        session.worker.is_draining = True
+        self._owner.on_slots(session)
+
+    def say_goodbye(self, goodbye: Goodbye) -> None:
+        """Tell every worker that this server is leaving."""
+        for session in list(self._sessions.values()):
+            session.send(goodbye)

@@ -1,0 +1,205 @@
+"""The types that runners, workers and the queue share: what to run, what came out, how it ended.
+
+Pure data and the plug (`JobRunner`). Seconds and bytes here; Node's units only on the wire.
+"""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, Protocol
+
+StreamName = Literal["stdout", "stderr"]
+
+DEFAULT_KILL_GRACE = 10.0
+"""Seconds between the first signal and SIGKILL (the same as Buildkite's agent)."""
+
+
+class Reason(StrEnum):
+    """Why an attempt ended."""
+
+    EXIT = "exit"
+    SIGNAL = "signal"
+    TIMEOUT = "timeout"
+    KILLED = "killed"
+    SPAWN_ERROR = "spawn-error"
+    ABANDONED = "abandoned"
+    """The worker stopped it by itself: it was out of contact, or it was told to leave at once."""
+    WORKER_LOST = "worker-lost"
+    REFUSED = "refused"
+    """Never started; it does not count against the job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command to execute, with everything that shapes its process.
+
+    `env` is added to the worker's small base environment. `shell` is True for `/bin/sh`, or the
+    path of a shell. `stdin` is the whole input; None connects /dev/null. `timeout` and
+    `kill_grace` are seconds, `max_output` bytes.
+    """
+
+    command: str
+    args: tuple[str, ...] = ()
+    cwd: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    shell: bool | str = False
+    argv0: str | None = None
+    stdin: bytes | None = None
+    timeout: float | None = None
+    kill_signal: str = "SIGTERM"
+    kill_grace: float = DEFAULT_KILL_GRACE
+    max_output: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A piece of output. `offset` counts the bytes of both streams that came before it."""
+
+    stream: StreamName
+    data: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one attempt ended.
+
+    `exit_code` is None when a signal ended the process; `signal` is its name (`"SIGKILL"`).
+    `duration` and `cpu_time` are seconds, `max_rss` bytes, `output_bytes` counts both streams.
+    """
+
+    reason: Reason
+    exit_code: int | None = None
+    signal: str | None = None
+    output_bytes: int = 0
+    duration: float | None = None
+    max_rss: int | None = None
+    cpu_time: float | None = None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the command ran to its end and exited with 0."""
+        return self.reason is Reason.EXIT and self.exit_code == 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A connected worker, as people see it. `state` is `ready`, `draining` or `greeting`."""
+
+    id: str
+    name: str
+    state: str
+    slots: int
+    free: int
+    labels: Mapping[str, str]
+    version: str
+    address: str
+    running: tuple[str, ...] = ()
+    is_baseline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """Room for `free` more runs at workers that carry exactly `labels`."""
+
+    labels: Mapping[str, str]
+    free: int
+
+
+def satisfies(labels: Mapping[str, str], needs: Mapping[str, str]) -> bool:
+    """Whether a worker with `labels` may run something that `needs` these."""
+    return all(labels.get(key) == value for key, value in needs.items())
+
+
+class Run(Protocol):
+    """A handle on one run that a `JobRunner` has accepted. All methods are synchronous."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def worker(self) -> str:
+        """The name of the worker that runs it."""
+        ...
+
+    @property
+    def worker_id(self) -> str:
+        """The stable id of that worker."""
+        ...
+
+    def ack(self, offset: int) -> None:
+        """Everything below `offset` is durable: the runner may forget it."""
+        ...
+
+    def forget(self) -> None:
+        """The outcome is durable: the runner may forget the run. Call once, after `on_closed`."""
+        ...
+
+    def kill(self, signal: str | None = None, grace: float | None = None) -> None:
+        """Signal the process tree, SIGKILL it after `grace` seconds; None: as the command says."""
+        ...
+
+
+class Observer(Protocol):
+    """What a `JobRunner` tells about one run: synchronous, quick, called on the event loop.
+
+    `on_closed` is the last call. Output arrives in order and without gaps.
+    """
+
+    def on_started(self, run: Run, pid: int | None) -> None: ...
+    def on_output(self, run: Run, output: Output) -> None: ...
+    def on_closed(self, run: Run, outcome: Outcome) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """Whose a presented run is: its observer, and how many bytes of its output are known."""
+
+    observer: Observer
+    offset: int
+
+
+class Host(Protocol):
+    """What a `JobRunner` asks of, and tells to, the one who feeds it."""
+
+    def on_capacity(self) -> None:
+        """There may be more room than before: look at `offers()` again."""
+        ...
+
+    def adopt(self, run: Run, ended: bool) -> Adoption | None:
+        """A worker still holds a run that this runner did not start. None: it is stale, end it."""
+        ...
+
+    def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
+        """A worker has listed all that it holds: whatever else was its is dead."""
+        ...
+
+
+class JobRunner(Protocol):
+    """The plug: anything that can run a `Command` and yield its output and its outcome.
+
+    `open(host)` is entered once; while it is entered the other methods may be called.
+    """
+
+    def open(self, host: Host | None = None) -> AbstractAsyncContextManager[None]: ...
+
+    def offers(self) -> Sequence[Offer]:
+        """The room there is now, one offer a set of labels."""
+        ...
+
+    def start(
+        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+    ) -> Run:
+        """Place and start a run; never blocks.
+
+        Raises:
+            NoWorkerAvailable: nothing with these labels has a free slot now.
+            DuplicateRun: `run_id` is already running here.
+        """
+        ...
+
+    def workers(self) -> Sequence[WorkerInfo]: ...
+
+
+OutputHandler = Callable[[Output], None]
+OutputStream = AsyncIterator[Output]
