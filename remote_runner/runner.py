@@ -488,7 +488,7 @@ def _baseline_options(command: Command) -> SpawnOptions:
         shell=command.shell,
         argv0=command.argv0,
         timeout_ms=_ms(command.timeout),
-        kill_signal=command.kill_signal,
+        kill_signal=None if command.kill_signal == "SIGTERM" else command.kill_signal,
     )
 
 

@@ -24,7 +24,6 @@ from remote_runner.protocol.messages import (
     Attempts,
     AttemptState,
     Close,
-    Drain,
     Draining,
     Goodbye,
     Hello,
@@ -344,13 +343,6 @@ class Server:
                 elif max(silence, now - session.emitter.last_sent) >= interval:
                     number += 1
                     session.send(Ping(number))
-
-    def drain(self, session: Session) -> None:
-        """Ask a worker to finish what it runs and to leave."""
-        if not session.worker.is_baseline:
-            session.send(Drain())
-        session.worker.is_draining = True
-        self._owner.on_slots(session)
 
     def say_goodbye(self, goodbye: Goodbye) -> None:
         """Tell every worker that this server is leaving."""

@@ -1,0 +1,56 @@
+"""The settings of the service, and the rules between them. Pure: reads no file and no environment."""
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from remote_runner.errors import RunnerError
+
+
+class UnsafeBind(RunnerError):
+    """The service was asked to listen beyond this machine without credentials."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything `serve` and `open_runner` can be told. Durations are seconds, sizes bytes.
+
+    A port of 0 picks a free one; `http_port` and `json_port` may be None for "not at all".
+    """
+
+    data_dir: Path
+    host: str = "127.0.0.1"
+    port: int | None = 8632
+    http_host: str = "127.0.0.1"
+    http_port: int | None = 8633
+    json_port: int | None = None
+    local_slots: int = 0
+    allow_baseline: bool = True
+    worker_token_file: Path | None = None
+    detach: float = 120.0
+    heartbeat: float = 10.0
+    max_log_size: int = 1 << 30
+
+    def require_safe(self) -> None:
+        """Refuse what would let the network run commands here.
+
+        Raises:
+            UnsafeBind: an address is not loopback.
+        """
+        for option, address in (("--host", self.host), ("--http-host", self.http_host)):
+            if not is_loopback(address):
+                raise UnsafeBind(
+                    f"{option} {address} would let other machines run commands here without"
+                    f" encryption; use {option} 127.0.0.1 and reach it through an SSH tunnel"
+                    " (TLS is not built in yet)"
+                )
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine can reach `address`."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
