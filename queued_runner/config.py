@@ -1,4 +1,4 @@
-"""The settings of the service, and the rules between them. Pure: reads no file and no environment."""
+"""The settings of the service, and the rules between them. Pure: reads no file, no environment."""
 
 import ipaddress
 from dataclasses import dataclass

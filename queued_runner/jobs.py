@@ -1,4 +1,4 @@
-"""The records of the queue: what a user asks for (`JobSpec`), what the queue knows of it (`Job`, `Attempt`).
+"""The records of the queue: what a user asks for (`JobSpec`), what is known of it (`Job`).
 
 Pure data and its validation; no clock, no store, no I/O. Times are UNIX seconds (wall clock, only
 shown, never used for a lease), durations seconds, sizes bytes.
@@ -134,6 +134,7 @@ class Job:
     signal: str | None
     attempt: int
     worker: str | None
+    worker_id: str | None
     created_at: float
     run_after: float
     started_at: float | None
@@ -147,7 +148,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try at a job, numbered from 1. `(job_id, number)` is the fence of every write about it."""
+    """One try at a job, numbered from 1. `(job_id, number)` fences every write about it."""
 
     job_id: int
     number: int

@@ -1,0 +1,1 @@
+"""The persistent queue, its dispatcher, its HTTP API and its command line."""

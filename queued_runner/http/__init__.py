@@ -1,1 +1,0 @@
-"""The HTTP side: guard, routes, live streams and the accept loop. It decides nothing about jobs."""
