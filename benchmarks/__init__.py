@@ -1,0 +1,1 @@
+"""What the project can do, measured against the limits of the same machine in the same run."""

@@ -1,0 +1,195 @@
+"""What every benchmark needs: the real server and workers, the limits program, rows of results."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+
+class Skipped(Exception):
+    """This machine lacks what the benchmark needs; the message says what."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measured figure. `limit` is the peer's, from the same run; `goal` is a sentence."""
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    limit_name: str = ""
+    limits: Sequence[float] = ()
+    goal: str = ""
+    reached: bool | None = None
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def limit(self) -> float | None:
+        return statistics.median(self.limits) if self.limits else None
+
+    @property
+    def ratio(self) -> float | None:
+        """The median of the ratios of the rounds: both sides of a round saw the same machine."""
+        if not self.limits:
+            return None
+        if len(self.limits) == len(self.values):
+            pairs = zip(self.values, self.limits, strict=True)
+            return statistics.median(mine / limit for mine, limit in pairs)
+        return self.median / statistics.median(self.limits)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "median": self.median,
+            "values": list(self.values),
+            "limit_name": self.limit_name,
+            "limits": list(self.limits),
+            "ratio": self.ratio,
+            "goal": self.goal,
+            "reached": self.reached,
+        }
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def limits_program(folder: Path) -> str:
+    """The compiled `limits.c`.
+
+    Raises:
+        Skipped: there is no C compiler.
+    """
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        raise Skipped("no C compiler: the limit of the machine is measured by a C program")
+    program = folder / "limits"
+    if not program.exists():
+        subprocess.run([compiler, "-O2", "-o", program, HERE / "limits.c"], check=True)
+    return str(program)
+
+
+def memory(pid: int, what: str = "VmRSS") -> int:
+    """Bytes of resident memory of a process; `VmHWM` for its peak."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{what}:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+@contextlib.contextmanager
+def process(log: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`python -m argv` while the block runs, its messages in `log`."""
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *argv], cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, env={**os.environ},
+        )  # fmt: skip
+    try:
+        yield child
+    finally:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            if child.poll() is None:
+                child.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=5)
+
+
+class Service:
+    """A running server with an HTTP client for it, and its workers."""
+
+    def __init__(
+        self, folder: Path, server: subprocess.Popen[bytes], info: dict[str, Any], token: str
+    ) -> None:
+        self.folder = folder
+        self.server = server
+        self.info = info
+        self.client = httpx2.Client(
+            base_url=info["url"], headers={"Authorization": f"Bearer {token}"}, timeout=120
+        )
+
+    @contextlib.contextmanager
+    def worker(self, slots: int, name: str = "bench") -> Iterator[subprocess.Popen[bytes]]:
+        with process(
+            self.folder / f"{name}.log", "simple_worker", "--server",
+            f"127.0.0.1:{self.info['port']}", "--slots", str(slots), "--name", name,
+            "--state-dir", str(self.folder / name),
+        ) as child:  # fmt: skip
+            self.wait_for(lambda: len(self.rows("/api/v1/workers")) > 0, 20, "the worker")
+            yield child
+
+    def rows(self, path: str, **params: Any) -> list[dict[str, Any]]:
+        answer = self.client.get(path, params=params)
+        answer.raise_for_status()
+        return list(answer.json())
+
+    def wait_for(self, condition: Any, seconds: float, what: str, pause: float = 0.02) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline or self.server.poll() is not None:
+                logs = "\n".join(f.read_text()[-2000:] for f in self.folder.glob("*.log"))
+                raise RuntimeError(f"waited {seconds} s for {what}\n{logs}")
+            time.sleep(pause)
+
+    def submit(self, jobs: list[dict[str, Any]]) -> list[int]:
+        answer = self.client.post("/api/v1/jobs", json=jobs)
+        answer.raise_for_status()
+        return list(answer.json()["ids"])
+
+    def is_done(self, group: str) -> bool:
+        """Whether no job of the group is left to run. Costs the server two rows at most."""
+        return not any(
+            self.rows("/api/v1/jobs", group=group, state=state, limit=1)
+            for state in ("queued", "running")
+        )
+
+    def count(self, group: str, state: str) -> int:
+        """How many jobs of the group are in `state`, page by page."""
+        count, page = 0, self.rows("/api/v1/jobs", group=group, state=state, limit=1000)
+        while page:
+            count += len(page)
+            before = page[-1]["id"]
+            page = self.rows("/api/v1/jobs", group=group, state=state, limit=1000, before=before)
+        return count
+
+
+@contextlib.contextmanager
+def service(folder: Path, name: str = "server") -> Iterator[Service]:
+    """`python -m remote_runner` on free ports, with its defaults: full durability."""
+    data = folder / name
+    with process(
+        folder / f"{name}.log", "remote_runner", "--port", "0", "--http-port", "0",
+        "--data-dir", str(data),
+    ) as server:  # fmt: skip
+        deadline = time.monotonic() + 20
+        while not (data / "server.json").exists():
+            if time.monotonic() > deadline or server.poll() is not None:
+                raise RuntimeError(
+                    f"the server did not start\n{(folder / f'{name}.log').read_text()}"
+                )
+            time.sleep(0.01)
+        info = json.loads((data / "server.json").read_bytes())
+        running = Service(folder, server, info, Path(info["token_file"]).read_text().strip())
+        try:
+            yield running
+        finally:
+            running.client.close()

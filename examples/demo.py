@@ -1,0 +1,171 @@
+"""The whole thing in one look: a server and two workers run this project's own fast tests.
+
+Run it as `scripts/demo`. Everything happens in a temporary folder; one job is one test file.
+Exits 0 if every job succeeded, and leaves no process and no file behind.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = ("tests/pure", "tests/protocol")
+WORKERS = ("w1", "w2")
+STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
+console = Console()
+
+
+@contextlib.contextmanager
+def process(folder: Path, name: str, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command of this project while the block runs; its messages go to a file in `folder`."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+    with open(folder / f"{name}.log", "wb") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", *argv], cwd=ROOT, stdin=subprocess.DEVNULL,
+            stdout=log, stderr=log, env=environment, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield child
+    finally:
+        if child.poll() is None:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+def wait_for_server(folder: Path, server: subprocess.Popen[bytes]) -> dict[str, Any]:
+    """What the server says about itself once it accepts work."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(OSError, ValueError):
+            return dict(json.loads((folder / "state" / "server.json").read_bytes()))
+        time.sleep(0.02)
+    raise SystemExit(f"the server did not start:\n{(folder / 'server.log').read_text()}")
+
+
+def test_files() -> list[str]:
+    return sorted(str(f.relative_to(ROOT)) for d in TESTS for f in (ROOT / d).rglob("test_*.py"))
+
+
+def specs(folder: Path) -> list[dict[str, Any]]:
+    """One job a test file. What pytest and hypothesis like to keep goes to the temporary folder."""
+    return [
+        {
+            "command": sys.executable,
+            "args": ["-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+            "name": file,
+            "group": "demo",
+            "cwd": str(ROOT),
+            "timeout": 60,
+            "env": {
+                "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
+                "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
+            },
+        }
+        for file in test_files()
+    ]
+
+
+def table(jobs: list[dict[str, Any]]) -> Table:
+    result = Table("id", "job", "state", "worker", "seconds", "exit", title=None)
+    for job in sorted(jobs, key=lambda job: int(job["id"])):
+        seconds, code = job.get("duration"), job.get("exit_code")
+        style = STYLES.get(job["state"], "dim")
+        result.add_row(
+            str(job["id"]), job["name"], f"[{style}]{job['state']}[/]", job.get("worker") or "",
+            "" if seconds is None else f"{seconds:.2f}", "" if code is None else str(code),
+        )  # fmt: skip
+    return result
+
+
+def follow(client: httpx2.Client, total: int) -> list[dict[str, Any]]:
+    """Shows the jobs until all have ended; on a terminal live, else one line a finished job."""
+    progress = Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
+    task = progress.add_task("jobs", total=total)
+    told: set[int] = set()
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        while True:
+            answer = client.get("/api/v1/jobs", params={"group": "demo", "limit": 1000})
+            jobs = list(answer.raise_for_status().json())
+            done = [job for job in jobs if job["finished_at"] is not None]
+            progress.update(task, completed=len(done))
+            live.update(Group(table(jobs), progress), refresh=console.is_terminal)
+            if not console.is_terminal:
+                for job in done:
+                    if job["id"] not in told:
+                        told.add(job["id"])
+                        print(f"[{len(told)}/{total}] {job['name']} {job['state']}", flush=True)
+            if len(done) == total:
+                return jobs
+            time.sleep(0.1)
+
+
+def run(folder: Path, stack: contextlib.ExitStack) -> int:
+    started = time.monotonic()
+    state = folder / "state"
+    server = stack.enter_context(
+        process(
+            folder, "server", "remote_runner", "--port", "0", "--http-port", "0",
+            "--data-dir", str(state),
+        )
+    )  # fmt: skip
+    info = wait_for_server(folder, server)
+    for name in WORKERS:
+        stack.enter_context(
+            process(
+                folder, name, "simple_worker", "--server", f"127.0.0.1:{info['port']}",
+                "--slots", "2", "--name", name, "--state-dir", str(folder / name),
+            )
+        )  # fmt: skip
+    console.print(f"server on port {info['port']}, page and API at {info['url']}, 2 workers")
+
+    token = Path(info["token_file"]).read_text().strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx2.Client(base_url=info["url"], headers=headers, timeout=30) as client:
+        wanted = specs(folder)
+        client.post("/api/v1/jobs", json=wanted).raise_for_status()
+        jobs = follow(client, len(wanted))
+        for job in jobs:
+            if job["state"] != "succeeded":
+                console.rule(f"{job['name']}: {job['state']} ({job['reason']})")
+                print(client.get(f"/api/v1/jobs/{job['id']}/logs").text)
+    console.print(table(jobs))
+    good = sum(job["state"] == "succeeded" for job in jobs)
+    seconds = time.monotonic() - started
+    console.print(f"{good} of {len(jobs)} jobs succeeded, {seconds:.1f} s in all")
+    return 0 if jobs and good == len(jobs) else 1
+
+
+def main() -> int:
+    if not test_files():
+        raise SystemExit("no test files found: run this from a checkout of the project")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="duplex-runner-demo-") as name,
+            contextlib.ExitStack() as stack,
+        ):
+            return run(Path(name), stack)
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""How a job ended, as the status of a process. Pure: the one place that knows these numbers."""
+
+import signal
+from collections.abc import Mapping
+from typing import Any, Final
+
+TIMED_OUT: Final = 124
+WORKER_LOST: Final = 123
+CANCELLED: Final = 130
+
+
+def exit_status(job: Mapping[str, Any]) -> int:
+    """The status for a job that has ended, from its JSON."""
+    state, reason = job["state"], job["reason"]
+    if state == "succeeded":
+        return 0
+    if state == "cancelled":
+        return CANCELLED
+    if reason == "timeout":
+        return TIMED_OUT
+    if reason in ("worker-lost", "quarantined", "abandoned"):
+        return WORKER_LOST
+    if job["exit_code"]:
+        return int(job["exit_code"]) & 0xFF or 1
+    if job["signal"]:
+        return _of_signal(str(job["signal"]))
+    return 1
+
+
+def _of_signal(name: str) -> int:
+    try:
+        return 128 + signal.Signals[name].value
+    except KeyError:
+        return 1
+
+
+def ending(job: Mapping[str, Any]) -> str:
+    """How a job ended, in a few words."""
+    words = str(job["state"])
+    if job["state"] == "failed":
+        if job["signal"]:
+            words += f" ({job['signal']})"
+        elif job["reason"] == "exit":
+            words += f" (exit {job['exit_code']})"
+        elif job["reason"]:
+            words += f" ({job['reason']})"
+    return words

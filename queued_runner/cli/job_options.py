@@ -1,0 +1,89 @@
+"""The options that describe a job, for `submit` and `run`, and the JSON they become.
+
+It owns the names of these options. What is not given is not sent: the server's defaults hold.
+It validates nothing that the server validates.
+"""
+
+import base64
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from queued_runner.cli.options import option
+from queued_runner.cli.values import DURATION, PAIR, SIZE
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+PASS_ON = {"allow_interspersed_args": False}
+"""Everything from the command on is the command's own, `-n` too, with or without `--`."""
+
+
+def job_options(command: F) -> F:
+    """Add the options of a job, and its command line as `command`."""
+    for decorate in reversed(
+        (
+            option("--name", help="A name for people."),
+            option("--group", "-g", help="Jobs that are looked at together."),
+            option("--key", help="The same key again gives the same job."),
+            option("--cwd", metavar="DIR", help="Directory at the worker; default: the worker's."),
+            option("--env", "-e", type=PAIR, multiple=True, help="A variable; may be repeated."),
+            option("--shell", is_flag=True, help="Run the command line through /bin/sh."),
+            option(
+                "--stdin",
+                type=click.Path(exists=True, dir_okay=False, allow_dash=True),
+                help="File whose content is the input of the job; - for this input.",
+            ),
+            option("--priority", type=int, help="Higher comes first; default 0."),
+            option("--timeout", type=DURATION, help="End the attempt after this time."),
+            option("--retries", type=click.IntRange(min=0), help="Further attempts on failure."),
+            option("--backoff", type=DURATION, help="Pause before the first retry; it doubles."),
+            option(
+                "--on-lost",
+                type=click.Choice(["retry", "fail"]),
+                help="When the worker is lost; default retry.",
+            ),
+            option("--needs", type=PAIR, multiple=True, help="Label of the worker; repeatable."),
+            option("--delay", type=DURATION, help="Do not start before this time has passed."),
+            option("--max-log-size", type=SIZE, help="Output beyond this is dropped and counted."),
+            click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def job_json(
+    *,
+    command: tuple[str, ...],
+    env: tuple[tuple[str, str], ...],
+    needs: tuple[tuple[str, str], ...],
+    stdin: str | None,
+    shell: bool,
+    **given: Any,
+) -> dict[str, Any]:
+    """What is sent, from the values of `job_options`."""
+    spec: dict[str, Any] = {"command": command[0]}
+    if command[1:]:
+        spec["args"] = list(command[1:])
+    if env:
+        spec["env"] = dict(env)
+    if needs:
+        spec["needs"] = dict(needs)
+    if shell:
+        spec["shell"] = True
+    if stdin is not None:
+        spec["stdin"] = _input(stdin)
+    spec.update((name, value) for name, value in given.items() if value is not None)
+    return spec
+
+
+def _input(path: str) -> str | dict[str, str]:
+    is_here = path == "-"
+    data = sys.stdin.buffer.read() if is_here else Path(path).read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}

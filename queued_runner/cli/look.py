@@ -1,0 +1,128 @@
+"""`ps`, `show`, `workers`: look at what there is. They change nothing."""
+
+from typing import Any
+
+import click
+
+from queued_runner.cli.exit_status import ending
+from queued_runner.cli.options import json_option, open_client, option, server_options
+from queued_runner.cli.output import (
+    age,
+    coloured_state,
+    command_line,
+    print_json,
+    print_table,
+    printable,
+)
+
+STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+
+
+@click.command()
+@server_options
+@option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
+@option("--group", "-g", help="Only jobs of this group.")
+@option("--name", help="Only jobs of this name.")
+@option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="At most so many, the newest.",
+)
+@json_option
+def ps(
+    url: str | None,
+    token_file: str | None,
+    data_dir: str | None,
+    state: str | None,
+    group: str | None,
+    name: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List jobs, the newest first."""
+    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+        jobs = list(client.jobs(state=state, group=group, name=name, limit=limit))
+    if as_json:
+        print_json(jobs)
+        return
+    rows = [
+        [
+            str(job["id"]),
+            coloured_state(job["state"]),
+            str(job["attempt"]),
+            age(job["created_at"]),
+            printable(job["worker"] or "-"),
+            printable(job["group"] or "-"),
+            printable(job["name"] or "") or command_line(job),
+        ]
+        for job in jobs
+    ]
+    print_table(("ID", "STATE", "ATTEMPT", "AGE", "WORKER", "GROUP", "JOB"), rows)
+
+
+@click.command()
+@server_options
+@json_option
+@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+def show(
+    url: str | None, token_file: str | None, data_dir: str | None, as_json: bool, job_id: int
+) -> None:
+    """Everything known of a job, its attempts included."""
+    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+        job = client.job(job_id)
+        attempts = client.attempts(job_id)
+    if as_json:
+        print_json({**job, "attempts": attempts})
+        return
+    click.echo(f"job {job['id']}  {coloured_state(job['state'])}  {command_line(job)}")
+    if job["pending_reason"]:
+        click.echo(f"  waits: {printable(job['pending_reason'])}")
+    for field, value in job.items():
+        if field not in ("id", "state", "command", "args", "pending_reason") and value not in (
+            None,
+            {},
+            False,
+        ):
+            click.echo(f"  {field}: {_plain(value)}")
+    for attempt in attempts:
+        how = ending({**attempt, "state": "failed"}) if attempt["reason"] else "under way"
+        if attempt["reason"] == "exit" and attempt["exit_code"] == 0:
+            how = "succeeded"
+        click.echo(
+            f"  attempt {attempt['attempt']}: {how} at {printable(attempt['worker'] or '-')},"
+            f" started {attempt['started_at']}, {attempt['log_bytes']} bytes of output"
+        )
+
+
+@click.command()
+@server_options
+@json_option
+def workers(url: str | None, token_file: str | None, data_dir: str | None, as_json: bool) -> None:
+    """List the connected workers."""
+    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+        found = client.workers()
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        [
+            printable(worker["name"]),
+            worker["state"],
+            f"{worker['slots'] - worker['free']}/{worker['slots']}",
+            printable(worker["address"]),
+            printable(worker["version"]),
+            printable(" ".join(f"{key}={value}" for key, value in worker["labels"].items())),
+        ]
+        for worker in found
+    ]
+    print_table(("NAME", "STATE", "BUSY", "ADDRESS", "VERSION", "LABELS"), rows)
+    if not found:
+        click.echo("No worker is connected; start one with: simple-worker", err=True)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return printable(" ".join(f"{key}={item}" for key, item in value.items()))
+    return printable(str(value))

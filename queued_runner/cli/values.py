@@ -1,0 +1,96 @@
+"""Values of options: durations, sizes and pairs, from text to numbers. Pure.
+
+It owns which spellings are understood; what a value means is the option's own affair.
+"""
+
+import re
+from typing import Final
+
+import click
+
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[dhms]))+", re.ASCII)
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])", re.ASCII)
+_SECONDS: Final = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
+_POWER: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_duration(text: str) -> float:
+    """`90`, `90s`, `15m`, `1h30m`, `500ms`, `2d` → seconds.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    text = text.strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text, re.ASCII):
+        return float(text)
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f"{text!r} is not a duration; write 90, 90s, 15m or 1h30m")
+    return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
+
+
+def parse_size(text: str) -> int:
+    """`1000`, `64KiB`, `1.5G` → bytes; K, M, G, T count in 1024, `KB` to `TB` in 1000.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size; write 1000000, 64KiB or 1GiB")
+    number, unit, binary = match.groups()
+    if unit is None:
+        return int(float(number))
+    base = 1000 if match.group(0).upper().endswith("B") and not binary else 1024
+    return int(float(number) * base ** _POWER[unit.upper()])
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]
+    """Seconds, from a duration."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        try:
+            if isinstance(value, int | float) and value >= 0:
+                return float(value)
+            return parse_duration(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """Bytes, from a size."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        try:
+            return value if isinstance(value, int) and value >= 0 else parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Pair(click.ParamType):  # type: ignore[type-arg]
+    """A key and a value, from `KEY=VALUE`."""
+
+    name = "key=value"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return str(value[0]), str(value[1])
+        key, separator, rest = str(value).partition("=")
+        if not separator or not key:
+            self.fail(f"{value!r} is not KEY=VALUE", param, ctx)
+        return key, rest
+
+
+DURATION = Duration()
+SIZE = Size()
+PAIR = Pair()

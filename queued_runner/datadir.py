@@ -1,0 +1,84 @@
+"""The data directory: where it is, who holds it, and the small files that tell clients about it."""
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from remote_runner.errors import RunnerError
+
+LOCK: Final = "lock"
+SERVER: Final = "server.json"
+TOKEN: Final = "token"
+DATABASE: Final = "queue.db"
+LOGS: Final = "logs"
+
+
+class DataDirLocked(RunnerError):
+    """Another server uses this data directory."""
+
+
+def default_data_dir() -> Path:
+    """The platform's state directory for `duplex-runner`."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "duplex-runner"
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Own a data directory while entered; the kernel lets go of it if the process dies.
+
+    Raises:
+        DataDirLocked: another server has it.
+        OSError: it cannot be created.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
+            raise DataDirLocked(
+                f"the data directory {folder} is in use by the server with process id {holder};"
+                " stop that one, or choose another with --data-dir"
+            ) from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(file)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace a file that only its owner may read, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_or_create_token(folder: Path) -> str:
+    """The token of the HTTP API: made at the first start, kept from then on."""
+    path = folder / TOKEN
+    if not path.exists():
+        write_private(path, secrets.token_urlsafe(32) + "\n")
+    return path.read_text(encoding="utf-8").strip()
+
+
+@contextmanager
+def announced(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
+    """Tell clients on this machine where the server is, while entered."""
+    path = folder / SERVER
+    write_private(path, json.dumps(facts, indent=1) + "\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

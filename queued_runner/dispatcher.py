@@ -1,0 +1,314 @@
+"""Claims jobs for the room that runners offer, starts them, and writes down how they end.
+
+Owns which attempts are live in this process. Decides nothing about states (`lifecycle.py`,
+`retry.py`) and stores nothing itself (`store/`, `logs.py`). Everything a run does arrives as a
+synchronous call; everything durable leaves through the group commit, whose callbacks answer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+import trio
+from outcome import Error
+from outcome import Outcome as Result
+
+from queued_runner.jobs import Job, JobState, attempt_id
+from queued_runner.logs import AttemptLog, Logs
+from queued_runner.retry import decide
+from queued_runner.store.base import Placement, Store
+from queued_runner.store.commit import GroupCommit
+from remote_runner.errors import DuplicateRun, NoWorkerAvailable
+from remote_runner.types import (
+    Adoption,
+    Command,
+    JobRunner,
+    Offer,
+    Outcome,
+    Output,
+    Reason,
+    Run,
+)
+
+log = structlog.get_logger("queued_runner")
+
+MAX_CLAIM: Final = 1000
+"""Jobs in one claim: bounds the time that one transaction takes."""
+
+
+class LiveAttempt:
+    """One attempt that runs, or may still run, on some worker: the observer of its run."""
+
+    __slots__ = ("_owner", "deadline", "is_ending", "job", "log", "run")
+
+    log: AttemptLog
+
+    def __init__(self, owner: "Dispatcher", job: Job) -> None:
+        self._owner = owner
+        self.job = job
+        self.run: Run | None = None
+        self.deadline: float | None = None
+        self.is_ending = False
+
+    @property
+    def id(self) -> str:
+        return attempt_id(self.job.id, self.job.attempt)
+
+    def on_started(self, run: Run, pid: int | None) -> None:
+        pass
+
+    def on_output(self, run: Run, output: Output) -> None:
+        self.log.append(output.stream, output.data, output.offset)
+
+    def on_durable(self, offset: int) -> None:
+        """Everything below `offset` is on disk."""
+        if self.run is not None and not self.is_ending:
+            self.run.ack(offset)
+
+    def on_closed(self, run: Run, outcome: Outcome) -> None:
+        self._owner.end(self, outcome)
+
+
+class Dispatcher:
+    """The `Host` of the runners, and the only one who moves jobs while they run.
+
+    Args:
+        commits: the one writer of the store.
+        logs: output at rest.
+        runners: where attempts may run; the first that has room gets one.
+        detach: seconds that an attempt of an earlier server is waited for.
+        now: wall clock, UNIX seconds. rng: jitter of the backoff.
+    """
+
+    def __init__(
+        self,
+        commits: GroupCommit,
+        logs: Logs,
+        runners: Sequence[JobRunner],
+        *,
+        detach: float,
+        now: Callable[[], float],
+        rng: Callable[[], float],
+    ) -> None:
+        self._commits = commits
+        self._logs = logs
+        self._runners = runners
+        self._detach = detach
+        self._now = now
+        self._rng = rng
+        self._live: dict[str, LiveAttempt] = {}
+        self._wake = trio.Event()
+        self._waiting: dict[int, trio.Event] = {}
+        self._starting: dict[int, trio.Event] = {}
+        self._kills: dict[int, tuple[str | None, float | None]] = {}
+        self.is_claiming = True
+
+    # --- the loop ---
+
+    async def run(self) -> None:
+        """Claim and start, for ever."""
+        while True:
+            wake = self._wake
+            offers = [offer for runner in self._runners for offer in runner.offers()]
+            next_due: float | None = None
+            if self.is_claiming and any(offer.free for offer in offers):
+                jobs, next_due = await self._claim(offers)
+                if jobs:
+                    self._start(jobs)
+                    continue
+            with trio.move_on_after(self._until(next_due)):
+                await wake.wait()
+
+    async def _claim(self, offers: list[Offer]) -> tuple[list[Job], float | None]:
+        def claim(store: Store) -> tuple[list[Job], float | None]:
+            now = self._now()
+            jobs = store.claim(offers, now, MAX_CLAIM)
+            return jobs, None if jobs else store.next_run_after(now)
+
+        return await self._commits.call(claim)
+
+    def _until(self, due: float | None) -> float:
+        return 3600.0 if due is None else min(3600.0, max(0.01, due - self._now()))
+
+    def wake(self) -> None:
+        """Something may have changed: look at the queue again."""
+        self._wake.set()
+        self._wake = trio.Event()
+
+    def _start(self, jobs: list[Job]) -> None:
+        placements: list[Placement] = []
+        for job in jobs:
+            attempt = self._new_attempt(job, 0)
+            command = job.spec.to_command(_job_variables(job))
+            run = self._place(attempt, command, job)
+            if run is None:
+                self.end(attempt, Outcome(Reason.REFUSED))
+                continue
+            attempt.run = run
+            self._set(self._starting, job.id)
+            placements.append(Placement(job.id, job.attempt, run.worker, run.worker_id))
+            kill = self._kills.pop(job.id, None)
+            if kill is not None:
+                run.kill(*kill)
+        if placements:
+            self._commits.submit(lambda store: store.placed(placements), _ignore)
+
+    def _place(self, attempt: LiveAttempt, command: Command, job: Job) -> Run | None:
+        for runner in self._runners:
+            try:
+                return runner.start(attempt.id, command, job.spec.needs, attempt)
+            except NoWorkerAvailable:
+                continue
+            except DuplicateRun:
+                log.error("attempt is already running", attempt=attempt.id)
+                return None
+        return None
+
+    def _new_attempt(self, job: Job, offset: int) -> LiveAttempt:
+        attempt = LiveAttempt(self, job)
+        attempt.log = self._logs.open(
+            job.id, job.attempt, offset, job.spec.max_log_size, attempt.on_durable
+        )
+        self._live[attempt.id] = attempt
+        return attempt
+
+    # --- ends ---
+
+    def end(self, attempt: LiveAttempt, outcome: Outcome) -> None:
+        """An attempt has ended: keep its output, then its outcome, then tell the worker."""
+        if attempt.is_ending:
+            return
+        attempt.is_ending = True
+        attempt.log.close(lambda: self._finish(attempt, outcome))
+
+    def _finish(self, attempt: LiveAttempt, outcome: Outcome) -> None:
+        job = attempt.job
+        stored = attempt.log.stored()
+
+        def finish(store: Store) -> Job | None:
+            return store.finish(
+                job.id,
+                job.attempt,
+                lambda current: decide(current, outcome, self._now(), self._rng),
+                outcome,
+                stored,
+                self._now(),
+            )
+
+        def done(result: Result[Job | None]) -> None:
+            if isinstance(result, Error):
+                return  # the commit failed: its own task ends the service, nothing is acknowledged
+            ended = result.unwrap()
+            self._forget(attempt)
+            if attempt.run is not None:
+                attempt.run.forget()
+            if ended is None:
+                log.warning("stale outcome", attempt=attempt.id)
+            elif ended.state is JobState.QUEUED:
+                self.wake()
+            else:
+                self._tell(job.id)
+
+        self._commits.submit(finish, done)
+
+    def _forget(self, attempt: LiveAttempt) -> None:
+        self._live.pop(attempt.id, None)
+        self._kills.pop(attempt.job.id, None)
+        attempt.log.end()
+
+    # --- cancelling and waiting ---
+
+    async def cancel(self, job_id: int, signal: str | None, grace: float | None) -> Job:
+        """Cancel a job: at once when it is queued, else its process tree is ended first."""
+        job = await self._commits.call(lambda store: store.cancel(job_id, self._now()))
+        if job.state is JobState.RUNNING:
+            attempt = self._live.get(attempt_id(job.id, job.attempt))
+            if attempt is not None and attempt.run is not None:
+                attempt.run.kill(signal, grace)
+            else:
+                self._kills[job.id] = (signal, grace)
+        else:
+            self._tell(job_id)
+        return job
+
+    def _tell(self, job_id: int) -> None:
+        self._set(self._waiting, job_id)
+        self._set(self._starting, job_id)
+
+    @staticmethod
+    def _set(events: dict[int, trio.Event], job_id: int) -> None:
+        event = events.pop(job_id, None)
+        if event is not None:
+            event.set()
+
+    def ended_event(self, job_id: int) -> trio.Event:
+        """Set when the job reaches a terminal state; take it before reading the state."""
+        return self._waiting.setdefault(job_id, trio.Event())
+
+    def started_event(self, job_id: int) -> trio.Event:
+        """Set when an attempt of the job begins, or the job ends."""
+        return self._starting.setdefault(job_id, trio.Event())
+
+    # --- a new server's first look, and what runners tell ---
+
+    def adopt_running(self, jobs: Sequence[tuple[Job, int]]) -> None:
+        """Attempts of an earlier server, each with the output that is durable: wait for them."""
+        deadline = trio.current_time() + self._detach
+        for job, offset in jobs:
+            attempt = self._new_attempt(job, offset)
+            attempt.deadline = deadline
+
+    async def expire(self) -> None:
+        """Give up attempts of an earlier server that no worker presents in time."""
+        while any(attempt.deadline is not None for attempt in self._live.values()):
+            await trio.sleep(max(0.05, self._detach / 20))
+            now = trio.current_time()
+            for attempt in list(self._live.values()):
+                if attempt.deadline is not None and attempt.deadline <= now:
+                    self._lose(attempt)
+
+    def _lose(self, attempt: LiveAttempt) -> None:
+        attempt.deadline = None
+        self.end(attempt, Outcome(Reason.WORKER_LOST, output_bytes=attempt.log.size))
+
+    def on_capacity(self) -> None:
+        self.wake()
+
+    def adopt(self, run: Run, ended: bool) -> Adoption | None:
+        attempt = self._live.get(run.id)
+        if attempt is None or attempt.is_ending or attempt.run is not None:
+            return None
+        attempt.run = run
+        attempt.deadline = None
+        job = attempt.job
+        self._commits.submit(
+            lambda store: store.placed([Placement(job.id, job.attempt, run.worker, run.worker_id)]),
+            _ignore,
+        )
+        if job.cancel_requested:
+            run.kill()
+        return Adoption(attempt, attempt.log.size)
+
+    def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
+        for attempt in list(self._live.values()):
+            if attempt.deadline is not None and attempt.job.worker_id == worker_id:
+                if attempt.id not in held:
+                    self._lose(attempt)
+
+    def live_log(self, job_id: int, number: int) -> AttemptLog | None:
+        """The log of an attempt that is live here."""
+        attempt = self._live.get(attempt_id(job_id, number))
+        return None if attempt is None else attempt.log
+
+
+def _ignore(_: object) -> None:
+    pass
+
+
+def _job_variables(job: Job) -> dict[str, str]:
+    variables = {"JOB_ID": str(job.id), "JOB_ATTEMPT": str(job.attempt)}
+    if job.spec.name is not None:
+        variables["JOB_NAME"] = job.spec.name
+    if job.spec.group is not None:
+        variables["JOB_GROUP"] = job.spec.group
+    return variables

@@ -1,0 +1,1 @@
+"""The HTTP side: guard, routes, live streams and the accept loop. It decides nothing about jobs."""

@@ -1,0 +1,110 @@
+"""The application: routes, errors and schema behind the guard.
+
+It owns which error becomes which status. It opens no socket and starts no task; only the server
+imports it, for FastAPI takes its time to load.
+"""
+
+from collections.abc import Collection
+from typing import Any
+
+import trio
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from queued_runner.http.guard import SERVER_FAILED, Guard
+from queued_runner.http.problem import problem, validation_problem
+from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
+from queued_runner.http.routes_logs import build_log_routes
+from queued_runner.http.routes_service import build_service_routes
+from queued_runner.jobs import JobSpec
+from queued_runner.queue import JobNotFound, KeyConflict, Queue
+
+
+def create_app(
+    queue: Queue,
+    *,
+    token: str,
+    port: int,
+    shutdown: trio.Event,
+    hosts: Collection[str] = (),
+    cors_origins: Collection[str] = (),
+) -> ASGIApp:
+    """The guarded API over `queue`.
+
+    `port` is the one that is bound. When `shutdown` is set, live answers end.
+    """
+    app = FastAPI(
+        title="duplex-runner",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        exception_handlers={
+            JobNotFound: _not_found,
+            KeyConflict: _conflict,
+            RequestValidationError: _invalid,
+            HTTPException: _http_error,
+            Exception: _unexpected,
+        },
+    )
+    app.include_router(build_job_routes(queue, shutdown))
+    app.include_router(build_log_routes(queue, shutdown))
+    app.include_router(build_service_routes(queue))
+    app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
+    return Guard(app, token=token, port=port, hosts=hosts, cors_origins=cors_origins)
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI with the models that are validated on the raw body."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        _, models = models_json_schema(
+            [(JobSpec, "validation"), (CancelRequest, "validation")],
+            ref_template="#/components/schemas/{model}",
+        )
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(models["$defs"])
+        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"token": []}]
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    job_id = request.path_params.get("job_id", "?")
+    return problem(404, f"There is no job {job_id}; 'queued-runner ps' lists what there is.")
+
+
+async def _conflict(request: Request, error: Exception) -> Response:
+    job_id = getattr(error, "job_id", None)
+    taken = f" by job {job_id}" if job_id is not None else ""
+    return problem(
+        409,
+        f"This key is taken{taken} with another content. Use another key, or send the same job.",
+        **({"id": job_id} if job_id is not None else {}),
+    )
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # The first part of a location says where (query, path, header): the name is enough.
+    errors = [{**item, "loc": item["loc"][1:] or item["loc"]} for item in error.errors()]
+    return validation_problem(errors)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    if error.status_code == 404:
+        detail = f"There is nothing at {request.url.path}; /openapi.json lists what there is."
+    elif error.status_code == 405:
+        detail = f"{request.method} cannot be used here; /openapi.json says what can."
+    return problem(error.status_code, detail, error.headers)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    return problem(500, SERVER_FAILED)

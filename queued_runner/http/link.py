@@ -1,0 +1,158 @@
+"""The way to a server: requests, their errors as sentences, and trying again. Synchronous.
+
+It owns the connection and the wording of what can go wrong on it. It knows no route.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+from queued_runner.http.locate import START_HINT, ClientError, Refused, Server, Unreachable
+
+
+class Link:
+    """A connection to a server that can be found anew when it went away."""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        relocate: Callable[[], Server] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+        detach: float = 120.0,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        self._relocate = relocate
+        self._on_notice = on_notice or (lambda text: None)
+        self.detach = detach
+        self._transport = transport
+        self.connect(server)
+
+    def connect(self, server: Server) -> None:
+        self.server = server
+        secure = server.url.startswith("https:")
+        try:
+            self.http = httpx2.Client(
+                base_url=server.url,
+                headers={"Authorization": f"Bearer {server.token}"},
+                timeout=httpx2.Timeout(30.0, connect=5.0),
+                verify=secure,  # making a TLS context costs more than most requests
+                trust_env=secure,  # a proxy for everything would break the way to this machine
+                transport=self._transport,
+            )
+        except (httpx2.InvalidURL, ValueError) as error:
+            raise Unreachable(f"{server.url!r} is not an address: {error}.") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.http.close()
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, Any] | None = None,
+        content: bytes | None = None,
+        timeout: float = 30.0,
+    ) -> Any:
+        try:
+            response = self.http.request(
+                method, path, params=params, content=content, timeout=timeout
+            )
+        except httpx2.TransportError as error:
+            raise self.unreachable(error) from None
+        self.check(response)
+        try:
+            return response.json()
+        except ValueError:
+            raise ClientError(f"{self.server.url} did not answer as a duplex-runner.") from None
+
+    def check(self, response: httpx2.Response) -> None:
+        if response.is_success:
+            return
+        response.read()
+        try:
+            detail = str(response.json()["detail"])
+        except (ValueError, KeyError, TypeError):
+            detail = f"{self.server.url} answered {response.status_code}: is it a duplex-runner?"
+        if response.status_code == 401:
+            detail = (
+                f"The server at {self.server.url} did not accept the token. Set"
+                " DUPLEX_RUNNER_TOKEN to what stands in the file 'token' of its data directory."
+            )
+        raise Refused(response.status_code, detail)
+
+    def unreachable(self, error: Exception) -> Unreachable:
+        where = f"{self.server.url} (from {self.server.source})"
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            return Unreachable(f"No server answers at {where}; {START_HINT}.")
+        if isinstance(error, httpx2.TimeoutException):
+            return Unreachable(f"The server at {where} did not answer in time.")
+        return Unreachable(f"The connection to {where} broke: {error or type(error).__name__}.")
+
+    def retry(self, patience: "Patience", error: ClientError) -> None:
+        """Wait a little and look for the server again, or give up with `error`."""
+        pause = patience.next_pause()
+        if pause is None:
+            raise error
+        if patience.is_first:
+            self._on_notice(f"{error} Trying again for {self.detach:g} seconds.")
+        time.sleep(pause)
+        if self._relocate is not None:
+            try:
+                server = self._relocate()
+            except Unreachable:
+                return
+            if server != self.server:
+                self.http.close()
+                self.connect(server)
+
+
+class Patience:
+    """How long to go on trying, and at which pace."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.reset()
+
+    def reset(self) -> None:
+        self._until: float | None = None
+        self._tries = 0
+
+    @property
+    def is_first(self) -> bool:
+        return self._tries == 1
+
+    def next_pause(self) -> float | None:
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds
+        self._tries += 1
+        if now >= self._until:
+            return None
+        return min(0.1 * 1.5**self._tries, 2.0, self._until - now)
+
+
+def dump(value: Any) -> bytes:
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ClientError(
+            "A command, argument or variable is not UTF-8 and cannot be sent as JSON; pass such"
+            " bytes through --stdin, which takes any."
+        ) from None

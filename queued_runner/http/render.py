@@ -1,0 +1,87 @@
+"""Records of the queue as JSON, in the names and units of the interface.
+
+Pure: it owns how a job, an attempt and a worker look outside, and reads no clock.
+"""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.responses import Response
+
+from queued_runner.jobs import Attempt, Job, JobState
+from remote_runner.types import WorkerInfo
+
+
+def rfc3339(seconds: float | None) -> str | None:
+    """UNIX seconds as `2026-11-24T12:00:00.250Z`; None stays None."""
+    if seconds is None:
+        return None
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
+    """What was sent, and what became of it."""
+    duration = None
+    if job.started_at is not None and job.finished_at is not None:
+        duration = round(max(0.0, job.finished_at - job.started_at), 6)
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "reason": job.reason,
+        "exit_code": job.exit_code,
+        "signal": job.signal,
+        "attempt": job.attempt,
+        "worker": job.worker,
+        "created_at": rfc3339(job.created_at),
+        "started_at": rfc3339(job.started_at),
+        "finished_at": rfc3339(job.finished_at),
+        "duration": duration,
+        "log_bytes": job.log_bytes,
+        "log_dropped": job.log_dropped,
+        "cancel_requested": job.cancel_requested,
+        "pending_reason": pending_reason if job.state is JobState.QUEUED else None,
+        **job.spec.model_dump(mode="json"),
+    }
+
+
+def render_attempt(attempt: Attempt) -> dict[str, Any]:
+    """One try at a job."""
+    return {
+        "job_id": attempt.job_id,
+        "attempt": attempt.number,
+        "worker": attempt.worker,
+        "started_at": rfc3339(attempt.started_at),
+        "finished_at": rfc3339(attempt.finished_at),
+        "reason": attempt.reason,
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+        "duration": attempt.duration,
+        "max_rss": attempt.max_rss,
+        "cpu_time": attempt.cpu_time,
+        "log_bytes": attempt.log_bytes,
+        "log_dropped": attempt.log_dropped,
+    }
+
+
+def render_worker(worker: WorkerInfo) -> dict[str, Any]:
+    """A connected worker."""
+    return {
+        "id": worker.id,
+        "name": worker.name,
+        "state": worker.state,
+        "slots": worker.slots,
+        "free": worker.free,
+        "labels": dict(worker.labels),
+        "version": worker.version,
+        "address": worker.address,
+        "running": list(worker.running),
+        "is_baseline": worker.is_baseline,
+    }
+
+
+def json_response(content: Any, status: int = 200) -> Response:
+    """JSON without a second walk over values that are plain already."""
+    body = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return Response(body, status, media_type="application/json")

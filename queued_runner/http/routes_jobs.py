@@ -1,0 +1,166 @@
+"""The routes of jobs: submit, list, look, wait, cancel.
+
+It owns how requests become calls of the queue. It validates with `JobSpec` and nothing else, on
+the raw body: a list of a thousand jobs is parsed once, in native code.
+"""
+
+from typing import Annotated, Any, Final
+
+import trio
+from fastapi import APIRouter, Header, Path, Query, Request
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.responses import Response
+
+from queued_runner.http.problem import problem, validation_problem
+from queued_runner.http.render import json_response, render_attempt, render_job
+from queued_runner.jobs import Job, JobSpec, JobState, Name, Seconds
+from queued_runner.queue import Queue
+
+MAX_JOBS: Final = 10_000
+"""Jobs of one request; they share one commit."""
+
+MAX_WAIT: Final = 60.0
+
+JobId = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
+
+_one = TypeAdapter(JobSpec)
+_many = TypeAdapter(Annotated[list[JobSpec], Field(max_length=MAX_JOBS)])
+_name: TypeAdapter[str] = TypeAdapter(Name)
+
+
+class CancelRequest(BaseModel):
+    """How to end a job; what is left out is taken from the job."""
+
+    model_config = ConfigDict(extra="forbid")
+    signal: Annotated[str, Field(pattern=r"^SIG[A-Z0-9]{2,12}$")] | None = None
+    grace: Seconds | None = None
+
+
+_cancel = TypeAdapter(CancelRequest)
+
+_SPEC: Final = {"$ref": "#/components/schemas/JobSpec"}
+SUBMIT_SCHEMA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "anyOf": [_SPEC, {"type": "array", "items": _SPEC, "maxItems": MAX_JOBS}]
+                }
+            }
+        },
+    }
+}
+CANCEL_SCHEMA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": False,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CancelRequest"}}},
+    }
+}
+
+
+def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
+    """The routes over this queue."""
+    router = APIRouter(prefix="/api/v1", tags=["jobs"])
+
+    def show(job: Job) -> dict[str, Any]:
+        return render_job(job, queue.pending_reason(job))
+
+    @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_SCHEMA)
+    async def submit(
+        request: Request, idempotency_key: Annotated[str | None, Header()] = None
+    ) -> Response:
+        """Take one job, or a list in one commit. A repeat with the same key gives the same id."""
+        if not queue.is_accepting:
+            return problem(
+                503,
+                "The server is stopping and takes no jobs; send it again.",
+                {"Retry-After": "5"},
+            )
+        body = await request.body()
+        is_list = body.lstrip()[:1] == b"["
+        try:
+            specs = _many.validate_json(body) if is_list else [_one.validate_json(body)]
+            if idempotency_key is not None:
+                specs = _keyed(specs, idempotency_key, is_list=is_list)
+        except ValidationError as error:
+            return _refuse(error)
+        if not specs:
+            return json_response({"ids": []}, 201)
+        ids = await queue.submit_many(specs)
+        return json_response({"ids": ids} if is_list else {"id": ids[0]}, 201)
+
+    @router.get("/jobs")
+    async def list_jobs(
+        state: JobState | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        before: Annotated[int | None, Query(ge=1, description="Only ids below this one")] = None,
+    ) -> Response:
+        """Jobs, the newest first. The next page begins before the last id of this one."""
+        jobs = await queue.page(state=state, group=group, name=name, limit=limit, before=before)
+        return json_response([show(job) for job in jobs])
+
+    @router.get("/jobs/{job_id}")
+    async def get_job(
+        job_id: JobId,
+        wait: Annotated[float, Query(ge=0, le=MAX_WAIT, description="Seconds to wait")] = 0.0,
+    ) -> Response:
+        """One job; with `wait` the answer comes when the job has ended, or after that time."""
+        job = await queue.get(job_id)
+        if wait and not job.state.is_terminal:
+            job = await _wait(queue, job_id, wait, shutdown)
+        return json_response(show(job))
+
+    @router.get("/jobs/{job_id}/attempts")
+    async def list_attempts(job_id: JobId) -> Response:
+        """All tries at a job, the first one first."""
+        await queue.get(job_id)
+        return json_response([render_attempt(item) for item in await queue.attempts(job_id)])
+
+    @router.post("/jobs/{job_id}/cancel", openapi_extra=CANCEL_SCHEMA)
+    async def cancel(job_id: JobId, request: Request) -> Response:
+        """Ask for the end of a job. It is over when its state says so."""
+        body = await request.body()
+        try:
+            how = _cancel.validate_json(body) if body.strip() else CancelRequest()
+        except ValidationError as error:
+            return _refuse(error, CancelRequest)
+        return json_response(show(await queue.cancel(job_id, signal=how.signal, grace=how.grace)))
+
+    return router
+
+
+def _keyed(specs: list[JobSpec], key: str, *, is_list: bool) -> list[JobSpec]:
+    """The specs with the key of the header; in a list each gets its own, `KEY/0`, `KEY/1`, …"""
+    return [
+        spec
+        if spec.key is not None
+        else spec.model_copy(
+            update={"key": _name.validate_python(f"{key}/{index}" if is_list else key)}
+        )
+        for index, spec in enumerate(specs)
+    ]
+
+
+def _refuse(error: ValidationError, model: type[BaseModel] = JobSpec) -> Response:
+    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    if errors[0]["type"] == "json_invalid":
+        return problem(400, f"The body is not JSON: {errors[0]['msg']}.")
+    return validation_problem(errors, model.model_fields)
+
+
+async def _wait(queue: Queue, job_id: int, seconds: float, shutdown: trio.Event) -> Job:
+    """The job once it has ended, or as it is when the time is over or the server stops."""
+    with trio.move_on_after(seconds) as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await shutdown.wait()
+                scope.cancel()
+
+            nursery.start_soon(watch)
+            await queue.wait(job_id)
+            nursery.cancel_scope.cancel()
+    return await queue.get(job_id)

@@ -1,0 +1,35 @@
+"""The routes about the server itself: its workers and its health.
+
+It owns `/workers`, `/healthz` and `/readyz`; it changes nothing.
+"""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from queued_runner.http.problem import problem
+from queued_runner.http.render import json_response, render_worker
+from queued_runner.queue import Queue
+
+
+def build_service_routes(queue: Queue) -> APIRouter:
+    """The routes over this queue."""
+    router = APIRouter(tags=["service"])
+
+    @router.get("/api/v1/workers")
+    async def list_workers() -> Response:
+        """The workers that are connected now."""
+        return json_response([render_worker(worker) for worker in queue.workers()])
+
+    @router.get("/healthz")
+    async def is_alive() -> Response:
+        """Whether the process answers. Needs no token."""
+        return json_response({"status": "ok"})
+
+    @router.get("/readyz")
+    async def is_ready() -> Response:
+        """Whether jobs are taken now. Needs no token."""
+        if queue.is_accepting:
+            return json_response({"status": "ready"})
+        return problem(503, "The server does not take jobs now: it starts or stops.")
+
+    return router

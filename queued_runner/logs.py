@@ -1,0 +1,392 @@
+"""Output at rest: small output beside the job's row, large output in append-only segment files.
+
+Owns the record format, the files, and what is durable. Addressed by the attempt's byte offset.
+Never decides what output means, and never blocks the event loop: files are touched in threads.
+"""
+
+import os
+import shutil
+import struct
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from queued_runner.store.base import StoreBroken, StoredOutput
+from remote_runner.types import StreamName
+
+INLINE_LIMIT: Final = 64 * 1024
+SEGMENT_SIZE: Final = 64 * 1024 * 1024
+SYNC_PAUSE: Final = 0.02
+"""Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
+READ_SIZE: Final = 1024 * 1024
+_HEADER: Final = struct.Struct(">BQI")
+"""Stream (1 stdout, 2 stderr), wall clock in ms, number of bytes that follow."""
+_STREAMS: Final[dict[int, StreamName]] = {1: "stdout", 2: "stderr"}
+_NUMBERS: Final[dict[StreamName, int]] = {"stdout": 1, "stderr": 2}
+
+RunSync = Callable[[Callable[[], Any]], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A piece of output; `offset` is that of its first byte."""
+
+    offset: int
+    at_ms: int
+    stream: StreamName
+    data: bytes
+
+
+def encode_record(record: Record) -> bytes:
+    """The record as it lies in a file or in the row."""
+    header = _HEADER.pack(_NUMBERS[record.stream], record.at_ms, len(record.data))
+    return header + record.data
+
+
+def decode_records(data: bytes, offset: int) -> tuple[list[Record], int]:
+    """The whole records in `data`, the first at `offset`, and how many bytes they take."""
+    records = []
+    at = 0
+    while at + _HEADER.size <= len(data):
+        number, at_ms, size = _HEADER.unpack_from(data, at)
+        stream = _STREAMS.get(number)
+        if stream is None or at + _HEADER.size + size > len(data):
+            break
+        start = at + _HEADER.size
+        records.append(Record(offset, at_ms, stream, data[start : start + size]))
+        offset += size
+        at = start + size
+    return records, at
+
+
+def cut(record: Record, offset: int) -> Record:
+    """The part of a record from `offset` on."""
+    skip = offset - record.offset
+    return record if skip <= 0 else replace(record, offset=offset, data=record.data[skip:])
+
+
+class AttemptLog:
+    """The output of one attempt while it is live here.
+
+    Bytes stay in memory until the outcome is stored with them (small output), or until they are
+    synced to a segment (large output).
+    """
+
+    def __init__(
+        self, logs: "Logs", folder: Path, offset: int, cap: int, on_durable: Callable[[int], None]
+    ) -> None:
+        self._logs = logs
+        self._cap = cap
+        self._on_durable = on_durable
+        self._on_closed: Callable[[], None] | None = None
+        self._marked = False
+        self.folder = folder
+        self.size = offset
+        """Bytes the process wrote that arrived here, dropped ones included."""
+        self.stored_size = offset
+        self.durable = offset
+        self.dropped = 0
+        self.is_spilled = offset > 0
+        self.is_closed = False
+        self.pending: deque[Record] = deque()
+        self.grown = trio.Event()
+        # Owned by the writing thread:
+        self.segment: int | None = None
+        self.segment_size = 0
+
+    def append(self, stream: StreamName, data: bytes, offset: int) -> None:
+        """Take the next bytes; what is beyond the cap is counted and dropped."""
+        self.size += len(data)
+        room = self._cap - self.stored_size
+        if len(data) > room:
+            self.dropped += len(data) - max(0, room)
+            data = data[: max(0, room)]
+        at_ms = self._logs.now_ms()
+        if data:
+            self._keep(stream, data, at_ms)
+        if self.dropped and not self._marked:
+            self._marked = True
+            text = (
+                f"\n[duplex-runner: more than {self._cap} bytes of output; the rest is dropped]\n"
+            )
+            self._keep("stderr", text.encode(), at_ms)
+        if not self.is_spilled and self.stored_size > INLINE_LIMIT:
+            self.is_spilled = True
+        if self.is_spilled:
+            self._logs.mark_dirty(self)
+
+    def _keep(self, stream: StreamName, data: bytes, at_ms: int) -> None:
+        self.pending.append(Record(self.stored_size, at_ms, stream, data))
+        self.stored_size += len(data)
+        self._wake_readers()
+
+    def _wake_readers(self) -> None:
+        self.grown.set()
+        self.grown = trio.Event()
+
+    def close(self, on_closed: Callable[[], None]) -> None:
+        """No more will come; `on_closed` is called once `stored()` can be written down."""
+        if self.is_spilled and self.pending:
+            self._on_closed = on_closed
+            self._logs.mark_dirty(self)
+        else:
+            on_closed()
+
+    def synced(self, records: int) -> None:
+        """The first `records` pending ones are on disk."""
+        for _ in range(records):
+            record = self.pending.popleft()
+            self.durable = record.offset + len(record.data)
+        self._on_durable(self.size if self.durable == self.stored_size else self.durable)
+        if not self.pending and self._on_closed is not None:
+            on_closed, self._on_closed = self._on_closed, None
+            on_closed()
+
+    def stored(self) -> StoredOutput:
+        """What belongs in the row of the attempt."""
+        inline = None
+        if not self.is_spilled and self.pending:
+            inline = b"".join(encode_record(record) for record in self.pending)
+        return StoredOutput(self.stored_size, self.dropped, inline)
+
+    def end(self) -> None:
+        """The outcome is stored: readers find the output at rest from here on."""
+        self.is_closed = True
+        self._wake_readers()
+
+
+@dataclass(slots=True)
+class Cursor:
+    """Where a reader of segment files stands: in which file, at which byte of it."""
+
+    offset: int
+    segment: int | None = None
+    at: int = 0
+
+
+class Logs:
+    """All output of one service.
+
+    Args:
+        folder: where segments lie.
+        run_sync: runs a blocking function; a thread in life, inline in a simulator.
+        now: wall clock, UNIX seconds.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        run_sync: RunSync | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
+        self._now = now
+        self._dirty: dict[int, AttemptLog] = {}
+        self._work = trio.lowlevel.ParkingLot()
+
+    def now_ms(self) -> int:
+        """The wall clock in ms, as records carry it."""
+        return int(self._now() * 1000)
+
+    def folder_of(self, job_id: int, attempt: int) -> Path:
+        """Where the segments of an attempt lie."""
+        return self._folder / str(job_id // 1000) / str(job_id) / str(attempt)
+
+    def open(
+        self, job_id: int, attempt: int, offset: int, cap: int, on_durable: Callable[[int], None]
+    ) -> AttemptLog:
+        """Begin (or go on with) the output of an attempt; bytes below `offset` are durable."""
+        return AttemptLog(self, self.folder_of(job_id, attempt), offset, cap, on_durable)
+
+    def mark_dirty(self, log: AttemptLog) -> None:
+        """This log has records that belong on disk."""
+        self._dirty[id(log)] = log
+        self._work.unpark()
+
+    async def run(self) -> None:
+        """Write and sync for ever, all dirty logs in one go.
+
+        Raises:
+            StoreBroken: the disk refused; nothing of that batch was acknowledged.
+        """
+        while True:
+            if not self._dirty:
+                await self._work.park()
+                continue
+            batch = [(log, list(log.pending)) for log in self._dirty.values() if log.pending]
+            self._dirty.clear()
+            with trio.CancelScope(shield=True):
+                await self._run_sync(partial(self._write, batch))
+            for log, records in batch:
+                log.synced(len(records))
+            await trio.sleep(SYNC_PAUSE)
+
+    @staticmethod
+    def _write(batch: list[tuple[AttemptLog, list[Record]]]) -> None:
+        try:
+            for log, records in batch:
+                _append(log, records)
+        except OSError as error:
+            raise StoreBroken(
+                f"output cannot be written: {error}; free some space or check the disk, then"
+                " start again"
+            ) from error
+
+    # --- reading ---
+
+    async def recover(self, job_id: int, attempt: int) -> int:
+        """The durable bytes of an attempt that an earlier server left; cuts a torn tail off."""
+        folder = self.folder_of(job_id, attempt)
+        offset: int = await self._run_sync(lambda: _recover(folder))
+        return offset
+
+    async def read(
+        self, job_id: int, attempt: int, inline: bytes | None, offset: int
+    ) -> AsyncIterator[Record]:
+        """The output at rest of an attempt, from `offset` on."""
+        if inline is not None:
+            for record in decode_records(inline, 0)[0]:
+                if record.offset + len(record.data) > offset:
+                    yield cut(record, offset)
+            return
+        folder = self.folder_of(job_id, attempt)
+        cursor = Cursor(offset)
+        while records := await self._read_some(folder, cursor):
+            for record in records:
+                yield record
+
+    async def _read_some(self, folder: Path, cursor: Cursor) -> list[Record]:
+        records: list[Record] = await self._run_sync(lambda: _read(folder, cursor))
+        return records
+
+    async def follow(
+        self, log: AttemptLog, offset: int, *, stays: bool = True
+    ) -> AsyncIterator[Record]:
+        """Replay a live attempt from `offset`; with `stays` also what comes until its end."""
+        cursor = Cursor(offset)
+        while True:
+            grown = log.grown
+            while cursor.offset < log.durable:
+                records = await self._read_some(log.folder, cursor)
+                if not records:
+                    break
+                for record in records:
+                    yield record
+            for record in _pending_from(log, cursor.offset):
+                cursor.offset = record.offset + len(record.data)
+                cursor.segment = None
+                yield record
+            if cursor.offset >= log.stored_size:
+                if log.is_closed or not stays:
+                    return
+                if grown is log.grown:
+                    await grown.wait()
+
+    async def remove(self, job_id: int) -> None:
+        """Delete every segment of a job."""
+        folder = self._folder / str(job_id // 1000) / str(job_id)
+        await self._run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+
+
+def _pending_from(log: AttemptLog, offset: int) -> list[Record]:
+    """A copy, because the log goes on while a reader is slow."""
+    return [
+        cut(record, offset) for record in log.pending if record.offset + len(record.data) > offset
+    ]
+
+
+def _append(log: AttemptLog, records: list[Record]) -> None:
+    if log.segment is None or log.segment_size >= SEGMENT_SIZE:
+        log.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        log.segment, log.segment_size = records[0].offset, 0
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    file = os.open(log.folder / f"{log.segment:020}.seg", flags, 0o600)
+    try:
+        for start in range(0, len(records), 500):
+            pieces: list[bytes] = []
+            for record in records[start : start + 500]:
+                number = _NUMBERS[record.stream]
+                pieces += (_HEADER.pack(number, record.at_ms, len(record.data)), record.data)
+            expected = sum(map(len, pieces))
+            written = os.writev(file, pieces)
+            if written < expected:
+                rest = memoryview(b"".join(pieces))[written:]
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+            log.segment_size += expected
+        os.fdatasync(file)
+    finally:
+        os.close(file)
+
+
+def _segments(folder: Path) -> list[int]:
+    try:
+        return sorted(int(entry.stem) for entry in folder.glob("*.seg"))
+    except FileNotFoundError:
+        return []
+
+
+def _read(folder: Path, cursor: Cursor) -> list[Record]:
+    """The next records at the cursor, which moves behind them; empty at the end."""
+    while True:
+        segments = _segments(folder)
+        if cursor.segment is None:
+            before = [start for start in segments if start <= cursor.offset]
+            if not before:
+                return []
+            cursor.segment, cursor.at = before[-1], 0
+            position = cursor.segment
+        else:
+            position = cursor.offset
+        found = _scan(folder, cursor, position)
+        if found:
+            return found
+        following = [start for start in segments if start > cursor.segment]
+        if not following or following[0] > cursor.offset:
+            return []
+        cursor.segment, cursor.at = following[0], 0
+
+
+def _scan(folder: Path, cursor: Cursor, position: int) -> list[Record]:
+    """Read on in one segment; `position` is the offset of the record at `cursor.at`."""
+    size = READ_SIZE
+    with open(folder / f"{cursor.segment:020}.seg", "rb") as file:
+        while True:
+            file.seek(cursor.at)
+            data = file.read(size)
+            records, used = decode_records(data, position)
+            if not records:
+                if len(data) < size:
+                    return []
+                size *= 2  # one record is larger than a read
+                continue
+            cursor.at += used
+            position = records[-1].offset + len(records[-1].data)
+            kept = [
+                cut(record, cursor.offset)
+                for record in records
+                if record.offset + len(record.data) > cursor.offset
+            ]
+            if kept:
+                cursor.offset = position
+                return kept
+
+
+def _recover(folder: Path) -> int:
+    segments = _segments(folder)
+    if not segments:
+        return 0
+    cursor = Cursor(segments[-1], segments[-1], 0)
+    position = segments[-1]
+    while _scan(folder, cursor, position):
+        position = cursor.offset
+    os.truncate(folder / f"{segments[-1]:020}.seg", cursor.at)
+    return position

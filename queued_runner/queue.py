@@ -1,0 +1,82 @@
+"""What the HTTP side asks of the queue: one Protocol and the errors it may raise.
+
+It owns the names, nothing else: no store, no clock, no I/O. `QueuedRunner` is the real one, tests
+bring a small one of their own.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from queued_runner.logs import Record
+from queued_runner.store.base import JobNotFound, KeyConflict
+from remote_runner.types import WorkerInfo
+
+__all__ = ["JobNotFound", "KeyConflict", "Queue", "Record"]
+
+
+class Queue(Protocol):
+    """A durable queue of jobs, as its users see it."""
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether it takes jobs now."""
+        ...
+
+    async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
+        """Store jobs in one commit and give their ids, in order.
+
+        Raises:
+            KeyConflict: a key is taken by a job with another body.
+        """
+        ...
+
+    async def get(self, job_id: int) -> Job:
+        """The job as it is now.
+
+        Raises:
+            JobNotFound: there is none with this id.
+        """
+        ...
+
+    async def page(
+        self,
+        *,
+        state: JobState | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Job]:
+        """Jobs with ids below `before`, the newest first."""
+        ...
+
+    async def attempts(self, job_id: int) -> list[Attempt]:
+        """All attempts of a job, the first one first."""
+        ...
+
+    async def cancel(
+        self, job_id: int, *, signal: str | None = None, grace: float | None = None
+    ) -> Job:
+        """Ask for the end of a job; a job that has ended is given back as it is."""
+        ...
+
+    def records(
+        self, job_id: int, *, attempt: int | None = None, offset: int = 0, follow: bool = True
+    ) -> AsyncIterator[Record]:
+        """The output of one attempt (default: the newest) from a byte offset on.
+
+        With `follow` it stays until that attempt has ended, and first waits for the attempt to
+        begin when it has not; it ends without a record when the job ends instead.
+        """
+        ...
+
+    async def wait(self, job_id: int) -> Job:
+        """Return the job once it has ended for good."""
+        ...
+
+    def workers(self) -> Sequence[WorkerInfo]: ...
+
+    def pending_reason(self, job: Job) -> str | None:
+        """Why a queued job does not run yet, as a sentence."""
+        ...

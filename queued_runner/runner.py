@@ -1,0 +1,182 @@
+"""`QueuedRunner`: the durable queue as its users see it. Hands work on to who owns it."""
+
+import base64
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import trio
+
+from queued_runner.dispatcher import Dispatcher
+from queued_runner.jobs import Attempt, Base64, Job, JobSpec, JobState
+from queued_runner.logs import Logs, Record
+from queued_runner.store.base import JobNotFound, Store
+from queued_runner.store.commit import GroupCommit
+from remote_runner.types import JobRunner, Output, WorkerInfo, satisfies
+
+MAX_JOB_ID = (1 << 63) - 1
+
+
+class QueuedRunner:
+    """Submit jobs, watch them, wait for them. Made by `open_runner`."""
+
+    def __init__(
+        self,
+        commits: GroupCommit,
+        reader: Store,
+        logs: Logs,
+        dispatcher: Dispatcher,
+        runners: Sequence[JobRunner],
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._commits = commits
+        self._reader = reader
+        self._reading = trio.CapacityLimiter(1)
+        self._logs = logs
+        self._dispatcher = dispatcher
+        self._runners = runners
+        self._now = now
+        self.is_accepting = True
+
+    async def _read(self, query: Callable[[Store], Any]) -> Any:
+        return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
+
+    # --- submitting ---
+
+    async def submit(
+        self,
+        command: str,
+        args: Sequence[str] = (),
+        *,
+        stdin: bytes | str | None = None,
+        **options: Any,
+    ) -> int:
+        """Add one job and return its id once it is on disk. `options` are those of `JobSpec`.
+
+        Raises:
+            pydantic.ValidationError: this is not a job; it names the field.
+            KeyConflict: its key belongs to another job.
+        """
+        if isinstance(stdin, bytes):
+            options["stdin"] = Base64(base64=base64.b64encode(stdin).decode())
+        elif stdin is not None:
+            options["stdin"] = stdin
+        spec = JobSpec(command=command, args=tuple(args), **options)
+        return (await self.submit_many([spec]))[0]
+
+    async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
+        """Add jobs in one commit; all or none. Raises KeyConflict."""
+        now = self._now()
+        ids = await self._commits.call(lambda store: store.add(specs, now))
+        self._dispatcher.wake()
+        return ids
+
+    # --- looking ---
+
+    async def get(self, job_id: int) -> Job:
+        """Raises JobNotFound."""
+        if not 0 < job_id <= MAX_JOB_ID:
+            raise JobNotFound(job_id)
+        job: Job = await self._read(lambda store: store.get(job_id))
+        return job
+
+    async def page(
+        self,
+        *,
+        state: JobState | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Job]:
+        """Jobs below the id `before`, newest first."""
+        jobs: list[Job] = await self._read(
+            lambda store: store.page(
+                state=state, group=group, name=name, limit=limit, before=before
+            )
+        )
+        return jobs
+
+    async def attempts(self, job_id: int) -> list[Attempt]:
+        """Every try at a job, the first one first. Raises JobNotFound."""
+        await self.get(job_id)
+        attempts: list[Attempt] = await self._read(lambda store: store.attempts(job_id))
+        return attempts
+
+    async def counts(self, group: str | None = None) -> Mapping[JobState, int]:
+        """How many jobs are in each state."""
+        counts: Mapping[JobState, int] = await self._read(lambda store: store.counts(group))
+        return counts
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        """Everything that can run jobs now."""
+        return [worker for runner in self._runners for worker in runner.workers()]
+
+    def pending_reason(self, job: Job) -> str | None:
+        """Why a queued job does not run yet, as a sentence; None if it is not queued."""
+        if job.state is not JobState.QUEUED:
+            return None
+        if job.run_after > self._now():
+            return "it is delayed"
+        workers = self.workers()
+        if not workers:
+            return "no worker is connected; start one with `simple-worker`"
+        fitting = [worker for worker in workers if satisfies(worker.labels, job.spec.needs)]
+        if not fitting:
+            needs = ", ".join(f"{key}={value}" for key, value in job.spec.needs.items())
+            return f"no connected worker has the labels {needs}"
+        if not any(worker.free for worker in fitting):
+            return "all slots of the fitting workers are taken"
+        return "it is about to start"
+
+    # --- cancelling, waiting, output ---
+
+    async def cancel(
+        self, job_id: int, *, signal: str | None = None, grace: float | None = None
+    ) -> Job:
+        """Cancel a job; a running one ends once its process tree is gone. Raises JobNotFound."""
+        await self.get(job_id)
+        return await self._dispatcher.cancel(job_id, signal, grace)
+
+    async def wait(self, job_id: int) -> Job:
+        """The job, once it has reached a terminal state. Raises JobNotFound."""
+        while True:
+            ended = self._dispatcher.ended_event(job_id)
+            job = await self.get(job_id)
+            if job.state.is_terminal:
+                return job
+            await ended.wait()
+
+    async def records(
+        self, job_id: int, *, attempt: int | None = None, offset: int = 0, follow: bool = True
+    ) -> AsyncIterator[Record]:
+        """The output of one attempt (the newest) from `offset`, then what is still to come.
+
+        Waits for the first attempt to begin when `follow` is set. Ends with the attempt.
+        """
+        job = await self.get(job_id)
+        while attempt is None and job.attempt == 0 and not job.state.is_terminal:
+            if not follow:
+                return
+            changed = self._dispatcher.started_event(job_id)
+            job = await self.get(job_id)
+            if job.attempt == 0 and not job.state.is_terminal:
+                await changed.wait()
+                job = await self.get(job_id)
+        number = attempt or job.attempt
+        log = self._dispatcher.live_log(job_id, number)
+        if log is not None:
+            source = self._logs.follow(log, offset, stays=follow)
+        else:
+            inline = await self._read(lambda store: store.inline_output(job_id, number))
+            source = self._logs.read(job_id, number, inline, offset)
+        async with aclosing(source) as records:  # type: ignore[type-var]
+            async for record in records:
+                yield record
+
+    async def output(self, job_id: int) -> AsyncIterator[Output]:
+        """The output of a job's newest attempt: replayed from the start, then followed."""
+        async with aclosing(self.records(job_id)) as records:  # type: ignore[type-var]
+            async for record in records:
+                yield Output(record.stream, record.data, record.offset)

@@ -1,0 +1,173 @@
+"""The composition root: puts the parts together, in one nursery, and takes them apart in order."""
+
+import os
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+import trio
+
+from queued_runner import datadir
+from queued_runner.config import Settings
+from queued_runner.dispatcher import Dispatcher
+from queued_runner.logs import Logs
+from queued_runner.plugs import load_plug
+from queued_runner.runner import QueuedRunner
+from queued_runner.store.commit import GroupCommit
+from queued_runner.store.sqlite import SQLiteStore
+from remote_runner.protocol.framing import Codec
+from remote_runner.runner import RemoteRunner
+from remote_runner.server import ServerSettings
+from remote_runner.types import JobRunner
+
+log = structlog.get_logger("queued_runner")
+
+
+@asynccontextmanager
+async def open_queue(
+    settings: Settings, runners: Sequence[JobRunner]
+) -> AsyncIterator[QueuedRunner]:
+    """The queue over these runners, while entered. Leaving stops claiming; what runs, runs on.
+
+    Raises:
+        DataDirLocked: another server has the data directory.
+        StoreError: the store cannot be opened.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(datadir.hold(settings.data_dir))
+        path = settings.data_dir / datadir.DATABASE
+        store = SQLiteStore(path)
+        stack.callback(store.close)
+        reader = SQLiteStore(path, is_reader=True)
+        stack.callback(reader.close)
+        logs = Logs(settings.data_dir / datadir.LOGS)
+        commits = GroupCommit(store)
+        dispatcher = Dispatcher(
+            commits, logs, runners, detach=settings.detach, now=time.time, rng=random.random
+        )
+        queue = QueuedRunner(commits, reader, logs, dispatcher, runners, now=time.time)
+        async with trio.open_nursery() as writers:
+            writers.start_soon(commits.run)
+            writers.start_soon(logs.run)
+            left = await trio.to_thread.run_sync(store.running)
+            dispatcher.adopt_running(
+                [(job, await logs.recover(job.id, job.attempt)) for job in left]
+            )
+            async with trio.open_nursery() as nursery:
+                for runner in runners:
+                    await nursery.start(_keep_open, runner, dispatcher)
+                nursery.start_soon(dispatcher.run)
+                nursery.start_soon(dispatcher.expire)
+                try:
+                    yield queue
+                finally:
+                    queue.is_accepting = False
+                    dispatcher.is_claiming = False
+                    nursery.cancel_scope.cancel()
+            with trio.move_on_after(5, shield=True):
+                await commits.drain()
+            writers.cancel_scope.cancel()
+
+
+async def _keep_open(
+    runner: JobRunner, dispatcher: Dispatcher, *, task_status: trio.TaskStatus[None]
+) -> None:
+    async with runner.open(dispatcher):
+        task_status.started()
+        await trio.sleep_forever()
+
+
+def build_runners(settings: Settings) -> tuple[list[JobRunner], RemoteRunner | None]:
+    """The runners that the settings ask for."""
+    runners: list[JobRunner] = []
+    remote = None
+    if settings.port is not None:
+        token = None
+        if settings.worker_token_file is not None:
+            token = settings.worker_token_file.read_text(encoding="utf-8").strip()
+        remote = RemoteRunner(
+            settings.host,
+            settings.port,
+            json_port=settings.json_port,
+            settings=ServerSettings(
+                server_id=secrets.token_hex(8),
+                token=token,
+                allow_baseline=settings.allow_baseline,
+                heartbeat=settings.heartbeat,
+                detach=settings.detach,
+            ),
+        )
+        runners.append(remote)
+    if settings.local_slots:
+        runners.append(load_plug("local")(slots=settings.local_slots))
+    return runners, remote
+
+
+@asynccontextmanager
+async def open_runner(
+    data_dir: str | Path | None = None, *, port: int | None = None, **options: Any
+) -> AsyncIterator[QueuedRunner]:
+    """A durable job runner inside this program.
+
+    Args:
+        data_dir: where the queue lies; the platform's state directory by default.
+        port: for workers; None listens for none (then use `local_slots`), 0 picks a free one.
+        options: further fields of `Settings`.
+
+    Raises:
+        UnsafeBind, DataDirLocked, StoreError, OSError: it cannot start; the message says why.
+    """
+    folder = Path(data_dir) if data_dir is not None else datadir.default_data_dir()
+    settings = Settings(data_dir=folder, port=port, http_port=None, **options)
+    settings.require_safe()
+    runners, _ = build_runners(settings)
+    async with open_queue(settings, runners) as queue:
+        yield queue
+
+
+async def serve(settings: Settings, stop: trio.Event) -> None:
+    """The whole service, until `stop` is set. Raises as `open_runner`."""
+    from queued_runner.http.app import create_app
+    from queued_runner.http.server import bind, serve_http
+
+    settings.require_safe()
+    runners, remote = build_runners(settings)
+    async with open_queue(settings, runners) as queue:
+        facts: dict[str, Any] = {"pid": os.getpid(), "data_dir": str(settings.data_dir)}
+        if remote is not None:
+            facts["port"] = remote.port
+            if Codec.JSON_LINES in remote.ports:
+                facts["json_port"] = remote.ports[Codec.JSON_LINES]
+        async with trio.open_nursery() as nursery:
+            if settings.http_port is not None:
+                token = datadir.read_or_create_token(settings.data_dir)
+                sock = bind(settings.http_host, settings.http_port)
+                port = sock.getsockname()[1]
+                app = create_app(queue, token=token, port=port, shutdown=stop)
+                await nursery.start(_serve_http, serve_http, sock, app, stop)
+                host = (
+                    f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+                )
+                facts["http_port"] = port
+                facts["url"] = f"http://{host}:{port}"
+                facts["token_file"] = str((settings.data_dir / datadir.TOKEN).resolve())
+            with datadir.announced(settings.data_dir, facts):
+                log.info(
+                    "ready",
+                    workers=f"{settings.host}:{facts.get('port')}",
+                    api=facts.get("url"),
+                    queue=str(settings.data_dir),
+                )
+                await stop.wait()
+                log.info("stopping; running jobs go on at their workers")
+
+
+async def _serve_http(
+    serve_http: Any, sock: Any, app: Any, stop: trio.Event, *, task_status: trio.TaskStatus[None]
+) -> None:
+    await serve_http(sock, app, shutdown=stop, task_status=task_status)

@@ -1,0 +1,1 @@
+"""Jobs at rest: the contract, its engines, and the one writer."""

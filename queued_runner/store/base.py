@@ -1,0 +1,137 @@
+"""The contract of a store, as verbs of a job's life. Pure: no engine, no clock.
+
+Every verb is synchronous and runs inside a transaction of `commit.GroupCommit`. Every write about
+an attempt is fenced: it counts only while the job runs, in this very attempt.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from queued_runner.retry import Decision
+from remote_runner.errors import RunnerError
+from remote_runner.types import Offer, Outcome
+
+
+class StoreError(RunnerError):
+    """The store could not do what was asked."""
+
+
+class JobNotFound(StoreError):
+    """There is no job with this id."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"there is no job {job_id}; `queued-runner ps` lists those there are")
+        self.job_id = job_id
+
+
+class KeyConflict(StoreError):
+    """The key belongs to an earlier job with another body."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(
+            f"this key was used for job {job_id}, which is not the same job; choose another key"
+        )
+        self.job_id = job_id
+
+
+class StoreBroken(StoreError):
+    """The store cannot be trusted any more: a disk error, corruption, a full disk."""
+
+
+class SchemaTooNew(StoreError):
+    """The store was written by a newer release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Which worker has which attempt."""
+
+    job_id: int
+    attempt: int
+    worker: str
+    worker_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutput:
+    """Output of an attempt that has ended: its size, and its records if they are small."""
+
+    size: int
+    dropped: int
+    inline: bytes | None
+
+
+class Store(Protocol):
+    """What an engine does. `now` and every time are UNIX seconds."""
+
+    def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
+        """New jobs' ids, in order; a key that is known with the same body gives the known id.
+
+        Raises:
+            KeyConflict: a key is known with another body; nothing was added.
+        """
+        ...
+
+    def get(self, job_id: int) -> Job:
+        """Raises JobNotFound."""
+        ...
+
+    def page(
+        self,
+        *,
+        state: JobState | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Job]:
+        """Jobs below the id `before`, newest first."""
+        ...
+
+    def attempts(self, job_id: int) -> list[Attempt]: ...
+
+    def inline_output(self, job_id: int, attempt: int) -> bytes | None:
+        """The records of a small finished output; None when they are in files, or nowhere."""
+        ...
+
+    def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
+        """Move queued jobs to running, as many as the offers have room for, with a new attempt."""
+        ...
+
+    def next_run_after(self, now: float) -> float | None:
+        """When the next delayed job becomes due."""
+        ...
+
+    def placed(self, placements: Sequence[Placement]) -> None:
+        """Write down which workers have the attempts."""
+        ...
+
+    def finish(
+        self,
+        job_id: int,
+        attempt: int,
+        decide: Callable[[Job], Decision],
+        outcome: Outcome,
+        output: StoredOutput,
+        now: float,
+    ) -> Job | None:
+        """End an attempt and move its job as `decide` says; None if the attempt is stale."""
+        ...
+
+    def cancel(self, job_id: int, now: float) -> Job:
+        """Cancel a queued job, ask for the end of a running one. Raises JobNotFound."""
+        ...
+
+    def running(self) -> list[Job]: ...
+
+    def counts(self, group: str | None = None) -> dict[JobState, int]: ...
+
+    def begin(self) -> None: ...
+    def commit(self) -> None: ...
+    def rollback(self) -> None: ...
+    def savepoint(self) -> None: ...
+    def release_savepoint(self) -> None: ...
+    def rollback_savepoint(self) -> None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,20 @@
+"""When to dial again: full jitter below a doubling ceiling. Pure."""
+
+from collections.abc import Callable
+from typing import Final
+
+FIRST: Final = 0.5
+CEILING: Final = 30.0
+
+
+def reconnect_delay(
+    failures: int, rng: Callable[[], float], retry_after: float | None = None
+) -> float:
+    """Seconds before the next try, after `failures` in a row; the server's word comes first.
+
+    Full jitter, because workers that lost one server must not come back in step
+    (AWS, "Exponential backoff and jitter").
+    """
+    if retry_after is not None:
+        return retry_after * (1 + rng() / 4)
+    return rng() * min(CEILING, FIRST * 2.0 ** min(failures, 16))

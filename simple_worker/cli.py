@@ -1,0 +1,162 @@
+"""The command line of the worker: options, identity on disk, signals."""
+
+import fcntl
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import trio
+
+from simple_worker.process import ProcessHost
+from simple_worker.reaper import reaper
+from simple_worker.tree import become_subreaper
+from simple_worker.worker import VERSION, Identity, Worker
+
+
+def default_state_dir() -> Path:
+    """The platform's state directory for a worker."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "duplex-runner" / "worker"
+
+
+@contextmanager
+def held_worker_id(folder: Path) -> Iterator[str]:
+    """The stable id in a state folder; a second worker on the same folder gets its own below it."""
+    number = 1
+    while True:
+        place = folder if number == 1 else folder / f"worker-{number}"
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(place / "worker-id", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            number += 1
+            continue
+        try:
+            worker_id = os.pread(file, 100, 0).decode("ascii", "replace").strip()
+            if not worker_id:
+                worker_id = secrets.token_hex(16)
+                os.pwrite(file, worker_id.encode(), 0)
+                os.fsync(file)
+            yield worker_id
+        finally:
+            os.close(file)
+        return
+
+
+def _address(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+        raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 127.0.0.1:8632")
+    return host.strip("[]"), int(port)
+
+
+def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    labels = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+        labels[key] = text
+    return labels
+
+
+@click.command()
+@click.option(
+    "--server", default="127.0.0.1:8632", show_default=True, callback=_address,
+    envvar="DUPLEX_WORKER_SERVER", show_envvar=True, help="HOST:PORT of the runner.",
+)  # fmt: skip
+@click.option(
+    "--slots", type=click.IntRange(1, 10_000), default=os.cpu_count() or 1, show_default="CPUs",
+    envvar="DUPLEX_WORKER_SLOTS", show_envvar=True, help="Jobs at once.",
+)  # fmt: skip
+@click.option(
+    "--name", default=socket.gethostname(), show_default="host name",
+    envvar="DUPLEX_WORKER_NAME", show_envvar=True,
+)  # fmt: skip
+@click.option(
+    "--label", "labels", multiple=True, callback=_labels, metavar="KEY=VALUE",
+    envvar="DUPLEX_WORKER_LABEL", show_envvar=True, help="What jobs may need; repeatable.",
+)  # fmt: skip
+@click.option(
+    "--state-dir", type=click.Path(path_type=Path), default=default_state_dir,
+    envvar="DUPLEX_WORKER_STATE_DIR", show_envvar=True, help="Where the worker's id lies.",
+)  # fmt: skip
+@click.option(
+    "--token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="DUPLEX_WORKER_TOKEN_FILE", show_envvar=True,
+)  # fmt: skip
+@click.option(
+    "--work-dir", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="DUPLEX_WORKER_WORK_DIR", show_envvar=True, help="Where scratch directories are made.",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="Leave when the work is done.")
+@click.version_option(VERSION)
+def main(
+    server: tuple[str, int],
+    slots: int,
+    name: str,
+    labels: dict[str, str],
+    state_dir: Path,
+    token_file: Path | None,
+    work_dir: Path | None,
+    once: bool,
+) -> None:
+    """Run jobs for a runner on this machine. SIGTERM drains; a second one ends the jobs."""
+
+    def say(line: str) -> None:
+        click.echo(f"simple-worker {name}: {line}", err=True)
+
+    async def connect() -> trio.SocketStream:
+        return await trio.open_tcp_stream(*server)
+
+    async def work(worker_id: str) -> None:
+        with (
+            reaper() as dead_man,
+            tempfile.TemporaryDirectory(prefix="duplex-worker-", dir=work_dir) as scratch,
+        ):
+            token = None
+            if token_file is not None:
+                token = token_file.read_text(encoding="utf-8").strip()
+            worker = Worker(
+                Identity(worker_id, secrets.token_hex(8), name, slots, labels, token),
+                connect,
+                ProcessHost(dead_man),
+                work_dir=Path(scratch),
+                rng=random.random,
+                say=say,
+                once=once,
+            )
+            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                async with trio.open_nursery() as nursery:
+
+                    async def listen() -> None:
+                        received = 0
+                        async for _ in signals:
+                            received += 1
+                            if received == 1:
+                                say("draining: no new jobs; what runs may finish")
+                                worker.drain()
+                            else:
+                                nursery.cancel_scope.cancel()
+
+                    nursery.start_soon(listen)
+                    await worker.run()
+                    nursery.cancel_scope.cancel()
+
+    become_subreaper()
+    try:
+        with held_worker_id(state_dir) as worker_id:
+            trio.run(work, worker_id)
+    except OSError as error:
+        click.echo(f"simple-worker: {error}", err=True)
+        sys.exit(74)
