@@ -11,12 +11,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 from simple_worker.tree import COOKIE, kill_marked
 
 ROUNDS: Final = 40
 PAUSE: Final = 0.05
+
+
+_START: Final = (
+    "import sys; sys.path.insert(0, sys.argv[1]);"
+    " from simple_worker.reaper import watch; watch(int(sys.argv[2]))"
+)
 
 
 class Reaper:
@@ -43,12 +50,12 @@ def reaper() -> Iterator[Reaper]:
     """A reaper process for the time of the worker's life."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     process = subprocess.Popen(
-        [sys.executable, "-S", "-E", __file__, str(reading)],
+        [sys.executable, "-S", "-E", "-c", _START, str(Path(__file__).parents[1]), str(reading)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=(reading,),
         start_new_session=True,
-        env={"PATH": os.defpath, "PYTHONPATH": os.path.dirname(os.path.dirname(__file__))},
+        env={"PATH": os.defpath},
     )
     os.close(reading)
     try:
@@ -60,7 +67,8 @@ def reaper() -> Iterator[Reaper]:
         process.wait()
 
 
-def _main(pipe: int) -> None:
+def watch(pipe: int) -> None:
+    """The reaper process itself: returns once there is nothing left to watch or to end."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     live: dict[str, int] = {}
@@ -85,7 +93,3 @@ def _main(pipe: int) -> None:
         if not kill_marked(cookies):
             return
         time.sleep(PAUSE)
-
-
-if __name__ == "__main__":
-    _main(int(sys.argv[1]))
