@@ -1,0 +1,212 @@
+"""A small queue in memory that keeps what it is given: jobs, attempts, output, cancellations.
+
+It owns no policy. Tests play the worker: `start`, `write`, `finish`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import trio
+
+from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from queued_runner.queue import JobNotFound, KeyConflict, Record
+from remote_runner.types import WorkerInfo
+
+NOW = 1_700_000_000.0
+
+
+def blank(record: type, **known: Any) -> Any:
+    """A record whose other fields are None."""
+    return record(**{item.name: known.get(item.name) for item in fields(record)})
+
+
+@dataclass
+class FakeQueue:
+    is_accepting: bool = True
+    jobs: dict[int, Job] = field(default_factory=dict)
+    tries: dict[int, list[Attempt]] = field(default_factory=dict)
+    output: dict[tuple[int, int], list[Record]] = field(default_factory=dict)
+    cancels: list[tuple[int, str | None, float | None]] = field(default_factory=list)
+    auto: bool = False
+    """Whether a submitted `echo` runs at once."""
+    broken: bool = False
+
+    def __post_init__(self) -> None:
+        self.changed = trio.Event()
+
+    def _change(self) -> None:
+        self.changed.set()
+        self.changed = trio.Event()
+
+    # What tests do in place of a worker.
+
+    def start(self, job_id: int, worker: str = "w1") -> None:
+        job = self.jobs[job_id]
+        number = job.attempt + 1
+        self.jobs[job_id] = replace(
+            job, state=JobState.RUNNING, attempt=number, worker=worker, started_at=NOW + 1
+        )
+        self.tries.setdefault(job_id, []).append(
+            blank(
+                Attempt,
+                job_id=job_id,
+                number=number,
+                worker=worker,
+                started_at=NOW + 1,
+                log_bytes=0,
+                log_dropped=0,
+            )
+        )
+        self.output[job_id, number] = []
+        self._change()
+
+    def write(self, job_id: int, stream: str, data: bytes) -> None:
+        key = (job_id, self.jobs[job_id].attempt)
+        records = self.output[key]
+        offset = records[-1].offset + len(records[-1].data) if records else 0
+        records.append(Record(offset, 5, stream, data))
+        self._change()
+
+    def finish(
+        self,
+        job_id: int,
+        exit_code: int | None = 0,
+        *,
+        reason: str = "exit",
+        signal: str | None = None,
+        state: JobState | None = None,
+        retry: bool = False,
+    ) -> None:
+        job = self.jobs[job_id]
+        if self.tries.get(job_id):
+            last = self.tries[job_id][-1]
+            size = sum(len(item.data) for item in self.output[job_id, last.number])
+            self.tries[job_id][-1] = replace(
+                last,
+                finished_at=NOW + 3,
+                reason=reason,
+                exit_code=exit_code,
+                signal=signal,
+                log_bytes=size,
+            )
+        good = reason == "exit" and exit_code == 0
+        if state is None:
+            state = JobState.SUCCEEDED if good else JobState.FAILED
+        if retry:
+            state = JobState.QUEUED
+        self.jobs[job_id] = replace(
+            job,
+            state=state,
+            reason=reason,
+            exit_code=exit_code,
+            signal=signal,
+            finished_at=None if retry else NOW + 3,
+        )
+        self._change()
+
+    # The protocol.
+
+    async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
+        if self.broken:
+            raise RuntimeError("secret detail of the store")
+        ids = []
+        for spec in specs:
+            known = [job for job in self.jobs.values() if spec.key and job.spec.key == spec.key]
+            if known:
+                if known[0].spec != spec:
+                    raise KeyConflict(known[0].id)
+                ids.append(known[0].id)
+                continue
+            job_id = len(self.jobs) + 1
+            state = JobState.QUEUED
+            self.jobs[job_id] = blank(
+                Job,
+                id=job_id,
+                spec=spec,
+                state=state,
+                attempt=0,
+                created_at=NOW,
+                run_after=NOW,
+                cancel_requested=False,
+                failures=0,
+                losses=0,
+                log_bytes=0,
+                log_dropped=0,
+            )
+            ids.append(job_id)
+            if self.auto and spec.command == "echo":
+                self.start(job_id)
+                self.write(job_id, "stdout", (" ".join(spec.args) + "\n").encode())
+                self.finish(job_id)
+        self._change()
+        return ids
+
+    async def get(self, job_id: int) -> Job:
+        await trio.lowlevel.checkpoint()
+        if job_id not in self.jobs:
+            raise JobNotFound(job_id)
+        return self.jobs[job_id]
+
+    async def page(
+        self,
+        *,
+        state: JobState | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Job]:
+        found = [
+            job
+            for job in sorted(self.jobs.values(), key=lambda job: -job.id)
+            if state in (None, job.state)
+            and group in (None, job.spec.group)
+            and name in (None, job.spec.name)
+            and (before is None or job.id < before)
+        ]
+        return found[:limit]
+
+    async def attempts(self, job_id: int) -> list[Attempt]:
+        return self.tries.get(job_id, [])
+
+    async def cancel(
+        self, job_id: int, *, signal: str | None = None, grace: float | None = None
+    ) -> Job:
+        job = await self.get(job_id)
+        self.cancels.append((job_id, signal, grace))
+        if not job.state.is_terminal:
+            self.finish(job_id, None, reason="killed", signal="SIGTERM", state=JobState.CANCELLED)
+        return self.jobs[job_id]
+
+    async def records(
+        self, job_id: int, *, attempt: int | None = None, offset: int = 0, follow: bool = True
+    ) -> AsyncIterator[Record]:
+        number = attempt or max(self.jobs[job_id].attempt, 1)
+        index = 0
+        while True:
+            changed = self.changed
+            records = self.output.get((job_id, number), [])
+            while index < len(records):
+                record = records[index]
+                index += 1
+                skip = max(0, offset - record.offset)
+                if skip < len(record.data):
+                    yield replace(record, offset=record.offset + skip, data=record.data[skip:])
+            job = self.jobs[job_id]
+            tries = self.tries.get(job_id, [])
+            ended = len(tries) >= number and tries[number - 1].finished_at is not None
+            if not follow or ended or job.state.is_terminal:
+                return
+            await changed.wait()
+
+    async def wait(self, job_id: int) -> Job:
+        while not (await self.get(job_id)).state.is_terminal:
+            await self.changed.wait()
+        return self.jobs[job_id]
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        return [WorkerInfo("1", "w1", "ready", 4, 3, {"gpu": "1"}, "0.1", "127.0.0.1:9", ("1.1",))]
+
+    def pending_reason(self, job: Job) -> str | None:
+        return "no worker is connected" if job.state is JobState.QUEUED else None

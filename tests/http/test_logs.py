@@ -1,0 +1,198 @@
+"""Output over HTTP: exact bytes, exact offsets, live streams that resume from any event."""
+
+import base64
+import json
+
+import httpx2
+import msgpack
+import pytest
+import trio
+from fake_queue import FakeQueue
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from queued_runner.http.frames import SseEncoder, parse_resume
+from queued_runner.http.stream import send_records
+from queued_runner.queue import Record
+
+
+async def submit(client: httpx2.AsyncClient, queue: FakeQueue) -> None:
+    await client.post("/api/v1/jobs", json={"command": "a"})
+    queue.start(1)
+
+
+def parse_events(body: bytes) -> list[tuple[str, str, dict]]:
+    events = []
+    for block in body.decode().split("\n\n"):
+        fields = dict(
+            line.split(": ", 1) for line in block.splitlines() if line[:1] not in (":", "")
+        )
+        if "event" in fields:
+            events.append((fields["event"], fields["id"], json.loads(fields["data"])))
+    return events
+
+
+def bytes_of(events: list[tuple[str, str, dict]], stream: str) -> bytes:
+    return b"".join(
+        data["text"].encode() if "text" in data else base64.b64decode(data["base64"])
+        for name, _, data in events
+        if name == stream
+    )
+
+
+async def test_raw_log(client, queue: FakeQueue) -> None:
+    await submit(client, queue)
+    for stream, data in (("stdout", b"abc"), ("stderr", b"\xff12"), ("stdout", b"def")):
+        queue.write(1, stream, data)
+    for query, body, following, complete in [
+        ("", b"abc\xff12def", 9, "false"),
+        ("?offset=2&limit=3", b"c\xff1", 5, "false"),
+        ("?stream=stdout", b"abcdef", 9, "false"),
+        ("?stream=stdout&limit=3", b"abc", 3, "false"),
+        ("?offset=9", b"", 9, "false"),
+        ("?limit=0", b"", 0, "false"),
+    ]:
+        response = await client.get(f"/api/v1/jobs/1/logs{query}")
+        assert (response.status_code, response.content) == (200, body)
+        assert response.headers["x-log-next"] == str(following)
+        assert response.headers["x-log-complete"] == complete
+    queue.finish(1)
+    for query, complete in (("", "true"), ("?limit=9", "true"), ("?limit=8", "false")):
+        response = await client.get(f"/api/v1/jobs/1/logs{query}")
+        assert response.headers["x-log-complete"] == complete
+    assert (await client.get("/api/v1/jobs/1/logs?attempt=2")).status_code == 404
+
+
+async def test_a_large_log_is_exact(client, queue: FakeQueue) -> None:
+    await submit(client, queue)
+    parts = [bytes([index]) * 300_000 for index in range(10)]
+    for part in parts:
+        queue.write(1, "stdout", part)
+    queue.finish(1)
+    response = await client.get("/api/v1/jobs/1/logs?offset=1&limit=2500000")
+    assert response.content == b"".join(parts)[1:2_500_001]
+    assert response.headers["content-length"] == "2500000"
+    assert response.headers["x-log-next"] == "2500001"
+
+
+async def test_follow_until_the_end(served) -> None:
+    async with served.client() as client:
+        await submit(client, served.queue)
+        url = "/api/v1/jobs/1/logs?follow=1&stream=stdout"
+        async with client.stream("GET", url) as response:
+            served.queue.write(1, "stdout", b"one")
+            received = response.aiter_raw()
+            assert await anext(received) == b"one"
+            served.queue.write(1, "stderr", b"no")
+            served.queue.write(1, "stdout", b"two")
+            served.queue.finish(1)
+            assert b"".join([data async for data in received]) == b"two"
+
+
+async def test_msgpack_stream_waits_for_the_start(served) -> None:
+    async with served.client() as client:
+        await client.post("/api/v1/jobs", json={"command": "a"})
+        headers = {"Accept": "application/vnd.msgpack"}
+        async with client.stream("GET", "/api/v1/jobs/1/logs/stream", headers=headers) as response:
+            assert response.headers["content-type"] == "application/vnd.msgpack"
+            served.queue.start(1)
+            served.queue.write(1, "stdout", b"\x00\xff")
+            served.queue.write(1, "stderr", b"e")
+            served.queue.finish(1, 4)
+            unpacker = msgpack.Unpacker()
+            unpacker.feed(await response.aread())
+    items = [item for item in unpacker if item is not None]
+    assert items[:2] == [[0, 5, "stdout", b"\x00\xff"], [2, 5, "stderr", b"e"]]
+    assert (items[2]["state"], items[2]["exit_code"]) == ("failed", 4)
+
+
+async def test_a_character_is_not_split(client, queue: FakeQueue) -> None:
+    await submit(client, queue)
+    for byte in "aé😀".encode():
+        queue.write(1, "stdout", bytes([byte]))
+    queue.finish(1)
+    events = parse_events((await client.get("/api/v1/jobs/1/logs/stream")).content)
+    texts = [(data["text"], at) for name, at, data in events if name == "stdout"]
+    assert texts == [("a", "1"), ("é", "3"), ("😀", "7")]
+    assert events[-1][0] == "end"
+    assert events[-1][2]["state"] == "succeeded"
+    headers = {"Last-Event-ID": "3"}
+    again = await client.get("/api/v1/jobs/1/logs/stream?offset=0", headers=headers)
+    assert bytes_of(parse_events(again.content), "stdout") == "😀".encode()
+
+
+async def test_every_event_is_a_point_to_resume_from(client, queue: FakeQueue) -> None:
+    await submit(client, queue)
+    smile = "😀".encode()
+    for stream, data in [
+        ("stdout", b"x" + smile[:2]),
+        ("stderr", b"e"),
+        ("stdout", smile[2:3]),
+        ("stderr", "é".encode()[:1]),
+        ("stdout", smile[3:] + b"y"),
+        ("stderr", "é".encode()[1:] + b"\xff\n"),
+        ("stdout", smile[:3]),
+        ("stderr", b"z"),
+    ]:
+        queue.write(1, stream, data)
+    queue.finish(1)
+    url = "/api/v1/jobs/1/logs/stream"
+    events = parse_events((await client.get(url)).content)
+    whole = {name: bytes_of(events, name) for name in ("stdout", "stderr")}
+    assert whole["stdout"] == b"x" + smile + b"y" + smile[:3]
+    assert whole["stderr"] == "eé".encode() + b"\xff\nz"
+    for index, (_, point, _) in enumerate(events):
+        for query, headers in (("", {"Last-Event-ID": point}), (f"?offset={point}", {})):
+            rest = parse_events((await client.get(url + query, headers=headers)).content)
+            for name, data in whole.items():
+                assert bytes_of(events[: index + 1], name) + bytes_of(rest, name) == data, point
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=5)))
+)
+def test_events_carry_every_byte(pieces: list[tuple[str, bytes]]) -> None:
+    encoder = SseEncoder()
+    body, offset = b"", 0
+    for stream, data in pieces:
+        body += encoder.record(Record(offset, 0, stream, data))
+        offset += len(data)
+    events = parse_events(body + encoder.end({}))
+    for name in ("stdout", "stderr"):
+        assert bytes_of(events, name) == b"".join(data for stream, data in pieces if stream == name)
+    assert events[-1][1] == str(offset)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-1", "x", "1~", "5~2-2", "5~4-9", "9" * 19, "٣", "1~0-1" * 9]
+)
+async def test_odd_points_are_refused(client, queue: FakeQueue, text: str) -> None:
+    await submit(client, queue)
+    assert parse_resume(text) is None
+    response = await client.get("/api/v1/jobs/1/logs/stream", params={"offset": text})
+    assert response.status_code == 422
+
+
+async def test_a_silent_stream_says_that_it_lives(queue: FakeQueue, autojump_clock) -> None:
+    from queued_runner.jobs import JobSpec
+
+    await queue.submit_many([JobSpec(command="a")])
+    queue.start(1)
+    frames: list[bytes] = []
+
+    async def push(data: bytes) -> None:
+        frames.append(data)
+
+    with trio.move_on_after(50):
+        await send_records(queue, 1, SseEncoder(), push, attempt=1, offset=0)
+    assert frames == [b"retry: 1000\n\n"] + [b": keep-alive\n\n"] * 3
+
+
+async def test_streams_end_with_the_server(served) -> None:
+    async with served.client() as client:
+        await submit(client, served.queue)
+        async with client.stream("GET", "/api/v1/jobs/1/logs/stream") as response:
+            served.shutdown.set()
+            assert parse_events(await response.aread()) == []
+    await served.ended.wait()

@@ -1,0 +1,142 @@
+"""The accept loop on a real socket: rubbish costs one connection, stopping is bounded."""
+
+import random
+import socket
+
+import httpx2
+import trio
+
+from queued_runner.http.server import bind, serve_http
+
+GOOD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n"
+SEEDS = [
+    b"",
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n",
+    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+    b"X: \xff\xfe\r\n",
+]
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\xff\xff"
+
+
+async def throw(port: int, data: bytes) -> None:
+    try:
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        async with stream:
+            with trio.move_on_after(0.5):
+                await stream.send_all(data)
+                await stream.send_eof()
+                while await stream.receive_some(65_536):
+                    pass
+    except (trio.BrokenResourceError, OSError):
+        pass
+
+
+def mutated(rng: random.Random, port: int) -> bytes:
+    data = bytearray(GOOD % (port, rng.choice(SEEDS)))
+    if rng.random() < 0.1:
+        data = bytearray(PREFACE)
+    for _ in range(rng.randrange(6)):
+        place = rng.randrange(len(data))
+        match rng.randrange(4):
+            case 0:
+                data[place] = rng.randrange(256)
+            case 1:
+                del data[place : place + rng.randrange(1, 5)]
+            case 2:
+                data[place:place] = rng.randbytes(rng.randrange(1, 9))
+            case _:
+                data[place:place] = rng.choice([b"\r\n", b"\x00", b"\xc3", b":", b" ", b"%zz"])
+        if not data:
+            break
+    return bytes(data)
+
+
+async def test_rubbish_does_not_stop_the_server(served) -> None:
+    rng = random.Random(8633)
+    limit = trio.CapacityLimiter(20)
+
+    async def one(data: bytes) -> None:
+        async with limit:
+            await throw(served.port, data)
+
+    async with trio.open_nursery() as nursery:
+        for seed in SEEDS:
+            nursery.start_soon(one, GOOD % (served.port, seed) + b"extra")
+        for _ in range(600):
+            nursery.start_soon(one, mutated(rng, served.port))
+    assert not served.ended.is_set()
+    async with served.client() as client:
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_a_whole_exchange(served) -> None:
+    async with served.client() as client:
+        response = await client.post("/api/v1/jobs", json={"command": "true"})
+        assert response.json() == {"id": 1}
+        response = await client.get("/api/v1/jobs", headers={"Authorization": "Bearer no"})
+        assert response.status_code == 401
+        assert "bearer" in response.headers["www-authenticate"].lower()
+
+
+async def test_a_client_that_does_not_read_cannot_hold_the_end(served) -> None:
+    async with served.client() as client:
+        await client.post("/api/v1/jobs", json={"command": "yes"})
+    served.queue.start(1)
+    for _ in range(100):
+        served.queue.write(1, "stdout", b"y" * 256 * 1024)
+    stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+    async with stream:
+        await stream.send_all(
+            b"GET /api/v1/jobs/1/logs?follow=1 HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
+            b"Authorization: Bearer test-token\r\n\r\n" % served.port
+        )
+        assert await stream.receive_some(10)
+        served.shutdown.set()
+        with trio.fail_after(5):
+            await served.ended.wait()
+
+
+async def test_cancelling_is_clean() -> None:
+    async def app(scope, receive, send) -> None:
+        await trio.sleep_forever()
+
+    sock = bind("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+
+        async def serve(*, task_status) -> None:
+            await serve_http(sock, app, shutdown=trio.Event(), task_status=task_status)
+
+        await nursery.start(serve)
+        stream = await trio.open_tcp_stream("127.0.0.1", port)
+        await stream.send_all(GOOD % (port, b""))
+        with trio.fail_after(5):
+            nursery.cancel_scope.cancel()
+    await stream.aclose()
+    with socket.socket() as free:
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
+
+
+async def test_a_client_that_leaves_ends_its_stream(served) -> None:
+    async with httpx2.AsyncClient(base_url=served.url, trust_env=False) as client:
+        client.headers["Authorization"] = "Bearer test-token"
+        await client.post("/api/v1/jobs", json={"command": "a"})
+        served.queue.start(1)
+        left = trio.Event()
+        records = served.queue.records
+
+        async def watched(*args, **settings):
+            try:
+                async for record in records(*args, **settings):
+                    yield record
+            finally:
+                left.set()
+
+        served.queue.records = watched
+        async with client.stream("GET", "/api/v1/jobs/1/logs/stream") as response:
+            await anext(response.aiter_raw())
+    with trio.fail_after(5):
+        await left.wait()
