@@ -7,6 +7,7 @@ synchronous call; everything durable leaves through the group commit, whose call
 
 from collections.abc import Callable, Sequence
 from typing import Final
+from weakref import WeakValueDictionary
 
 import structlog
 import trio
@@ -58,7 +59,7 @@ class LiveAttempt:
         pass
 
     def on_output(self, run: Run, output: Output) -> None:
-        self.log.append(output.stream, output.data, output.offset)
+        self.log.append(output.stream, output.data)
 
     def on_durable(self, offset: int) -> None:
         """Everything below `offset` is on disk."""
@@ -98,8 +99,7 @@ class Dispatcher:
         self._rng = rng
         self._live: dict[str, LiveAttempt] = {}
         self._wake = trio.Event()
-        self._waiting: dict[int, trio.Event] = {}
-        self._starting: dict[int, trio.Event] = {}
+        self._changes: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
         self.is_claiming = True
 
@@ -145,7 +145,7 @@ class Dispatcher:
                 self.end(attempt, Outcome(Reason.REFUSED))
                 continue
             attempt.run = run
-            self._set(self._starting, job.id)
+            self._tell(job.id)
             placements.append(Placement(job.id, job.attempt, run.worker, run.worker_id))
             kill = self._kills.pop(job.id, None)
             if kill is not None:
@@ -206,8 +206,7 @@ class Dispatcher:
                 log.warning("stale outcome", attempt=attempt.id)
             elif ended.state is JobState.QUEUED:
                 self.wake()
-            else:
-                self._tell(job.id)
+            self._tell(job.id)
 
         self._commits.submit(finish, done)
 
@@ -231,23 +230,20 @@ class Dispatcher:
             self._tell(job_id)
         return job
 
-    def _tell(self, job_id: int) -> None:
-        self._set(self._waiting, job_id)
-        self._set(self._starting, job_id)
+    def change_of(self, job_id: int) -> trio.Event:
+        """Set when an attempt of the job begins or ends, or the job does. Take it before reading.
 
-    @staticmethod
-    def _set(events: dict[int, trio.Event], job_id: int) -> None:
-        event = events.pop(job_id, None)
+        It is remembered for as long as somebody holds it.
+        """
+        event = self._changes.get(job_id)
+        if event is None:
+            event = self._changes[job_id] = trio.Event()
+        return event
+
+    def _tell(self, job_id: int) -> None:
+        event = self._changes.pop(job_id, None)
         if event is not None:
             event.set()
-
-    def ended_event(self, job_id: int) -> trio.Event:
-        """Set when the job reaches a terminal state; take it before reading the state."""
-        return self._waiting.setdefault(job_id, trio.Event())
-
-    def started_event(self, job_id: int) -> trio.Event:
-        """Set when an attempt of the job begins, or the job ends."""
-        return self._starting.setdefault(job_id, trio.Event())
 
     # --- a new server's first look, and what runners tell ---
 
@@ -274,18 +270,22 @@ class Dispatcher:
     def on_capacity(self) -> None:
         self.wake()
 
-    def adopt(self, run: Run, ended: bool) -> Adoption | None:
+    def adopt(self, run: Run, size: int) -> Adoption | None:
         attempt = self._live.get(run.id)
         if attempt is None or attempt.is_ending or attempt.run is not None:
             return None
         attempt.run = run
         attempt.deadline = None
+        attempt.log.skip_dropped(size)
         job = attempt.job
         self._commits.submit(
             lambda store: store.placed([Placement(job.id, job.attempt, run.worker, run.worker_id)]),
             _ignore,
         )
-        if job.cancel_requested:
+        kill = self._kills.pop(job.id, None)
+        if kill is not None:
+            run.kill(*kill)
+        elif job.cancel_requested:
             run.kill()
         return Adoption(attempt, attempt.log.size)
 

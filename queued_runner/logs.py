@@ -85,7 +85,6 @@ class AttemptLog:
         self._cap = cap
         self._on_durable = on_durable
         self._on_closed: Callable[[], None] | None = None
-        self._marked = False
         self.folder = folder
         self.size = offset
         """Bytes the process wrote that arrived here, dropped ones included."""
@@ -100,31 +99,26 @@ class AttemptLog:
         self.segment: int | None = None
         self.segment_size = 0
 
-    def append(self, stream: StreamName, data: bytes, offset: int) -> None:
+    def append(self, stream: StreamName, data: bytes) -> None:
         """Take the next bytes; what is beyond the cap is counted and dropped."""
+        kept = data[: max(0, self._cap - self.stored_size)]
         self.size += len(data)
-        room = self._cap - self.stored_size
-        if len(data) > room:
-            self.dropped += len(data) - max(0, room)
-            data = data[: max(0, room)]
-        at_ms = self._logs.now_ms()
-        if data:
-            self._keep(stream, data, at_ms)
-        if self.dropped and not self._marked:
-            self._marked = True
-            text = (
-                f"\n[duplex-runner: more than {self._cap} bytes of output; the rest is dropped]\n"
-            )
-            self._keep("stderr", text.encode(), at_ms)
-        if not self.is_spilled and self.stored_size > INLINE_LIMIT:
+        self.dropped += len(data) - len(kept)
+        if kept:
+            self.pending.append(Record(self.stored_size, self._logs.now_ms(), stream, kept))
+            self.stored_size += len(kept)
+            self._wake_readers()
+        # Dropped bytes can be acknowledged only with those before them, once these are on disk.
+        if self.stored_size > INLINE_LIMIT or self.dropped:
             self.is_spilled = True
         if self.is_spilled:
             self._logs.mark_dirty(self)
 
-    def _keep(self, stream: StreamName, data: bytes, at_ms: int) -> None:
-        self.pending.append(Record(self.stored_size, at_ms, stream, data))
-        self.stored_size += len(data)
-        self._wake_readers()
+    def skip_dropped(self, size: int) -> None:
+        """The process has written `size` bytes, says its worker, of which a full log takes none."""
+        if self.stored_size >= self._cap and size > self.size:
+            self.dropped += size - self.size
+            self.size = size
 
     def _wake_readers(self) -> None:
         self.grown.set()
@@ -139,7 +133,7 @@ class AttemptLog:
             on_closed()
 
     def synced(self, records: int) -> None:
-        """The first `records` pending ones are on disk."""
+        """The first `records` pending ones are on disk, and so is all before them."""
         for _ in range(records):
             record = self.pending.popleft()
             self.durable = record.offset + len(record.data)
@@ -221,7 +215,7 @@ class Logs:
             if not self._dirty:
                 await self._work.park()
                 continue
-            batch = [(log, list(log.pending)) for log in self._dirty.values() if log.pending]
+            batch = [(log, list(log.pending)) for log in self._dirty.values()]
             self._dirty.clear()
             with trio.CancelScope(shield=True):
                 await self._run_sync(partial(self._write, batch))
@@ -233,7 +227,8 @@ class Logs:
     def _write(batch: list[tuple[AttemptLog, list[Record]]]) -> None:
         try:
             for log, records in batch:
-                _append(log, records)
+                if records:
+                    _append(log, records)
         except OSError as error:
             raise StoreBroken(
                 f"output cannot be written: {error}; free some space or check the disk, then"

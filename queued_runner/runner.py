@@ -139,31 +139,39 @@ class QueuedRunner:
         await self.get(job_id)
         return await self._dispatcher.cancel(job_id, signal, grace)
 
+    async def _when(self, job_id: int, is_so: Callable[[Job], bool]) -> Job:
+        """The job, once this is true of it."""
+        while True:
+            changed = self._dispatcher.change_of(job_id)
+            job = await self.get(job_id)
+            if is_so(job):
+                return job
+            await changed.wait()
+
     async def wait(self, job_id: int) -> Job:
         """The job, once it has reached a terminal state. Raises JobNotFound."""
-        while True:
-            ended = self._dispatcher.ended_event(job_id)
-            job = await self.get(job_id)
-            if job.state.is_terminal:
-                return job
-            await ended.wait()
+        return await self._when(job_id, lambda job: job.state.is_terminal)
 
     async def records(
         self, job_id: int, *, attempt: int | None = None, offset: int = 0, follow: bool = True
     ) -> AsyncIterator[Record]:
         """The output of one attempt (the newest) from `offset`, then what is still to come.
 
-        Waits for the first attempt to begin when `follow` is set. Ends with the attempt.
+        With `follow` it first waits for that attempt to begin, or for the job to end without it.
+        Ends with the attempt.
         """
-        job = await self.get(job_id)
-        while attempt is None and job.attempt == 0 and not job.state.is_terminal:
-            if not follow:
-                return
-            changed = self._dispatcher.started_event(job_id)
-            job = await self.get(job_id)
-            if job.attempt == 0 and not job.state.is_terminal:
-                await changed.wait()
-                job = await self.get(job_id)
+
+        def has_begun(job: Job) -> bool:
+            number = attempt or max(job.attempt, 1)
+            if job.state.is_terminal or job.attempt > number:
+                return True
+            if job.attempt < number:
+                return False
+            # Between the claim's commit and the start it runs, and nobody has its output yet.
+            is_live = self._dispatcher.live_log(job_id, number) is not None
+            return is_live or job.state is not JobState.RUNNING
+
+        job = await (self._when(job_id, has_begun) if follow else self.get(job_id))
         number = attempt or job.attempt
         log = self._dispatcher.live_log(job_id, number)
         if log is not None:

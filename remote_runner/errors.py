@@ -34,6 +34,14 @@ class ConnectionLost(RunnerError):
     """The connection ended while something was still to be sent or awaited."""
 
 
+class CannotListen(RunnerError):
+    """A port is in use, or this process may not open it."""
+
+    def __init__(self, host: str, port: int, why: str) -> None:
+        super().__init__(f"cannot listen on {host} port {port}: {why}; choose another port")
+        self.port = port
+
+
 class NoWorkerAvailable(RunnerError):
     """No connected worker has a free slot and the labels that were asked for."""
 

@@ -13,7 +13,13 @@ from typing import Final
 
 import trio
 
-from remote_runner.errors import DuplicateRun, NoWorkerAvailable, RemoteProtocolError
+from remote_runner.errors import (
+    CannotListen,
+    ConnectionLost,
+    DuplicateRun,
+    NoWorkerAvailable,
+    RemoteProtocolError,
+)
 from remote_runner.pool import Pool
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
@@ -65,8 +71,8 @@ class RemoteRun:
     """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
 
     __slots__ = (
-        "_runner", "acked", "command", "detached_until", "id", "kill_reason", "observer",
-        "received", "session", "worker", "worker_id",
+        "_runner", "acked", "command", "detached_until", "id", "is_ended", "is_lost",
+        "kill_reason", "observer", "received", "session", "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +94,9 @@ class RemoteRun:
         self.acked = 0
         self.kill_reason: Reason | None = None
         self.detached_until: float | None = None
+        self.is_ended = False
+        """Its outcome was told to the observer, who has not called `forget` yet."""
+        self.is_lost = False
 
     def ack(self, offset: int) -> None:
         grown = offset - self.acked
@@ -112,7 +121,7 @@ class _NoHost:
     def on_capacity(self) -> None:
         pass
 
-    def adopt(self, run: Run, ended: bool) -> Adoption | None:
+    def adopt(self, run: Run, size: int) -> Adoption | None:
         return None
 
     def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
@@ -155,7 +164,7 @@ class RemoteRunner:
         """Listen while entered. Leaving says goodbye to every worker; what runs there runs on.
 
         Raises:
-            OSError: a port is in use, or may not be opened.
+            CannotListen: a port is in use, or may not be opened.
         """
         if host is not None:
             self._host = host
@@ -163,7 +172,7 @@ class RemoteRunner:
             self._nursery = nursery
             for codec, port in self._wanted.items():
                 if port is not None:
-                    listeners = await trio.open_tcp_listeners(port, host=self._address)
+                    listeners = await self._listen(port)
                     self.ports[codec] = listeners[0].socket.getsockname()[1]
                     nursery.start_soon(self._server.serve, listeners, codec)
             nursery.start_soon(self._server.keep_alive)
@@ -179,6 +188,12 @@ class RemoteRunner:
                     for session in list(self._sessions.values()):
                         await session.emitter.flush()
                 nursery.cancel_scope.cancel()
+
+    async def _listen(self, port: int) -> Sequence[trio.SocketListener]:
+        try:
+            return await trio.open_tcp_listeners(port, host=self._address)
+        except OSError as error:
+            raise CannotListen(self._address, port, error.strerror or str(error)) from error
 
     @property
     def port(self) -> int:
@@ -246,10 +261,17 @@ class RemoteRunner:
             max_output=command.max_output,
         )
         session.send(Spawn(command.command, command.args, options))
-        if command.stdin is not None:
-            for start in range(0, len(command.stdin), STDIN_CHUNK):
-                session.send(Stdin(run.id, command.stdin[start : start + STDIN_CHUNK]))
-            session.send(StdinEnd(run.id))
+        if command.stdin is not None and self._nursery is not None:
+            self._nursery.start_soon(self._send_stdin, session, run.id, command.stdin)
+
+    async def _send_stdin(self, session: Session, run_id: str, data: bytes) -> None:
+        """In the output lane: input waits for room there, and never delays a heartbeat."""
+        try:
+            for start in range(0, len(data), STDIN_CHUNK):
+                await session.emitter.send(Stdin(run_id, data[start : start + STDIN_CHUNK]))
+            await session.emitter.send(StdinEnd(run_id))
+        except ConnectionLost:
+            pass  # the worker comes back without this attempt, which is then known to be dead
 
     async def run(
         self,
@@ -284,7 +306,7 @@ class RemoteRunner:
 
     def kill(self, run: RemoteRun, reason: Reason, signal: str | None, grace: float | None) -> None:
         """End a run's process tree. A run whose worker is away is killed when it comes back."""
-        if run.id not in self._runs:
+        if run.is_ended:
             return
         run.kill_reason = reason
         if run.session is None:
@@ -300,8 +322,10 @@ class RemoteRunner:
 
     def forget(self, run: RemoteRun) -> None:
         """The run's outcome is durable. Late words about it are answered with `stale`."""
+        self._runs.pop(run.id, None)
         if run.session is not None and not run.session.worker.is_baseline:
-            run.session.send(Closed(run.id))
+            # A run that was given up may still be alive there.
+            run.session.send(Stale(run.id) if run.is_lost else Closed(run.id))
 
     # --- what sessions tell ---
 
@@ -318,14 +342,17 @@ class RemoteRunner:
     def on_ready(self, session: Session, listed: dict[str, tuple[AttemptState, int]]) -> None:
         worker = session.worker
         for run in [r for r in self._runs.values() if r.worker_id == worker.id]:
-            if run.id not in listed:
+            if run.id not in listed and not run.is_ended:
                 self._lose(run)
         held = set()
-        for run_id, (state, _) in listed.items():
+        for run_id, (_, size) in listed.items():
             known = self._runs.get(run_id)
+            if known is not None and known.is_ended:
+                known.session = session  # it hears `closed` once that is true
+                continue
             if known is None:
                 known = RemoteRun(self, run_id, None, _Nobody(), session)
-                adoption = self._host.adopt(known, state == "ended")
+                adoption = self._host.adopt(known, size)
                 if adoption is None:
                     session.send(Stale(run_id))
                     continue
@@ -435,12 +462,13 @@ class RemoteRunner:
         if run is None or run.session is not session:
             session.send(Stale(run_id))
             return None
-        return run
+        return None if run.is_ended else run
 
     # --- ends ---
 
     def _end(self, run: RemoteRun, outcome: Outcome) -> None:
-        del self._runs[run.id]
+        run.is_ended = True
+        run.detached_until = None
         session = run.session
         if session is not None:
             session.worker.runs.discard(run.id)
@@ -453,6 +481,7 @@ class RemoteRunner:
 
     def _lose(self, run: RemoteRun) -> None:
         reason = Reason.WORKER_LOST if run.kill_reason is None else run.kill_reason
+        run.is_lost = True
         self._end(run, Outcome(reason, output_bytes=run.received))
 
     def _on_capacity(self) -> None:
@@ -476,7 +505,7 @@ class RemoteRunner:
     async def _cut_off_baseline(self, run: RemoteRun, after: float) -> None:
         """A baseline worker that does not end its job loses its connection, and the job with it."""
         await trio.sleep(after)
-        if run.id in self._runs and run.session is not None:
+        if not run.is_ended and run.session is not None:
             run.session.emitter.close_nowait("the worker did not end its job")
 
 

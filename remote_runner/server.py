@@ -6,7 +6,7 @@ asked for it is `runner.py`'s; which worker gets a run is `pool.py`'s.
 
 import hmac
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -82,10 +82,15 @@ class SessionOwner(Protocol):
 class Session:
     """One accepted connection of a worker."""
 
-    def __init__(self, emitter: DuplexEmitter[Message], worker: PooledWorker) -> None:
+    def __init__(
+        self, emitter: DuplexEmitter[Message], worker: PooledWorker, boot: str = ""
+    ) -> None:
         self.emitter = emitter
         self.worker = worker
+        self.boot = boot
         self.unacked = 0
+        self.is_paused = False
+        """Whether we do not read it: its silence is then ours."""
         self._listed: dict[str, tuple[AttemptState, int]] = {}
         self._below_mark = trio.lowlevel.ParkingLot()
 
@@ -107,7 +112,11 @@ class Session:
     async def wait_below_mark(self) -> None:
         """Block while more output is undurable than this connection may hold in memory."""
         while self._is_above_mark() and self.emitter.is_open:
+            self.is_paused = True
             await self._below_mark.park()
+        if self.is_paused:
+            self.is_paused = False
+            self.emitter.last_received = trio.current_time()
 
     def list_attempts(self, message: Attempts) -> None:
         """Take a part of the worker's list."""
@@ -144,15 +153,21 @@ class Server:
         self._next_session = 1
         self._swaps: dict[str, deque[float]] = {}
 
-    async def serve(self, listeners: list[trio.SocketListener], codec: Codec) -> None:
+    async def serve(self, listeners: Sequence[trio.SocketListener], codec: Codec) -> None:
         """Accept connections for ever."""
 
         async def handle(stream: trio.SocketStream) -> None:
-            peer = stream.socket.getpeername()
-            address = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer)
-            await self.handle(stream, codec, address)
+            try:
+                host, port, *_ = stream.socket.getpeername()
+            except OSError:
+                return  # reset before it was accepted; `serve_listeners` closes it
+            try:
+                await self.handle(stream, codec, f"{host}:{port}")
+            except* Exception as errors:
+                # A fault of ours in one conversation; the listener and the others live on.
+                log.error("connection failed", peer=f"{host}:{port}", exc_info=errors)
 
-        await trio.serve_listeners(handle, listeners)
+        await trio.serve_listeners(handle, list(listeners))
 
     async def handle(self, stream: trio.abc.Stream, codec: Codec, address: str) -> None:
         """One connection, from its first byte to its end. Nothing a peer does raises here."""
@@ -227,19 +242,25 @@ class Server:
             )
         if not 1 <= hello.slots <= MAX_SLOTS:
             return Goodbye("slots", f"a worker has 1 to {MAX_SLOTS} slots, not {hello.slots}")
-        if self._find(hello.worker_id) is not None:
-            now = trio.current_time()
-            swaps = self._swaps.setdefault(hello.worker_id, deque(maxlen=SWAPS_PER_MINUTE))
-            swaps.append(now)
-            if len(swaps) == SWAPS_PER_MINUTE and now - swaps[0] < 60:
-                self._end_previous(hello.worker_id, "two workers share one id")
-                return Goodbye(
-                    "duplicate",
-                    "two live workers present the same id: their state folders are copies of"
-                    " each other; remove the folder on one of them",
-                    retry_after_ms=60_000,
-                )
+        previous = self._find(hello.worker_id)
+        if previous is not None and previous.boot != hello.boot and self._swaps_too_often(hello):
+            self._end_previous(hello.worker_id, "two workers share one id")
+            return Goodbye(
+                "duplicate",
+                "two live workers present the same id: their state folders are copies of"
+                " each other; remove the folder on one of them",
+                retry_after_ms=60_000,
+            )
         return None
+
+    def _swaps_too_often(self, hello: Hello) -> bool:
+        now = trio.current_time()
+        for worker_id, times in list(self._swaps.items()):
+            if now - times[-1] > 60:
+                del self._swaps[worker_id]
+        swaps = self._swaps.setdefault(hello.worker_id, deque(maxlen=SWAPS_PER_MINUTE))
+        swaps.append(now)
+        return len(swaps) == SWAPS_PER_MINUTE and now - swaps[0] < 60
 
     def _admit(self, emitter: DuplexEmitter[Message], hello: Hello, address: str) -> Session:
         settings = self.settings
@@ -263,7 +284,7 @@ class Server:
                 max_chunk=settings.max_chunk,
             )
         )
-        return Session(emitter, worker)
+        return Session(emitter, worker, hello.boot)
 
     def _new_session(self) -> int:
         self._next_session += 1
@@ -333,7 +354,7 @@ class Server:
             await trio.sleep(interval / 4)
             now = trio.current_time()
             for session in list(self._sessions.values()):
-                if session.worker.is_baseline:
+                if session.worker.is_baseline or session.is_paused:
                     continue
                 silence = now - session.emitter.last_received
                 if silence > 3 * interval:

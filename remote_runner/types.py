@@ -166,8 +166,11 @@ class Host(Protocol):
         """There may be more room than before: look at `offers()` again."""
         ...
 
-    def adopt(self, run: Run, ended: bool) -> Adoption | None:
-        """A worker still holds a run that this runner did not start. None: it is stale, end it."""
+    def adopt(self, run: Run, size: int) -> Adoption | None:
+        """A worker still holds a run that this runner did not start. None: it is stale, end it.
+
+        `size` is how many bytes of output there are so far, as the worker says.
+        """
         ...
 
     def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:

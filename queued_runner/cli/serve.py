@@ -1,6 +1,5 @@
 """`serve`: the whole service in this process. Reads settings, handles signals, sets exit codes."""
 
-import errno
 import logging
 import signal
 import sys
@@ -16,7 +15,7 @@ from queued_runner.cli.options import option
 from queued_runner.cli.values import DURATION, SIZE
 from queued_runner.config import Settings, UnsafeBind
 from queued_runner.datadir import default_data_dir
-from remote_runner.errors import RunnerError
+from remote_runner.errors import CannotListen, RunnerError
 
 EX_CONFIG: Final = 78
 EX_IOERR: Final = 74
@@ -77,18 +76,18 @@ def serve(**options: Any) -> None:
         trio.run(_serve, settings)
     except* UnsafeBind as group:
         _leave(group, EX_CONFIG)
-    except* RunnerError as group:
+    except* CannotListen as group:
+        _leave(group, EX_IOERR, _port_hint(group, settings))
+    except* (RunnerError, OSError) as group:
         _leave(group, EX_IOERR)
-    except* OSError as group:
-        error = _first(group)
-        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            click.echo(
-                f"remote-runner: a port is in use ({error}); choose another with --port or"
-                " --http-port, or 0 for any free one",
-                err=True,
-            )
-            sys.exit(EX_IOERR)
-        _leave(group, EX_IOERR)
+
+
+def _port_hint(group: BaseException, settings: Settings) -> str:
+    error = _first(group)
+    port = error.port if isinstance(error, CannotListen) else None
+    options = {"--port": settings.port, "--http-port": settings.http_port}
+    option = next((name for name, value in options.items() if value == port), "--json-port")
+    return f" with {option}, or 0 for any free one"
 
 
 def _first(group: BaseException) -> BaseException:
@@ -97,8 +96,8 @@ def _first(group: BaseException) -> BaseException:
     return group
 
 
-def _leave(group: BaseException, status: int) -> None:
-    click.echo(f"remote-runner: {_first(group)}", err=True)
+def _leave(group: BaseException, status: int, hint: str = "") -> None:
+    click.echo(f"remote-runner: {_first(group)}{hint}", err=True)
     sys.exit(status)
 
 

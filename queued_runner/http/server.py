@@ -21,6 +21,8 @@ from anycorn.utils import wrap_app
 from anycorn.worker_context import WorkerContext
 from starlette.types import ASGIApp
 
+from remote_runner.errors import CannotListen
+
 log = logging.getLogger("queued_runner.http")
 
 MAX_CONNECTIONS: Final = 1000
@@ -36,8 +38,15 @@ def bind(host: str, port: int) -> socket.socket:
     """A listening TCP socket; port 0 picks a free one.
 
     Raises:
-        OSError: the address is not ours or is taken.
+        CannotListen: the address is not ours or is taken.
     """
+    try:
+        return _bind(host, port)
+    except OSError as error:
+        raise CannotListen(host, port, error.strerror or str(error)) from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
     family, _, _, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

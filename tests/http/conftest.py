@@ -1,20 +1,15 @@
 """The guarded application over a fake queue: without a socket, and on one."""
 
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import httpx2
 import pytest
 import trio
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_queue import FakeQueue
-
 from queued_runner.http.app import create_app
 from queued_runner.http.server import bind, serve_http
+from tests.http.fake_queue import FakeQueue
 
 TOKEN = "test-token"
 

@@ -3,9 +3,9 @@
 import httpx2
 import pytest
 import trio
-from fake_queue import FakeQueue
 
 from queued_runner.jobs import JobState
+from tests.http.fake_queue import FakeQueue
 
 
 async def test_one_job(client: httpx2.AsyncClient, queue: FakeQueue) -> None:

@@ -7,13 +7,13 @@ import httpx2
 import msgpack
 import pytest
 import trio
-from fake_queue import FakeQueue
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queued_runner.http.frames import SseEncoder, parse_resume
 from queued_runner.http.stream import send_records
 from queued_runner.queue import Record
+from tests.http.fake_queue import FakeQueue
 
 
 async def submit(client: httpx2.AsyncClient, queue: FakeQueue) -> None:

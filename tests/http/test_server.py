@@ -2,8 +2,8 @@
 
 import random
 import socket
+from contextlib import aclosing
 
-import httpx2
 import trio
 
 from queued_runner.http.server import bind, serve_http
@@ -121,22 +121,28 @@ async def test_cancelling_is_clean() -> None:
 
 
 async def test_a_client_that_leaves_ends_its_stream(served) -> None:
-    async with httpx2.AsyncClient(base_url=served.url, trust_env=False) as client:
-        client.headers["Authorization"] = "Bearer test-token"
+    async with served.client() as client:
         await client.post("/api/v1/jobs", json={"command": "a"})
-        served.queue.start(1)
-        left = trio.Event()
-        records = served.queue.records
+    served.queue.start(1)
+    left = trio.Event()
+    records = served.queue.records
 
-        async def watched(*args, **settings):
-            try:
-                async for record in records(*args, **settings):
+    async def watched(*args, **settings):
+        try:
+            async with aclosing(records(*args, **settings)) as source:
+                async for record in source:
                     yield record
-            finally:
-                left.set()
+        finally:
+            left.set()
 
-        served.queue.records = watched
-        async with client.stream("GET", "/api/v1/jobs/1/logs/stream") as response:
-            await anext(response.aiter_raw())
+    served.queue.records = watched
+    async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+        await stream.send_all(
+            b"GET /api/v1/jobs/1/logs/stream HTTP/1.1\r\nAuthorization: Bearer test-token\r\n"
+            b"Host: 127.0.0.1:%d\r\n\r\n" % served.port
+        )
+        received = b""
+        while b"retry:" not in received:
+            received += await stream.receive_some(65_536)
     with trio.fail_after(5):
         await left.wait()
