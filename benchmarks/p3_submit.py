@@ -22,7 +22,9 @@ def run(folder: Path, quick: bool) -> list[Row]:
     job = {"command": "/bin/echo", "args": ["hello", "world"], "env": {"A": "b"}, "group": "p3"}
     rates, limits, single_times, single_limits = [], [], [], []
     database = apsw.Connection(str(folder / "limit.db"))
-    database.execute("pragma journal_mode=wal; pragma synchronous=full; create table t (v text)")
+    for statement in ("journal_mode=wal", "synchronous=full"):
+        database.execute(f"pragma {statement}").fetchall()
+    database.execute("create table t (v text)")
     row = json.dumps(job)
     with service(folder) as server:
         server.submit([job] * 10)

@@ -12,14 +12,14 @@ while received := server.recv(65536):
     events.feed(received)
     for command, args, options in (event[1:] for event in events if event[0] == "spawn"):
         how = {"cwd": options.get("cwd"), "env": options.get("env"), "stdin": DEVNULL, "bufsize": 0}
-        child = Popen(["env", command, *args], stdout=PIPE, stderr=PIPE, **how)  # env says 127
-        names = {child.stdout: "stdout", child.stderr: "stderr"}
-        while names:
-            for pipe in select(names, [], [])[0]:
-                if data := pipe.read(65536):
-                    server.sendall(packb([names[pipe], data]))
-                else:
-                    del names[pipe]
-        code = child.wait()
+        with Popen(["env", command, *args], stdout=PIPE, stderr=PIPE, **how) as child:
+            names = {child.stdout: "stdout", child.stderr: "stderr"}
+            while names:
+                for pipe in select(names, [], [])[0]:
+                    if data := pipe.read(65536):
+                        server.sendall(packb([names[pipe], data]))
+                    else:
+                        del names[pipe]
+        code = child.returncode
         ending = [code] if code >= 0 else [None, Signals(-code).name]
         server.sendall(packb(["close", *ending]))

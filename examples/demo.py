@@ -29,10 +29,34 @@ STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running
 console = Console()
 
 
+class Stop:
+    """Remembers the signal that ends the demo until a moment when nothing is half started."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._remember)
+
+    def _remember(self, number: int, _: object) -> None:
+        self.number = number
+
+    def pause(self, seconds: float) -> None:
+        """Sleep; leave with the usual exit code once a signal has come."""
+        time.sleep(seconds)
+        if self.number:
+            sys.exit(128 + self.number)
+
+
 @contextlib.contextmanager
 def process(folder: Path, name: str, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command of this project while the block runs; its messages go to a file in `folder`."""
-    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(folder / "pycache")}
+    """A command of this project while the block runs; all that it writes goes to `folder`."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
+        "TMPDIR": str(temporary),
+    }
     with open(folder / f"{name}.log", "wb") as log:
         child = subprocess.Popen(
             [sys.executable, "-m", *argv], cwd=ROOT, stdin=subprocess.DEVNULL,
@@ -41,23 +65,31 @@ def process(folder: Path, name: str, *argv: str) -> Iterator[subprocess.Popen[by
     try:
         yield child
     finally:
-        if child.poll() is None:
-            child.send_signal(signal.SIGTERM)
-            try:
-                child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+        # A worker that is busy needs a second SIGTERM to give its jobs up.
+        for number, patience in ((signal.SIGTERM, 1), (signal.SIGTERM, 10), (signal.SIGKILL, 10)):
+            if child.poll() is None:
+                child.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(timeout=patience)
 
 
-def wait_for_server(folder: Path, server: subprocess.Popen[bytes]) -> dict[str, Any]:
+def wait_for_server(folder: Path, server: subprocess.Popen[bytes], stop: Stop) -> dict[str, Any]:
     """What the server says about itself once it accepts work."""
     deadline = time.monotonic() + 15
     while time.monotonic() < deadline and server.poll() is None:
         with contextlib.suppress(OSError, ValueError):
             return dict(json.loads((folder / "state" / "server.json").read_bytes()))
-        time.sleep(0.02)
+        stop.pause(0.02)
     raise SystemExit(f"the server did not start:\n{(folder / 'server.log').read_text()}")
+
+
+def wait_for_workers(folder: Path, client: httpx2.Client, stop: Stop) -> None:
+    deadline = time.monotonic() + 15
+    while len(client.get("/api/v1/workers").raise_for_status().json()) < len(WORKERS):
+        if time.monotonic() > deadline:
+            logs = "".join((folder / f"{name}.log").read_text() for name in WORKERS)
+            raise SystemExit(f"the workers did not connect:\n{logs}")
+        stop.pause(0.02)
 
 
 def test_files() -> list[str]:
@@ -95,7 +127,7 @@ def table(jobs: list[dict[str, Any]]) -> Table:
     return result
 
 
-def follow(client: httpx2.Client, total: int) -> list[dict[str, Any]]:
+def follow(client: httpx2.Client, total: int, stop: Stop) -> list[dict[str, Any]]:
     """Shows the jobs until all have ended; on a terminal live, else one line a finished job."""
     progress = Progress(BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console)
     task = progress.add_task("jobs", total=total)
@@ -114,10 +146,10 @@ def follow(client: httpx2.Client, total: int) -> list[dict[str, Any]]:
                         print(f"[{len(told)}/{total}] {job['name']} {job['state']}", flush=True)
             if len(done) == total:
                 return jobs
-            time.sleep(0.1)
+            stop.pause(0.1)
 
 
-def run(folder: Path, stack: contextlib.ExitStack) -> int:
+def run(folder: Path, stack: contextlib.ExitStack, stop: Stop) -> int:
     started = time.monotonic()
     state = folder / "state"
     server = stack.enter_context(
@@ -126,7 +158,7 @@ def run(folder: Path, stack: contextlib.ExitStack) -> int:
             "--data-dir", str(state),
         )
     )  # fmt: skip
-    info = wait_for_server(folder, server)
+    info = wait_for_server(folder, server, stop)
     for name in WORKERS:
         stack.enter_context(
             process(
@@ -139,9 +171,10 @@ def run(folder: Path, stack: contextlib.ExitStack) -> int:
     token = Path(info["token_file"]).read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}
     with httpx2.Client(base_url=info["url"], headers=headers, timeout=30) as client:
+        wait_for_workers(folder, client, stop)
         wanted = specs(folder)
         client.post("/api/v1/jobs", json=wanted).raise_for_status()
-        jobs = follow(client, len(wanted))
+        jobs = follow(client, len(wanted), stop)
         for job in jobs:
             if job["state"] != "succeeded":
                 console.rule(f"{job['name']}: {job['state']} ({job['reason']})")
@@ -156,15 +189,12 @@ def run(folder: Path, stack: contextlib.ExitStack) -> int:
 def main() -> int:
     if not test_files():
         raise SystemExit("no test files found: run this from a checkout of the project")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="duplex-runner-demo-") as name,
-            contextlib.ExitStack() as stack,
-        ):
-            return run(Path(name), stack)
-    except KeyboardInterrupt:
-        return 130
+    stop = Stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="duplex-runner-demo-") as name,
+        contextlib.ExitStack() as stack,
+    ):
+        return run(Path(name), stack, stop)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,14 @@
-"""What the worker holds of its attempts: the child, output nobody has acknowledged, the outcome.
+"""One attempt as the worker holds it: its child, its unacknowledged output, its outcome.
 
-Owns the memory window of each attempt; knows no connection.
+Owns what is to be sent of it and when; knows no connection.
 """
-
-from collections import deque
-from typing import Final
 
 import trio
 
 from remote_runner.protocol.messages import Close, OutputChunk
-from remote_runner.types import Outcome, StreamName
-from simple_worker.process import Child
-
-WINDOW: Final = 4 * 1024 * 1024
-"""Unacknowledged bytes of one attempt in memory; then its child's pipe is not read any more."""
+from remote_runner.types import Outcome, Reason, StreamName
+from simple_worker.processes import Child
+from simple_worker.window import Window
 
 
 class HeldAttempt:
@@ -22,30 +17,37 @@ class HeldAttempt:
     def __init__(self, attempt_id: str) -> None:
         self.id = attempt_id
         self.child: Child | None = None
-        self.size = 0
-        self.acked = 0
-        self.sent = 0
         self.is_sendable = True
         """False after a reconnection, until the runner has said where to resume."""
-        self.is_close_sent = False
-        self.close: Close | None = None
-        self._window: deque[OutputChunk] = deque()
+        self._window = Window()
         self._room = trio.lowlevel.ParkingLot()
+        self._close: Close | None = None
+        self._is_close_sent = False
+        self._is_wanted = True
 
     @property
     def is_running(self) -> bool:
-        return self.close is None
+        """Whether its process, or something of its tree, may be alive."""
+        return self._close is None
 
-    async def keep(self, stream: StreamName, data: bytes) -> None:
-        """Take output; blocks while the window is full."""
-        self._window.append(OutputChunk(stream, data, self.id, self.size))
-        self.size += len(data)
-        while self.size - self.acked > WINDOW:
+    @property
+    def size(self) -> int:
+        """Bytes of output so far."""
+        return self._window.size
+
+    def add(self, stream: StreamName, data: bytes) -> None:
+        """Take output. More may follow when `wait_for_room` returns."""
+        if self._is_wanted:
+            self._window.add(stream, data)
+
+    async def wait_for_room(self) -> None:
+        """Block while the window is full."""
+        while self._window.is_full:
             await self._room.park()
 
     def end(self, outcome: Outcome) -> None:
         """The process and its tree are gone."""
-        self.close = Close(
+        self._close = Close(
             outcome.exit_code,
             id=self.id,
             signal=outcome.signal,
@@ -56,41 +58,37 @@ class HeldAttempt:
             cpu_ms=None if outcome.cpu_time is None else round(outcome.cpu_time * 1000),
         )
 
+    def kill(self, reason: Reason, signal: str | None = None, grace: float | None = None) -> None:
+        """Begin the end of its tree, if anything of it may be alive."""
+        if self.child is not None and self.is_running:
+            self.child.kill(reason, signal, grace)
+
     def ack(self, offset: int) -> None:
-        """Everything below `offset` is durable at the runner: forget it."""
-        self.acked = max(self.acked, min(offset, self.size))
-        while self._window and _end(self._window[0]) <= self.acked:
-            self._window.popleft()
-        self._room.unpark_all()
+        """Everything below `offset` is durable at the runner."""
+        self._window.ack(offset)
+        if not self._window.is_full:
+            self._room.unpark_all()
 
     def drop_output(self) -> None:
-        """Nobody wants it any more."""
+        """Nobody wants its output any more, neither what is here nor what comes."""
+        self._is_wanted = False
         self.ack(self.size)
-        self.acked = 1 << 62
-        self._room.unpark_all()
 
     def resume(self, offset: int) -> None:
-        """Send again from `offset`."""
+        """The runner has everything below `offset`: send again from there."""
+        self._window.resume(offset)
         self.ack(offset)
-        self.sent = max(offset, self.acked)
         self.is_sendable = True
-        self.is_close_sent = False
+        self._is_close_sent = False
 
-    def next_message(self) -> OutputChunk | Close | None:
+    def next_message(self, max_chunk: int) -> OutputChunk | Close | None:
         """What to send next, in order; None when there is nothing now."""
         if not self.is_sendable:
             return None
-        if self.sent < self.size:
-            for chunk in self._window:
-                if _end(chunk) > self.sent:
-                    self.sent = _end(chunk)
-                    return chunk
-        if self.close is not None and not self.is_close_sent:
-            self.is_close_sent = True
-            return self.close
+        output = self._window.next(max_chunk)
+        if output is not None:
+            return OutputChunk(output.stream, output.data, self.id, output.offset)
+        if self._close is not None and not self._is_close_sent:
+            self._is_close_sent = True
+            return self._close
         return None
-
-
-def _end(chunk: OutputChunk) -> int:
-    assert chunk.offset is not None
-    return chunk.offset + len(chunk.data)

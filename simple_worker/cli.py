@@ -7,18 +7,17 @@ import secrets
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 import trio
 
-from simple_worker.process import ProcessHost
-from simple_worker.reaper import reaper
-from simple_worker.tree import become_subreaper
-from simple_worker.worker import VERSION, Identity, Worker
+from simple_worker.machine import opened_own_machine
+from simple_worker.session import VERSION, Identity
+from simple_worker.worker import Worker
 
 
 def default_state_dir() -> Path:
@@ -54,8 +53,9 @@ def held_worker_id(folder: Path) -> Iterator[str]:
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdigit() or not 0 < int(port) < 65536:
+    host, _, port = value.rpartition(":")
+    is_number = port.isascii() and port.isdigit() and len(port) <= 5
+    if not host or not is_number or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 127.0.0.1:8632")
     return host.strip("[]"), int(port)
 
@@ -65,7 +65,7 @@ def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> d
     for value in values:
         key, equals, text = value.partition("=")
         if not equals or not key:
-            raise click.BadParameter(f"{value!r} is not KEY=VALUE")
+            raise click.BadParameter(f"{value!r} is not KEY=VALUE, for example os=linux")
         labels[key] = text
     return labels
 
@@ -120,40 +120,33 @@ def main(
         return await trio.open_tcp_stream(*server)
 
     async def work(worker_id: str) -> None:
-        with (
-            reaper() as dead_man,
-            tempfile.TemporaryDirectory(prefix="duplex-worker-", dir=work_dir) as scratch,
-        ):
-            token = None
-            if token_file is not None:
-                token = token_file.read_text(encoding="utf-8").strip()
+        token = None
+        if token_file is not None:
+            token = token_file.read_text(encoding="utf-8").strip()
+        async with opened_own_machine(work_dir) as machine:
             worker = Worker(
                 Identity(worker_id, secrets.token_hex(8), name, slots, labels, token),
                 connect,
-                ProcessHost(dead_man),
-                work_dir=Path(scratch),
+                machine,
                 rng=random.random,
+                now=time.time,
                 say=say,
                 once=once,
             )
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async with trio.open_nursery() as nursery:
-
-                    async def listen() -> None:
-                        received = 0
-                        async for _ in signals:
-                            received += 1
-                            if received == 1:
-                                say("draining: no new jobs; what runs may finish")
-                                worker.drain()
-                            else:
-                                nursery.cancel_scope.cancel()
-
-                    nursery.start_soon(listen)
+                    nursery.start_soon(obey, signals, worker, nursery.cancel_scope)
                     await worker.run()
                     nursery.cancel_scope.cancel()
 
-    become_subreaper()
+    async def obey(signals: AsyncIterator[int], worker: Worker, jobs: trio.CancelScope) -> None:
+        await anext(signals)
+        say("draining: no new jobs; what runs may finish, a second signal ends it")
+        worker.drain()
+        await anext(signals)
+        jobs.cancel()
+
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take our children's status
     try:
         with held_worker_id(state_dir) as worker_id:
             trio.run(work, worker_id)

@@ -1,74 +1,29 @@
 """The dead-man process: ends every job's tree when the worker itself dies, by SIGKILL too.
 
-Holds the read end of a pipe. The worker writes a line when a job begins (`+pid cookie`) and when
-it has ended (`-pid cookie`); the end of the pipe without `quit` means that the worker is dead.
+Holds the read end of a pipe. The worker writes a line when a job begins (`+cookie pid`) and when
+nothing of it is left (`-cookie`); the end of the pipe without `quit` means the worker is dead.
+The standard library alone, so that it starts at once. The worker's end is `reaper_link.py`.
 """
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Final
 
-from simple_worker.tree import COOKIE, kill_marked
+from simple_worker.scratch import remove_folder
+from simple_worker.tree import kill_marked, mark, signal_group
 
 ROUNDS: Final = 40
 PAUSE: Final = 0.05
+READ_PAUSE: Final = 0.02
+"""Seconds between two reads: to be woken by every line would slow the worker down."""
 
 
-_START: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]);"
-    " from simple_worker.reaper import watch; watch(int(sys.argv[2]))"
-)
+def watch(pipe: int, scratch: str) -> None:
+    """Watch until the worker leaves, or end its jobs when it dies and remove the folder `scratch`.
 
-
-class Reaper:
-    """The worker's end of the pipe."""
-
-    def __init__(self, pipe: int) -> None:
-        self._pipe = pipe
-
-    def watch(self, pid: int, cookie: str) -> None:
-        """A job's main process has begun."""
-        self._write(f"+{pid} {cookie}\n")
-
-    def unwatch(self, pid: int, cookie: str) -> None:
-        """Nothing of the job is left."""
-        self._write(f"-{pid} {cookie}\n")
-
-    def _write(self, line: str) -> None:
-        with suppress(BrokenPipeError):  # a dead reaper must not stop the worker
-            os.write(self._pipe, line.encode())
-
-
-@contextmanager
-def reaper() -> Iterator[Reaper]:
-    """A reaper process for the time of the worker's life."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    process = subprocess.Popen(
-        [sys.executable, "-S", "-E", "-c", _START, str(Path(__file__).parents[1]), str(reading)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=(reading,),
-        start_new_session=True,
-        env={"PATH": os.defpath},
-    )
-    os.close(reading)
-    try:
-        yield Reaper(writing)
-    finally:
-        with suppress(BrokenPipeError):
-            os.write(writing, b"quit\n")
-        os.close(writing)
-        process.wait()
-
-
-def watch(pipe: int) -> None:
-    """The reaper process itself: returns once there is nothing left to watch or to end."""
+    The jobs are gone long before the two seconds that `ROUNDS` take are over.
+    """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     live: dict[str, int] = {}
@@ -78,18 +33,22 @@ def watch(pipe: int) -> None:
         for line in lines:
             if line == b"quit":
                 return
-            text, cookie = line[1:].decode().split()
+            cookie, _, pid = line[1:].decode().partition(" ")
             if line.startswith(b"+"):
-                live[cookie] = int(text)
+                live[cookie] = int(pid)
             else:
                 live.pop(cookie, None)
-    if not live:
-        return
-    for pid in live.values():
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-    cookies = {f"{COOKIE}={cookie}".encode() for cookie in live}
+        time.sleep(READ_PAUSE)
+    if live:
+        _end(live)
+    remove_folder(scratch)
+
+
+def _end(live: dict[str, int]) -> None:
+    for pid in filter(None, live.values()):
+        signal_group(pid, signal.SIGKILL)
+    marks = {mark(cookie) for cookie in live}
     for _ in range(ROUNDS):
-        if not kill_marked(cookies):
+        if not kill_marked(marks):
             return
         time.sleep(PAUSE)

@@ -1,20 +1,23 @@
-"""Process trees: which processes belong to a job, and how all of them are ended.
+"""Process trees as the kernel shows them: who is whose child, who carries which mark, and signals.
 
-A job is its own session; what left that session is known by the cookie in its environment. As
-subreaper the worker inherits whatever outlived its parent, so one read of its own children after
-a job's end tells whether anything is left: there is no scan of /proc on the hot path.
+Looks and signals, decides nothing. The standard library alone, because the reaper uses it too.
 """
 
 import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
 from typing import Final
 
 COOKIE: Final = "JOB_COOKIE"
+"""The variable that marks every process of a job, but those that clear their environment."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+def mark(cookie: str) -> bytes:
+    """The cookie as it stands in an environment."""
+    return f"{COOKIE}={cookie}".encode()
 
 
 def become_subreaper() -> None:
@@ -28,74 +31,55 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def own_children() -> list[int]:
-    """The children of this thread's process, inherited ones included."""
-    path = f"/proc/self/task/{threading.main_thread().native_id}/children"
-    with open(path, "rb") as file:
-        return [int(pid) for pid in file.read().split()]
-
-
-def _environment_has(pid: int, cookie: bytes) -> bool:
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return cookie in file.read()
-    except OSError:
-        return False
-
-
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return 0
-
-
-def _descendants(pid: int) -> list[int]:
+def kill_descendants(pid: int) -> None:
+    """SIGKILL a process and everything below it."""
     found = [pid]
     for current in found:
-        with suppress(OSError), open(f"/proc/{current}/task/{current}/children", "rb") as file:
-            found += [int(child) for child in file.read().split()]
-    return found
+        with suppress(OSError):
+            for thread in os.listdir(f"/proc/{current}/task"):
+                found += _children(current, int(thread))
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(current, signal.SIGKILL)
 
 
-def sweep(session: int, cookie: str, live: Iterable[int]) -> bool:
-    """Kill and reap what an ended job left among our children; True if anything was there.
+def kill_marked(marks: set[bytes]) -> bool:
+    """SIGKILL every process on the machine that carries one of these marks; True if any did.
 
-    `live` are main processes that run now: never touched. Children of other jobs carry another
-    cookie and another session, and are left to their own job's end.
-    """
-    spared = set(live)
-    wanted = f"{COOKIE}={cookie}".encode()
-    found = False
-    for pid in own_children():
-        if pid in spared:
-            continue
-        if _session(pid) == session or _environment_has(pid, wanted):
-            found = True
-            for member in _descendants(pid):
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(member, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)  # ours only if it is dead already: a zombie nobody wants
-    return found
-
-
-def kill_marked(cookies: set[bytes]) -> bool:
-    """Kill every process on the machine that carries one of these cookies; True if there was one.
-
-    A scan of /proc, for the reaper only: it runs when the worker is already dead.
+    This scans all of /proc.
     """
     found = False
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
-        try:
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                environment = file.read()
-        except OSError:
-            continue
-        if environment and any(cookie in environment for cookie in cookies):
+        content = environment(int(entry))
+        if content and any(mark in content for mark in marks):
             found = True
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry), signal.SIGKILL)
     return found
+
+
+def own_children() -> list[int]:
+    """The children that this process's main thread has started, and all that it has inherited."""
+    return _children(os.getpid(), threading.main_thread().native_id)
+
+
+def _children(pid: int, thread: int | None) -> list[int]:
+    with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+        return [int(child) for child in file.read().split()]
+    return []
+
+
+def environment(pid: int) -> bytes:
+    """The environment that a process began with; empty if it is dead, or not ours to see."""
+    with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
+        return file.read()
+    return b""
+
+
+def session(pid: int) -> int:
+    """The session of a process; 0 if there is no such process."""
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return 0

@@ -1,20 +1,18 @@
 """The documents tell the truth: their commands work, their links and file names exist."""
 
-import contextlib
-import os
 import re
-import socket
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from queued_runner.cli.serve import serve
 from remote_runner.protocol.states import mermaid
+from simple_worker.cli import main as work
+from tests.commands import PATIENCE, ROOT, Service
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
 
@@ -44,64 +42,42 @@ def _blocks() -> list[str]:
     return re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
 
-@contextlib.contextmanager
-def _shell(command: str, folder: Path, environment: dict[str, str]) -> Iterator[None]:
-    """A shell of the reader that stays open with a command in it."""
-    with (folder / "shell.log").open("ab") as log:
-        child = subprocess.Popen(
-            ["bash", "-ec", f"exec {command}"], cwd=folder, env=environment,
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-        )  # fmt: skip
-    try:
-        yield
-    finally:
-        child.terminate()
-        try:
-            child.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+def test_the_quick_start_works(service: Service) -> None:
+    """Every `sh` block of the README, in order: two stay open, the others are run.
 
-
-def test_the_quick_start_works(tmp_path: Path) -> None:
-    """Every `sh` block of the README, in order: two stay open, the others are run."""
-    for port in (8632, 8633):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                pytest.skip(f"port {port}, which the README uses, is taken on this machine")
+    Only the ports are not the README's: free ones, so that nothing on this machine is disturbed.
+    """
     server, worker, run, later, http = _blocks()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "XDG_STATE_HOME": str(tmp_path / "worker-state"),
-        "HOME": str(tmp_path),
-    }
+    environment = dict(service.env)
+    del environment["DUPLEX_RUNNER_DATA_DIR"]
 
-    def reader(commands: str) -> subprocess.CompletedProcess[str]:
+    def open_shell(name: str, command: str) -> subprocess.Popen[bytes]:
+        return service.start(
+            name, "bash", "-ec", f"exec {command}", cwd=service.folder, env=environment
+        )
+
+    def in_third_shell(commands: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["bash", "-c", commands], cwd=tmp_path, env=environment, capture_output=True,
-            text=True, timeout=40, check=False, stdin=subprocess.DEVNULL,
+            ["bash", "-c", commands], cwd=service.folder, env=environment, capture_output=True,
+            text=True, timeout=PATIENCE, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
-    with _shell(server, tmp_path, environment):
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "state" / "server.json").exists():
-            assert time.monotonic() < deadline, (tmp_path / "shell.log").read_text()
-            time.sleep(0.05)
-        with _shell(worker, tmp_path, environment):
-            done = reader(run)
-            log = (tmp_path / "shell.log").read_text()
-            assert (done.returncode, done.stdout) == (7, "out\n"), done.stderr + log
-            assert "err\n" in done.stderr
+    service.wait_until_ready(open_shell("server", server))
+    environment["DUPLEX_WORKER_SERVER"] = f"127.0.0.1:{service.facts['port']}"
+    open_shell("worker", worker)
+    done = in_third_shell(run)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "out\n", "err\n"), service.logs()
 
-            where = next(line for line in run.splitlines() if line.startswith("export"))
-            done = reader(f"set -e\n{where}\n{later}")
-            assert done.returncode == 0, done.stderr
-            assert "done\n" in done.stdout
+    where = next(line for line in run.splitlines() if line.startswith("export"))
+    done = in_third_shell(f"set -e\n{where}\n{later}")
+    assert done.returncode == 0, done.stderr
+    assert "done\n" in done.stdout
 
-            done = reader(http)
-            assert done.returncode == 0, done.stderr
-            assert '"hello"' in done.stdout
+    done = in_third_shell(http.replace("8633", str(service.facts["http_port"])))
+    assert done.returncode == 0, done.stderr
+    assert '"hello"' in done.stdout
+
+
+@pytest.mark.parametrize(("command", "port"), [(serve, "8632"), (serve, "8633"), (work, "8632")])
+def test_the_ports_of_the_readme_are_the_defaults(command: click.Command, port: str) -> None:
+    assert port in CliRunner().invoke(command, ["--help"]).output

@@ -1,0 +1,112 @@
+"""Ends what a job leaves behind when its main process has ended.
+
+Owns the knowledge which process belongs to which job. Two ways, because two kinds of process run
+jobs: a worker, all of whose children are jobs', and a program that has children of its own.
+"""
+
+import os
+from contextlib import suppress
+from typing import Final, Protocol
+
+import trio
+
+from simple_worker.tree import (
+    environment,
+    kill_descendants,
+    kill_marked,
+    mark,
+    own_children,
+    session,
+)
+
+PAUSE: Final = 0.005
+STUBBORN: Final = 2.0
+"""Seconds after which what SIGKILL does not end (it runs as another user, or hangs in the kernel)
+holds the job's slot no longer."""
+
+
+class Leftovers(Protocol):
+    """Knows the main processes that run, and ends what one of them has left."""
+
+    def begin(self, pid: int, cookie: str) -> None:
+        """A job's main process has been started."""
+        ...
+
+    async def end(self, pid: int, cookie: str) -> None:
+        """It has been reaped: end the rest of its tree. May be called again when cancelled."""
+        ...
+
+
+class MarkedLeftovers:
+    """For a program that has children and orphans of its own: touches only what bears the cookie.
+
+    It scans /proc at every job's end, in a thread.
+    """
+
+    def begin(self, pid: int, cookie: str) -> None:
+        pass
+
+    async def end(self, pid: int, cookie: str) -> None:
+        with trio.move_on_after(STUBBORN):
+            while await trio.to_thread.run_sync(kill_marked, {mark(cookie)}):  # noqa: ASYNC110
+                await trio.sleep(PAUSE)
+
+
+class AdoptedLeftovers:
+    """For a subreaper all of whose children are jobs', or orphans of jobs.
+
+    One read of its own children after a job's end tells whether anything is left: no scan of
+    /proc. An orphan belongs to the job whose session or cookie it has. One that has shed both may
+    be any job's that ran when it was first seen, and is ended when the last of these has ended.
+    """
+
+    def __init__(self) -> None:
+        self._live: dict[int, bytes] = {}
+        self._owners: dict[int, set[int]] = {}
+        self._not_jobs = frozenset(own_children())
+
+    def begin(self, pid: int, cookie: str) -> None:
+        self._live[pid] = mark(cookie)
+
+    async def end(self, pid: int, cookie: str) -> None:
+        with trio.move_on_after(STUBBORN):
+            # A poll: nothing announces the end of a process that is not our child yet.
+            while self._sweep(pid):  # noqa: ASYNC110
+                await trio.sleep(PAUSE)
+        self._live.pop(pid, None)
+
+    async def reap(self, interval: float) -> None:
+        """Bury orphans that end by themselves, for ever: one job could fill the process table."""
+        while True:
+            await trio.sleep(interval)
+            self._sweep(None)
+
+    def _sweep(self, ended: int | None) -> bool:
+        """Kill the orphans that no job owns once `ended` is gone; True if there were any."""
+        found = False
+        for pid in own_children():
+            if not self._is_orphan(pid):
+                continue
+            owners = self._owners.setdefault(pid, self._possible_owners(pid))
+            owners.discard(ended or 0)
+            if not owners:
+                found = True
+                kill_descendants(pid)
+        return found
+
+    def _is_orphan(self, pid: int) -> bool:
+        """Whether a living orphan has this number; a dead one is reaped."""
+        if pid in self._live or pid in self._not_jobs:
+            return False
+        with suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                return True
+        self._owners.pop(pid, None)
+        return False
+
+    def _possible_owners(self, pid: int) -> set[int]:
+        own_session = session(pid)
+        if own_session in self._live:
+            return {own_session}
+        content = environment(pid)
+        return {main for main, mark in self._live.items() if mark in content} or set(self._live)

@@ -1,0 +1,177 @@
+"""`LocalRunner`: runs commands in slots of this very program. The plug for work without a worker.
+
+Owns its runs; nothing of them survives the program, so there is nothing to resume.
+"""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+import trio
+
+from remote_runner.errors import DuplicateRun, NoWorkerAvailable
+from remote_runner.types import (
+    Command,
+    Host,
+    Observer,
+    Offer,
+    Outcome,
+    Output,
+    Reason,
+    StreamName,
+    WorkerInfo,
+)
+from simple_worker.launch import Launch, SpawnFailure
+from simple_worker.machine import opened_machine
+from simple_worker.processes import Child, Processes
+from simple_worker.slots import READ
+from simple_worker.window import WINDOW
+
+LOCAL: Final = "local"
+"""Name and id of the one worker that this runner is."""
+
+
+class LocalRun:
+    """One run in this program; see `types.Run`."""
+
+    worker = LOCAL
+    worker_id = LOCAL
+
+    def __init__(
+        self, runner: "LocalRunner", run_id: str, child: Child | SpawnFailure, observer: Observer
+    ) -> None:
+        self.id = run_id
+        self._runner = runner
+        self._child = child
+        self._observer = observer
+        self._size = 0
+        self._acked = 0
+        self._room = trio.lowlevel.ParkingLot()
+
+    def ack(self, offset: int) -> None:
+        self._acked = max(self._acked, offset)
+        self._room.unpark_all()
+
+    def forget(self) -> None:
+        self._runner.forget(self)
+
+    def kill(self, signal: str | None = None, grace: float | None = None) -> None:
+        if not isinstance(self._child, SpawnFailure):
+            self._child.kill(Reason.KILLED, signal, grace)
+
+    async def run(self) -> Outcome:
+        """From start to outcome. Cancelled: the tree is gone."""
+        if isinstance(self._child, SpawnFailure):
+            if not self._child.is_refusal:
+                await self._keep("stderr", self._child.output)
+            return self._child.outcome
+        self._observer.on_started(self, self._child.pid)
+        return await self._child.run(self._keep, READ)
+
+    async def _keep(self, stream: StreamName, data: bytes) -> None:
+        output = Output(stream, data, self._size)
+        self._size += len(data)
+        self._observer.on_output(self, output)
+        while self._size - self._acked > WINDOW:
+            await self._room.park()
+
+    def close(self, outcome: Outcome | None) -> None:
+        """Tell the end; None: the program leaves, and the run with it."""
+        self._observer.on_closed(
+            self, outcome or Outcome(Reason.ABANDONED, output_bytes=self._size)
+        )
+
+
+class LocalRunner:
+    """A `JobRunner` with `slots` commands at once in this program, whose children it leaves alone.
+
+    Args:
+        slots: commands at once; None: as many as there are processors.
+        processes: starts the children; None: this machine.
+    """
+
+    def __init__(self, slots: int | None = None, *, processes: Processes | None = None) -> None:
+        self._slots = slots if slots is not None else os.cpu_count() or 1
+        self._given_processes = processes
+        self._processes: Processes | None = None
+        self._nursery: trio.Nursery | None = None
+        self._host: Host | None = None
+        self._runs: dict[str, LocalRun] = {}
+        self._running: set[str] = set()
+
+    @asynccontextmanager
+    async def open(self, host: Host | None = None) -> AsyncIterator[None]:
+        """Take runs while entered. Leaving ends every tree.
+
+        Raises:
+            OSError: there is no room for scratch directories, or the reaper cannot be started.
+        """
+        if self._given_processes is not None:
+            async with self._opened(self._given_processes, host):
+                yield
+        else:
+            async with opened_machine() as machine, self._opened(machine, host):
+                yield
+
+    @asynccontextmanager
+    async def _opened(self, processes: Processes, host: Host | None) -> AsyncIterator[None]:
+        async with trio.open_nursery() as self._nursery:
+            self._processes, self._host = processes, host
+            if host is not None:
+                host.on_worker_ready(LOCAL, frozenset())  # what an earlier program ran is dead
+                host.on_capacity()
+            try:
+                yield
+            finally:
+                self._processes = self._host = None
+                self._nursery.cancel_scope.cancel()
+
+    @property
+    def _free(self) -> int:
+        return 0 if self._processes is None else self._slots - len(self._running)
+
+    def offers(self) -> Sequence[Offer]:
+        return [Offer({}, self._free)] if self._free else []
+
+    def start(
+        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+    ) -> LocalRun:
+        if run_id in self._runs:
+            raise DuplicateRun(f"the run {run_id} is already known here")
+        if needs or not self._free or self._processes is None or self._nursery is None:
+            raise NoWorkerAvailable("this program has no free slot, or not the labels needed")
+        child = self._processes.start(Launch(command, extra_env={"JOB_WORKER": LOCAL}))
+        run = self._runs[run_id] = LocalRun(self, run_id, child, observer)
+        self._running.add(run_id)
+        self._nursery.start_soon(self._run, run)
+        return run
+
+    async def _run(self, run: LocalRun) -> None:
+        outcome = None
+        try:
+            outcome = await run.run()
+        finally:
+            self._running.remove(run.id)
+            run.close(outcome)
+        if self._host is not None:
+            self._host.on_capacity()
+
+    def forget(self, run: LocalRun) -> None:
+        """The run's outcome is durable."""
+        self._runs.pop(run.id, None)
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        return [
+            WorkerInfo(
+                id=LOCAL,
+                name=LOCAL,
+                state="ready",
+                slots=self._slots,
+                free=self._free,
+                labels={},
+                version="",
+                address="in-process",
+                running=tuple(sorted(self._running)),
+            )
+        ]

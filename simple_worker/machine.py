@@ -1,0 +1,47 @@
+"""Puts the parts together that run real processes: scratch folder, reaper, who ends leftovers.
+
+Owns their order: the reaper outlives the jobs, the folder outlives the reaper.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from simple_worker.leftovers import AdoptedLeftovers, MarkedLeftovers
+from simple_worker.process import ProcessHost
+from simple_worker.reaper_link import opened_reaper
+from simple_worker.scratch import scratch_root
+from simple_worker.tree import become_subreaper
+
+REAP_INTERVAL: Final = 1.0
+
+
+@asynccontextmanager
+async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessHost]:
+    """For a program with children of its own. All jobs must have ended when this is left.
+
+    Args:
+        work_dir: where scratch directories are made; None: in the TMPDIR.
+
+    Raises:
+        OSError: there is no room for them, or the reaper cannot be started.
+    """
+    with scratch_root(work_dir) as scratch:
+        async with opened_reaper(scratch) as reaper:
+            yield ProcessHost(scratch, reaper, MarkedLeftovers())
+
+
+@asynccontextmanager
+async def opened_own_machine(work_dir: Path | None) -> AsyncIterator[ProcessHost]:
+    """For a process that does nothing but run jobs: it becomes a subreaper. Else as above."""
+    become_subreaper()
+    with scratch_root(work_dir) as scratch:
+        async with opened_reaper(scratch) as reaper:
+            leftovers = AdoptedLeftovers()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(leftovers.reap, REAP_INTERVAL)
+                yield ProcessHost(scratch, reaper, leftovers)
+                nursery.cancel_scope.cancel()

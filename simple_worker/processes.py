@@ -1,0 +1,35 @@
+"""The seam between attempts and the processes of a machine: what the worker asks of both.
+
+The real ones are `process.py`'s; a simulation puts others in their place.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from remote_runner.types import Outcome, Reason, StreamName
+from simple_worker.launch import Launch, SpawnFailure
+
+OnOutput = Callable[[StreamName, bytes], Awaitable[None]]
+
+
+class Child(Protocol):
+    """A running command with its whole tree, and its scratch directory."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def kill(self, reason: Reason, signal: str | None = None, grace: float | None = None) -> None:
+        """Begin the kill ladder; a second call sharpens it. None: as the command says."""
+        ...
+
+    async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
+        """Read its output until nothing of it is left. Called once; cancelled: end it all."""
+        ...
+
+
+class Processes(Protocol):
+    """Starts children."""
+
+    def start(self, launch: Launch) -> Child | SpawnFailure:
+        """Start a command at once; `run` of the child must follow without a checkpoint between."""
+        ...

@@ -1,0 +1,258 @@
+"""One connection of a worker to its runner, from hello to its end.
+
+Owns what is said in which order and turn, and the heartbeat. What attempts are told is
+`slots.py`'s; whether there is another connection afterwards is `worker.py`'s.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from remote_runner.emitter import DuplexEmitter
+from remote_runner.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from remote_runner.protocol.connection import Connection
+from remote_runner.protocol.messages import (
+    MAX_ATTEMPTS_PER_EVENT,
+    PROTOCOL_VERSION,
+    Attempts,
+    AttemptState,
+    Close,
+    Drain,
+    Draining,
+    Goodbye,
+    Hello,
+    Message,
+    Ping,
+    Pong,
+    Ready,
+    Welcome,
+)
+from remote_runner.protocol.states import ConnectionState, Role
+from simple_worker.attempts import HeldAttempt
+from simple_worker.slots import Slots
+
+VERSION: Final = "0.1.0"
+WELCOME_TIMEOUT: Final = 10.0
+SILENT_BEATS: Final = 3
+MAX_CHUNK: Final = 512 * 1024
+"""Whatever the runner allows: an event is at most 1 MiB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who the worker is. `worker_id` is stable on disk, `boot` new with every process."""
+
+    worker_id: str
+    boot: str
+    name: str
+    slots: int
+    labels: Mapping[str, str] = field(default_factory=dict)
+    token: str | None = None
+
+    def hello(self) -> Hello:
+        return Hello(
+            (PROTOCOL_VERSION, PROTOCOL_VERSION),
+            self.worker_id,
+            self.boot,
+            self.name,
+            self.slots,
+            self.labels,
+            VERSION,
+            self.token,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a connection ended: a sentence, and when the runner wants the worker back (seconds)."""
+
+    why: str
+    was_welcome: bool
+    retry_after: float | None = None
+
+
+class Session:
+    """One connection. `last_contact` and `detach` tell how long the worker may run on without it.
+
+    Args:
+        identity: see there.
+        slots: gets all that concerns attempts.
+        on_welcome: called once the runner has accepted this worker.
+        on_drain: the runner asks the worker to leave.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        slots: Slots,
+        on_welcome: Callable[["Session"], None],
+        on_drain: Callable[[], None],
+    ) -> None:
+        self._identity = identity
+        self._slots = slots
+        self._on_welcome = on_welcome
+        self._on_drain = on_drain
+        self._connection = Connection(Role.WORKER)
+        self._emitter: DuplexEmitter[Message]
+        self._turns: OrderedDict[str, HeldAttempt] = OrderedDict()
+        self._to_send = trio.lowlevel.ParkingLot()
+        self._welcome: Welcome | None = None
+        self._goodbye: Goodbye | None = None
+        self._why = "the connection was lost"
+        self._pings = 0
+        self._answered = trio.Event()
+
+    async def run(self, stream: trio.abc.Stream) -> Ending:
+        """Converse until the connection ends, and close it. Nothing the runner says raises here."""
+        async with stream, DuplexEmitter[Message](stream, self._connection) as self._emitter:
+            try:
+                batch = await self._greet()
+                if self._welcome is not None:
+                    await self._work(self._welcome, batch)
+            finally:
+                self._slots.disconnect()
+        if self._goodbye is not None:
+            retry_after = _seconds(self._goodbye.retry_after_ms)
+            return Ending(self._goodbye.message, self._welcome is not None, retry_after)
+        return Ending(self._why, self._welcome is not None)
+
+    @property
+    def last_contact(self) -> float:
+        """When something of the runner last arrived, on trio's clock."""
+        return self._emitter.last_received
+
+    @property
+    def detach(self) -> float:
+        """Seconds after which the runner gives up a worker without a connection."""
+        return self._welcome.detach_ms / 1000 if self._welcome is not None else 0.0
+
+    # --- what there is to say ---
+
+    def send(self, message: Message) -> None:
+        """Say it ahead of all output; a connection that has ended swallows it."""
+        if self._connection.state is not ConnectionState.CLOSED:
+            with suppress(ConnectionLost):
+                self._emitter.send_nowait(message)
+
+    def offer(self, held: HeldAttempt) -> None:
+        """Give an attempt a turn to send."""
+        self._turns[held.id] = held
+        self._to_send.unpark()
+
+    async def _send_turns(self, max_chunk: int) -> None:
+        """Send what attempts hold, a chunk each in turn: one flood does not starve the others."""
+        while True:
+            if not self._turns:
+                await self._to_send.park()
+                continue
+            attempt_id, held = self._turns.popitem(last=False)
+            message = held.next_message(max_chunk)
+            if message is None:
+                continue
+            try:
+                await self._emitter.send(message)
+            except ConnectionLost:
+                return
+            except LocalProtocolError:
+                if self._connection.state is ConnectionState.CLOSED:
+                    return  # the runner said goodbye while this waited
+                raise
+            if not isinstance(message, Close):
+                self._turns.setdefault(attempt_id, held)
+
+    async def round_trip(self) -> None:
+        """Return once the runner has answered all that was sent so far, and has our answers."""
+        self._answered = trio.Event()
+        self._pings += 1
+        self.send(Ping(self._pings))
+        await self._answered.wait()
+        await self._emitter.flush()
+
+    # --- the conversation ---
+
+    async def _receive_batch(self) -> Sequence[Message]:
+        try:
+            return await self._emitter.receive_batch()
+        except RemoteProtocolError as error:
+            self._why = f"the peer is no runner that this worker understands: {error}"
+            return ()
+
+    async def _greet(self) -> Sequence[Message]:
+        self.send(self._identity.hello())
+        batch: Sequence[Message] = ()
+        self._why = "nobody there who welcomes a worker"
+        with trio.move_on_after(WELCOME_TIMEOUT):
+            batch = await self._receive_batch()
+        match batch:
+            case [Welcome() as welcome, *rest]:
+                self._welcome = welcome
+                return rest
+            case [Goodbye() as goodbye, *_]:
+                self._goodbye = goodbye
+        return ()
+
+    async def _work(self, welcome: Welcome, batch: Sequence[Message]) -> None:
+        self._why = "the connection was lost"
+        self._slots.outlet = self
+        self._introduce()
+        self._on_welcome(self)
+        max_chunk = min(max(1, welcome.max_chunk), MAX_CHUNK)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_turns, max_chunk)
+            nursery.start_soon(self._keep_alive, max(0.1, welcome.heartbeat_ms / 1000))
+            while True:
+                for message in batch:
+                    self._receive(message)
+                if self._goodbye is not None:
+                    break
+                batch = await self._receive_batch()
+                if not batch:
+                    break
+            nursery.cancel_scope.cancel()
+
+    def _introduce(self) -> None:
+        """All that is held, then `ready`. Nothing of it is sent again before its `resume`."""
+        items: list[tuple[str, AttemptState, int]] = []
+        for held in self._slots.held:
+            held.is_sendable = False
+            items.append((held.id, "running" if held.is_running else "ended", held.size))
+        for start in range(0, len(items), MAX_ATTEMPTS_PER_EVENT):
+            self.send(Attempts(tuple(items[start : start + MAX_ATTEMPTS_PER_EVENT])))
+        self.send(Ready(self._slots.free))
+        if self._slots.is_draining:
+            self.send(Draining())
+
+    def _receive(self, message: Message) -> None:
+        match message:
+            case Ping():
+                self.send(Pong(message.n))
+            case Pong():
+                if message.n == self._pings:
+                    self._answered.set()
+            case Drain():
+                self._on_drain()
+            case Goodbye():
+                self._goodbye = message
+            case _:
+                self._slots.receive(message)
+
+    async def _keep_alive(self, heartbeat: float) -> None:
+        """Ping after a silence, also often enough that a fence never sees a healthy one."""
+        interval = min(heartbeat, max(0.1, self.detach / 4))
+        while True:
+            await trio.sleep(interval / 4)
+            now = trio.current_time()
+            if now - self._emitter.last_received > SILENT_BEATS * heartbeat:
+                self._emitter.close_nowait("the runner is silent")
+                return
+            if now - min(self._emitter.last_received, self._emitter.last_sent) >= interval:
+                self._pings += 1
+                self.send(Ping(self._pings))
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000

@@ -1,0 +1,239 @@
+"""The attempts of a worker: takes what the runner says about them, runs them, keeps their ends.
+
+Owns which attempts are held and how many slots they take. Knows connections only as an `Outlet`,
+which may be absent: what is missed then is made good by `resume`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Final, Protocol
+
+import trio
+
+from remote_runner.protocol.messages import (
+    Ack,
+    Closed,
+    Kill,
+    Message,
+    Refused,
+    Resume,
+    Spawn,
+    Stale,
+    Started,
+    Stdin,
+    StdinEnd,
+)
+from remote_runner.types import DEFAULT_KILL_GRACE, Command, Outcome, Reason, StreamName
+from simple_worker.attempts import HeldAttempt
+from simple_worker.launch import Launch, SpawnFailure
+from simple_worker.processes import Child, Processes
+
+MAX_STDIN: Final = 8 * 1024 * 1024
+READ: Final = 64 * 1024
+
+
+class Outlet(Protocol):
+    """Where what a worker has to say goes."""
+
+    def send(self, message: Message) -> None:
+        """Say it at once."""
+        ...
+
+    def offer(self, held: HeldAttempt) -> None:
+        """An attempt may have something to send, in its turn."""
+        ...
+
+
+class Slots:
+    """What this worker runs and holds.
+
+    Args:
+        processes: starts the children.
+        count: attempts at once.
+        worker_name: what jobs see as JOB_WORKER.
+        now: wall clock, UNIX seconds.
+        on_change: called when an attempt has come, has ended or is forgotten.
+    """
+
+    def __init__(
+        self,
+        processes: Processes,
+        count: int,
+        worker_name: str,
+        now: Callable[[], float],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.count = count
+        self.outlet: Outlet | None = None
+        self.is_draining = False
+        self._processes = processes
+        self._worker_name = worker_name
+        self._now = now
+        self._on_change = on_change
+        self._held: dict[str, HeldAttempt] = {}
+        self._waiting_input: dict[str, tuple[Spawn, bytearray]] = {}
+        self._running = 0
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run children until cancelled, which ends their trees."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            await trio.sleep_forever()
+
+    @property
+    def free(self) -> int:
+        """Attempts that may be started now."""
+        return max(0, self.count - self._running - len(self._waiting_input))
+
+    @property
+    def held(self) -> Collection[HeldAttempt]:
+        """All that is not forgotten."""
+        return self._held.values()
+
+    @property
+    def is_running(self) -> bool:
+        return self._running > 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is held, nothing is to come."""
+        return not self._held and not self._waiting_input
+
+    def abandon(self, grace: float) -> None:
+        """End every tree within `grace` seconds."""
+        for held in self._held.values():
+            held.kill(Reason.ABANDONED, grace=grace)
+
+    def disconnect(self) -> None:
+        """The rest of an input will not come: what waits for it never starts."""
+        self.outlet = None
+        self._waiting_input.clear()
+
+    def receive(self, message: Message) -> None:
+        """What the runner says about attempts; the rest is ignored."""
+        match message:
+            case Spawn():
+                self._spawn(message)
+            case Stdin():
+                self._take_input(message)
+            case StdinEnd():
+                waiting = self._waiting_input.pop(message.id, None)
+                if waiting is not None:
+                    self._begin(waiting[0], bytes(waiting[1]))
+            case Kill():
+                self._kill(message)
+            case Ack():
+                if held := self._held.get(message.id):
+                    held.ack(message.offset)
+            case Resume():
+                if held := self._held.get(message.id):
+                    held.resume(message.offset)
+                    self._offer(held)
+            case Closed():
+                if self._held.pop(message.id, None):
+                    self._on_change()
+            case Stale():
+                if held := self._held.pop(message.id, None):
+                    held.drop_output()
+                    held.kill(Reason.ABANDONED)
+                    self._on_change()
+
+    def _spawn(self, spawn: Spawn) -> None:
+        attempt_id = spawn.options.id
+        if attempt_id is None or attempt_id in self._held or attempt_id in self._waiting_input:
+            return
+        if self.is_draining:
+            self._send(Refused(attempt_id, "draining"))
+        elif not self.free:
+            self._send(Refused(attempt_id, "all slots are taken"))
+        elif spawn.options.stdin == "pipe":
+            self._waiting_input[attempt_id] = (spawn, bytearray())
+        else:
+            self._begin(spawn, None)
+
+    def _take_input(self, message: Stdin) -> None:
+        waiting = self._waiting_input.get(message.id)
+        if waiting is None:
+            return
+        waiting[1].extend(message.data)
+        if len(waiting[1]) > MAX_STDIN:
+            del self._waiting_input[message.id]
+            self._send(Refused(message.id, f"stdin is larger than {MAX_STDIN} bytes"))
+
+    def _kill(self, kill: Kill) -> None:
+        attempt_id = kill.id or ""
+        if self._waiting_input.pop(attempt_id, None):
+            held = self._hold(attempt_id)
+            held.end(Outcome(Reason.KILLED))
+            self._offer(held)
+        elif held_now := self._held.get(attempt_id):
+            held_now.kill(Reason.KILLED, kill.signal, _seconds(kill.grace_ms))
+
+    def _hold(self, attempt_id: str) -> HeldAttempt:
+        held = HeldAttempt(attempt_id)
+        self._held[attempt_id] = held
+        self._on_change()
+        return held
+
+    def _begin(self, spawn: Spawn, stdin: bytes | None) -> None:
+        assert self._nursery is not None
+        attempt_id = spawn.options.id or ""
+        child = self._processes.start(_launch(spawn, stdin, {"JOB_WORKER": self._worker_name}))
+        if isinstance(child, SpawnFailure):
+            if child.is_refusal:
+                self._send(Refused(attempt_id, child.line))
+                return
+            held = self._hold(attempt_id)
+            held.add("stderr", child.output)
+            held.end(child.outcome)
+            self._offer(held)
+            return
+        held = self._hold(attempt_id)
+        held.child = child
+        self._running += 1
+        self._send(Started(attempt_id, child.pid, int(self._now() * 1000)))
+        self._nursery.start_soon(self._run, held, child)
+
+    async def _run(self, held: HeldAttempt, child: Child) -> None:
+        async def keep(stream: StreamName, data: bytes) -> None:
+            held.add(stream, data)
+            self._offer(held)
+            await held.wait_for_room()
+
+        try:
+            held.end(await child.run(keep, READ))
+        finally:
+            self._running -= 1
+        if held.id in self._held:
+            self._offer(held)
+        self._on_change()
+
+    def _send(self, message: Message) -> None:
+        if self.outlet is not None:
+            self.outlet.send(message)
+
+    def _offer(self, held: HeldAttempt) -> None:
+        if self.outlet is not None:
+            self.outlet.offer(held)
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
+
+
+def _launch(spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str]) -> Launch:
+    options = spawn.options
+    grace = _seconds(options.kill_grace_ms)
+    command = Command(
+        command=spawn.command,
+        args=spawn.args,
+        cwd=options.cwd,
+        env=options.set_env or {},
+        shell=options.shell,
+        argv0=options.argv0,
+        stdin=stdin,
+        timeout=_seconds(options.timeout_ms or None),  # as for Node, 0 is none
+        kill_signal=options.kill_signal or "SIGTERM",
+        kill_grace=DEFAULT_KILL_GRACE if grace is None else grace,
+    )
+    return Launch(command, options.env, options.uid, options.gid, extra_env)

@@ -1,0 +1,24 @@
+"""Fixtures of every test that needs the real commands."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import Service
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The means to start a server, workers and clients; nothing is started yet."""
+    with Service(tmp_path) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A server with one worker of four slots, shared by the tests of a file."""
+    with Service(tmp_path_factory.mktemp("service")) as service:
+        service.start_server()
+        service.start_worker(slots=4)
+        yield service

@@ -1,0 +1,48 @@
+"""A real worker over a simulated network and simulated processes; a machine with real ones."""
+
+import pytest
+import trio
+
+from simple_worker.machine import opened_machine
+from simple_worker.session import Identity
+from simple_worker.worker import Worker
+from tests.worker.simulation import Network, SimulatedProcesses
+
+
+class WorkerBench:
+    """A worker that runs, and all that it meets. `said` are its lines for a person."""
+
+    def __init__(self, nursery):
+        self.network = Network()
+        self.processes = SimulatedProcesses()
+        self.said = []
+        self.left = trio.Event()
+        self._nursery = nursery
+
+    def start(self, slots=2, once=False):
+        self.worker = Worker(
+            Identity("w-1", "b-1", "name", slots, {"os": "linux"}),
+            self.network.connect,
+            self.processes,
+            rng=lambda: 0.5,
+            now=lambda: 1234.5,
+            say=self.said.append,
+            once=once,
+        )
+        self._nursery.start_soon(self._run)
+
+    async def _run(self):
+        await self.worker.run()
+        self.left.set()
+
+
+@pytest.fixture
+def bench(nursery):
+    return WorkerBench(nursery)
+
+
+@pytest.fixture
+async def machine(tmp_path):
+    """Real processes, as a program with children of its own starts them."""
+    async with opened_machine(tmp_path) as machine:
+        yield machine

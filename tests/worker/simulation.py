@@ -1,0 +1,106 @@
+"""Simulated processes and a simulated network: the real worker runs over them, in virtual time."""
+
+from contextlib import asynccontextmanager
+
+import trio
+from trio.testing import memory_stream_pair
+
+from remote_runner.emitter import DuplexEmitter
+from remote_runner.protocol.connection import Connection
+from remote_runner.protocol.messages import Attempts, Hello, Ready, Welcome
+from remote_runner.protocol.states import Role
+from remote_runner.types import Outcome, Reason
+from simple_worker.launch import SpawnFailure
+from tests.runner.conftest import ScriptedWorker as ScriptedPeer
+
+
+class SimulatedChild:
+    """Runs a program, which is an async function of this child that returns its exit code."""
+
+    def __init__(self, pid, launch, program):
+        self.pid = pid
+        self.launch = launch
+        self.kills = []
+        self._program = program
+        self.size = 0
+        self._life = trio.CancelScope()
+
+    def kill(self, reason, signal=None, grace=None):
+        self.kills.append((reason, signal, grace))
+        self._life.cancel()
+
+    async def write(self, data, stream="stdout"):
+        self.size += len(data)
+        await self._on_output(stream, data)
+
+    async def run(self, on_output, max_chunk):
+        self._on_output = on_output
+        with self._life:
+            code = await self._program(self)
+        if self._life.cancelled_caught:
+            reason, name, _ = self.kills[0]
+            return Outcome(reason, signal=name or "SIGTERM", output_bytes=self.size)
+        return Outcome(Reason.EXIT, code, output_bytes=self.size)
+
+
+class SimulatedProcesses:
+    """A machine that knows the programs of a test by name."""
+
+    def __init__(self):
+        self.programs = {}
+        self.children = []
+
+    def start(self, launch):
+        program = self.programs.get(launch.command.command)
+        if program is None:
+            return SpawnFailure(127, f"{launch.command.command}: command not found on this worker")
+        self.children.append(SimulatedChild(100 + len(self.children), launch, program))
+        return self.children[-1]
+
+
+class Dialled:
+    """The runner's end of a connection that the worker has dialled."""
+
+    def __init__(self, stream):
+        self.stream = stream
+
+    @asynccontextmanager
+    async def peer(self):
+        async with DuplexEmitter(self.stream, Connection(Role.RUNNER)) as emitter:
+            yield ScriptedPeer(emitter)
+
+
+class Network:
+    """Where the worker dials; every call waits here to be answered."""
+
+    def __init__(self):
+        self._send, self._calls = trio.open_memory_channel(100)
+        self.is_up = True
+
+    async def connect(self):
+        if not self.is_up:
+            raise OSError("the network is down")
+        ours, theirs = memory_stream_pair()
+        await self._send.send(theirs)
+        return ours
+
+    async def answer(self):
+        """The next connection."""
+        return Dialled(await self._calls.receive())
+
+    @asynccontextmanager
+    async def welcome(self, *, detach_ms=120_000, heartbeat_ms=10_000, max_chunk=65536):
+        """Answer the next call and welcome the worker; leaving cuts the connection."""
+        async with (await self.answer()).peer() as runner:
+            runner.hello = await runner.hear(Hello)
+            await runner.say(Welcome(1, "s", 1, heartbeat_ms, detach_ms, max_chunk))
+            yield runner
+
+    @asynccontextmanager
+    async def ready(self, **welcome):
+        """As `welcome`, up to the worker's `ready`."""
+        async with self.welcome(**welcome) as runner:
+            first = await runner.hear((Attempts, Ready))
+            runner.listed = first.items if isinstance(first, Attempts) else ()
+            runner.ready = first if isinstance(first, Ready) else await runner.hear(Ready)
+            yield runner

@@ -1,0 +1,28 @@
+"""`reconnect_delay`: bounded, jittered, and the server's word comes first."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simple_worker.backoff import CEILING, FIRST, reconnect_delay
+
+failures = st.integers(0, 10_000)
+jitter = st.floats(0, 1, exclude_max=True)
+
+
+@given(failures, jitter)
+def test_the_delay_lies_below_a_doubling_ceiling(count, random):
+    assert (
+        0 <= reconnect_delay(count, lambda: random) <= min(CEILING, FIRST * 2.0 ** min(count, 100))
+    )
+
+
+@given(failures)
+def test_the_jitter_is_full(count):
+    ceiling = min(CEILING, FIRST * 2.0 ** min(count, 100))
+    assert reconnect_delay(count, lambda: 0.0) == 0
+    assert reconnect_delay(count, lambda: 0.5) == ceiling / 2
+
+
+@given(failures, jitter, st.floats(0, 3600))
+def test_the_server_says_when_not_before(count, random, wish):
+    assert wish <= reconnect_delay(count, lambda: random, wish) <= 1.25 * wish

@@ -1,0 +1,74 @@
+"""`python -m simple_worker`: wrong options, its identity on disk, signals."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from simple_worker.cli import held_worker_id
+from tests.commands import PATIENCE, ROOT, is_alive
+
+
+def run_worker(home, *options):
+    return subprocess.run(
+        [sys.executable, "-m", "simple_worker", *options],
+        cwd=ROOT,
+        env={"HOME": str(home), "LANG": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--server", "bad"], "'bad' is not HOST:PORT, for example 127.0.0.1:8632"),
+        (["--server", "host:99999"], "'host:99999' is not HOST:PORT"),
+        (["--server", ":8632"], "':8632' is not HOST:PORT"),
+        (["--server", "host:٣"], "'host:٣' is not HOST:PORT"),
+        (["--label", "x"], "'x' is not KEY=VALUE, for example os=linux"),
+        (["--label", "=x"], "'=x' is not KEY=VALUE"),
+        (["--slots", "0"], "0 is not in the range"),
+        (["--token-file", "/no/such"], "does not exist"),
+        (["--work-dir", "/no/such"], "does not exist"),
+        (["--sever", "x:1"], "Did you mean one of: '--server'"),
+    ],
+)
+def test_a_wrong_option_gets_a_sentence(tmp_path, options, sentence):
+    done = run_worker(tmp_path, *options)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_state_folder_that_cannot_be_used_gets_a_sentence(tmp_path):
+    (tmp_path / "file").touch()
+    done = run_worker(tmp_path, "--state-dir", str(tmp_path / "file"))
+    assert done.returncode == 74
+    assert str(tmp_path / "file") in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_id_stays_and_two_workers_on_one_folder_have_two(tmp_path):
+    with held_worker_id(tmp_path) as first:
+        with held_worker_id(tmp_path) as second:
+            assert first != second
+    with held_worker_id(tmp_path) as again:
+        assert again == first
+
+
+def test_a_second_sigterm_ends_the_trees_and_the_worker(service, tmp_path):
+    file = tmp_path / "pids"
+    service.start_server()
+    worker = service.start_worker()
+    service.submit("sh", "-c", f"trap '' TERM; setsid sleep 1000 & echo $! $$ > {file}; sleep 1000")
+    pids = service.read_pids(file, 2)
+    worker.send_signal(signal.SIGTERM)
+    service.wait_for(lambda: "draining" in (service.folder / "w1.log").read_text(), "the drain")
+    assert all(is_alive(pid) for pid in pids)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    assert not any(is_alive(pid) for pid in pids)

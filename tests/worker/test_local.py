@@ -1,0 +1,179 @@
+"""`LocalRunner`: the plug in this very program, with real children and with simulated ones."""
+
+import pytest
+import trio
+
+from remote_runner.errors import DuplicateRun, NoWorkerAvailable
+from remote_runner.types import Command, Offer, Reason
+from simple_worker.local import LocalRunner
+from simple_worker.window import WINDOW
+from tests.commands import is_alive
+from tests.worker.real import PATIENCE, pids_in
+from tests.worker.simulation import SimulatedProcesses
+
+
+class Recorder:
+    """An observer that keeps what it is told, and acknowledges it unless it shall not."""
+
+    def __init__(self, acks=True):
+        self.acks = acks
+        self.started = []
+        self.outputs = []
+        self.outcome = None
+        self.closed = trio.Event()
+
+    @property
+    def data(self):
+        return b"".join(output.data for output in self.outputs)
+
+    def on_started(self, run, pid):
+        self.started.append((run.id, pid))
+
+    def on_output(self, run, output):
+        assert output.offset == len(self.data)
+        self.outputs.append(output)
+        if self.acks:
+            run.ack(output.offset + len(output.data))
+
+    def on_closed(self, run, outcome):
+        self.outcome = outcome
+        self.closed.set()
+
+
+class Host:
+    """Counts what it is told."""
+
+    def __init__(self):
+        self.capacities = 0
+        self.ready = []
+
+    def on_capacity(self):
+        self.capacities += 1
+
+    def adopt(self, run, size):
+        return None
+
+    def on_worker_ready(self, worker_id, held):
+        self.ready.append((worker_id, held))
+
+
+async def test_real_commands(tmp_path, monkeypatch):
+    runner, seen, failed = LocalRunner(slots=2), Recorder(), Recorder()
+    async with runner.open():
+        script = 'echo out; echo err >&2; echo "$JOB_WORKER"; ls -d "$JOB_SCRATCH"; exit 7'
+        runner.start("1.1", Command("sh", ("-c", script), env={"A": "b"}), {}, seen)
+        runner.start("2.1", Command("/no/such/thing"), {}, failed)
+        with trio.fail_after(PATIENCE):
+            await seen.closed.wait()
+            await failed.closed.wait()
+    [(run_id, pid)] = seen.started
+    assert (run_id, is_alive(pid)) == ("1.1", False)
+    assert (seen.outcome.reason, seen.outcome.exit_code) == (Reason.EXIT, 7)
+    out = b"".join(output.data for output in seen.outputs if output.stream == "stdout").decode()
+    assert out.startswith("out\nlocal\n/")
+    assert failed.started == []
+    assert failed.outcome.exit_code == 127
+    assert failed.data == b"duplex-runner: /no/such/thing: command not found on this worker\n"
+
+
+async def test_leaving_ends_every_tree_and_says_so(tmp_path):
+    runner, seen = LocalRunner(slots=1), Recorder()
+    file = tmp_path / "pids"
+    with trio.fail_after(PATIENCE):
+        async with runner.open():
+            script = f"setsid sleep 1000 & trap '' TERM; echo $! $$ > {file}; sleep 1000"
+            runner.start("1.1", Command("sh", ("-c", script)), {}, seen)
+            pids = await pids_in(file, 2)
+    assert not any(is_alive(pid) for pid in pids)
+    assert seen.outcome.reason is Reason.ABANDONED
+
+
+# --- simulated ---
+
+
+async def sleeper(child):
+    await trio.sleep_forever()
+
+
+async def flood(child):
+    while True:
+        await child.write(bytes(65536))
+
+
+async def nothing(child):
+    return 0
+
+
+@pytest.fixture
+def processes():
+    processes = SimulatedProcesses()
+    processes.programs = {"sleep": sleeper, "flood": flood, "true": nothing}
+    return processes
+
+
+async def test_slots_labels_and_ids(autojump_clock, processes):
+    runner, host = LocalRunner(slots=2, processes=processes), Host()
+    assert runner.offers() == []
+    with pytest.raises(NoWorkerAvailable):
+        runner.start("1.1", Command("true"), {}, Recorder())
+    async with runner.open(host):
+        assert host.ready == [("local", frozenset())]
+        assert runner.offers() == [Offer({}, 2)]
+        first = Recorder()
+        run = runner.start("1.1", Command("sleep"), {}, first)
+        assert (run.id, run.worker, run.worker_id) == ("1.1", "local", "local")
+        with pytest.raises(DuplicateRun):
+            runner.start("1.1", Command("sleep"), {}, Recorder())
+        with pytest.raises(NoWorkerAvailable):
+            runner.start("2.1", Command("sleep"), {"gpu": "yes"}, Recorder())
+        runner.start("2.1", Command("sleep"), {}, Recorder())
+        with pytest.raises(NoWorkerAvailable):
+            runner.start("3.1", Command("sleep"), {}, Recorder())
+        assert runner.offers() == []
+        [info] = runner.workers()
+        assert (info.slots, info.free, info.running) == (2, 0, ("1.1", "2.1"))
+
+        told = host.capacities
+        run.kill("SIGINT", 2.0)
+        await first.closed.wait()
+        assert processes.children[0].kills == [(Reason.KILLED, "SIGINT", 2.0)]
+        assert first.outcome.signal == "SIGINT"
+        await trio.testing.wait_all_tasks_blocked()
+        assert host.capacities == told + 1
+        assert runner.offers() == [Offer({}, 1)]
+        with pytest.raises(DuplicateRun):
+            runner.start("1.1", Command("sleep"), {}, Recorder())
+        run.forget()
+        runner.start("1.1", Command("true"), {}, Recorder())
+    assert runner.offers() == []
+
+
+async def test_a_started_run_is_told_later_than_start_returns(autojump_clock, processes):
+    runner, seen = LocalRunner(slots=1, processes=processes), Recorder()
+    async with runner.open():
+        runner.start("1.1", Command("true"), {}, seen)
+        assert seen.started == []
+        await seen.closed.wait()
+        assert seen.started == [("1.1", 100)]
+
+
+async def test_unacknowledged_output_stops_the_child(autojump_clock, processes):
+    runner, seen = LocalRunner(slots=1, processes=processes), Recorder(acks=False)
+    async with runner.open():
+        run = runner.start("1.1", Command("flood"), {}, seen)
+        await trio.testing.wait_all_tasks_blocked()
+        size = len(seen.data)
+        assert WINDOW < size <= WINDOW + 65536
+        run.ack(65536)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(seen.data) == size + 65536
+
+
+async def test_a_run_ends_as_abandoned_when_its_program_leaves(autojump_clock, processes):
+    runner, host, seen = LocalRunner(slots=1, processes=processes), Host(), Recorder()
+    async with runner.open(host):
+        runner.start("1.1", Command("sleep"), {}, seen)
+        await trio.testing.wait_all_tasks_blocked()
+        told = host.capacities
+    assert seen.outcome.reason is Reason.ABANDONED
+    assert host.capacities == told
