@@ -96,7 +96,10 @@ class JobSpec(BaseModel):
     @field_validator("stdin")
     @classmethod
     def _is_small(cls, stdin: str | Base64 | None) -> str | Base64 | None:
-        if stdin is not None and len(stdin if isinstance(stdin, str) else stdin.base64) > MAX_STDIN:
+        size = len(stdin.encode("utf-8", "replace")) if isinstance(stdin, str) else 0
+        if isinstance(stdin, Base64):
+            size = len(stdin.base64) // 4 * 3
+        if size > MAX_STDIN:
             raise ValueError(f"stdin is limited to {MAX_STDIN} bytes; put larger input in a file")
         return stdin
 

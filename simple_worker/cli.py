@@ -53,9 +53,9 @@ def held_worker_id(folder: Path) -> Iterator[str]:
 
 
 def _address(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
+    host, colon, port = value.rpartition(":")
     is_number = port.isascii() and port.isdigit() and len(port) <= 5
-    if not host or not is_number or not 0 < int(port) < 65536:
+    if not (colon and host and is_number) or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 127.0.0.1:8632")
     return host.strip("[]"), int(port)
 

@@ -4,6 +4,7 @@ import click
 
 from queued_runner.cli.options import json_option, open_client, option, server_options
 from queued_runner.cli.output import print_json
+from queued_runner.cli.selectors import SELECTOR, Selector, resolve
 from queued_runner.cli.values import DURATION
 from queued_runner.http.locate import Refused
 
@@ -14,7 +15,7 @@ from queued_runner.http.locate import Refused
 @option("--signal", metavar="NAME", help="First signal; default: the job's own, SIGTERM.")
 @option("--grace", type=DURATION, help="Time until SIGKILL; default: the job's own.")
 @json_option
-@click.argument("job_ids", metavar="ID...", nargs=-1, type=click.IntRange(min=1))
+@click.argument("selectors", metavar="ID...", nargs=-1, type=SELECTOR)
 @click.pass_context
 def cancel(
     ctx: click.Context,
@@ -25,17 +26,17 @@ def cancel(
     signal: str | None,
     grace: float | None,
     as_json: bool,
-    job_ids: tuple[int, ...],
+    selectors: tuple[Selector, ...],
 ) -> None:
     """End jobs: queued ones at once, running ones with a signal to their whole process tree."""
-    if bool(job_ids) == bool(group):
+    if bool(selectors) == bool(group):
         raise click.UsageError("Give one or more IDs, or --group; 'queued-runner ps' lists both.")
     if signal is not None:
         signal = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
     jobs = []
     status = 0
     with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
-        ids = list(job_ids)
+        ids = resolve(client, selectors)
         if group:
             ids = [
                 job["id"]

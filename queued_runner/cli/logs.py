@@ -4,6 +4,7 @@ import click
 
 from queued_runner.cli.options import open_client, option, server_options
 from queued_runner.cli.output import ByteSink
+from queued_runner.cli.selectors import SELECTOR, Selector, resolve_one
 from queued_runner.client import Chunk
 
 
@@ -14,7 +15,7 @@ from queued_runner.client import Chunk
 @option("--stderr", "only_stderr", is_flag=True, help="Only the standard error.")
 @option("--offset", type=click.IntRange(min=0), default=0, help="Begin at this byte.")
 @option("--attempt", type=click.IntRange(min=1), help="Of this attempt; default: the newest.")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("selector", metavar="ID", type=SELECTOR)
 def logs(
     url: str | None,
     token_file: str | None,
@@ -24,7 +25,7 @@ def logs(
     only_stderr: bool,
     offset: int,
     attempt: int | None,
-    job_id: int,
+    selector: Selector,
 ) -> None:
     """The output of a job: its stdout on stdout, its stderr on stderr."""
     only = None
@@ -32,6 +33,7 @@ def logs(
         only = "stdout" if only_stdout else "stderr"
     sink = ByteSink()
     with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+        job_id = resolve_one(client, selector)
         if attempt is None:
             attempt = max(client.job(job_id)["attempt"], 1)
         if not follow:

@@ -14,6 +14,7 @@ from queued_runner.cli.output import (
     print_table,
     printable,
 )
+from queued_runner.cli.selectors import SELECTOR, Selector, resolve_one
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -65,12 +66,13 @@ def ps(
 @click.command()
 @server_options
 @json_option
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("selector", metavar="ID", type=SELECTOR)
 def show(
-    url: str | None, token_file: str | None, data_dir: str | None, as_json: bool, job_id: int
+    url: str | None, token_file: str | None, data_dir: str | None, as_json: bool, selector: Selector
 ) -> None:
     """Everything known of a job, its attempts included."""
     with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+        job_id = resolve_one(client, selector)
         job = client.job(job_id)
         attempts = client.attempts(job_id)
     if as_json:

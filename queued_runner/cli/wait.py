@@ -10,6 +10,7 @@ import click
 from queued_runner.cli.exit_status import ending, exit_status
 from queued_runner.cli.options import json_option, open_client, option, server_options
 from queued_runner.cli.output import print_json
+from queued_runner.cli.selectors import SELECTOR, Selector, resolve
 from queued_runner.client import Client, is_terminal
 
 
@@ -17,7 +18,7 @@ from queued_runner.client import Client, is_terminal
 @server_options
 @option("--group", "-g", help="All jobs of this group.")
 @json_option
-@click.argument("job_ids", metavar="ID...", nargs=-1, type=click.IntRange(min=1))
+@click.argument("selectors", metavar="ID...", nargs=-1, type=SELECTOR)
 @click.pass_context
 def wait(
     ctx: click.Context,
@@ -26,13 +27,13 @@ def wait(
     data_dir: str | None,
     group: str | None,
     as_json: bool,
-    job_ids: tuple[int, ...],
+    selectors: tuple[Selector, ...],
 ) -> None:
     """Wait until jobs have ended.
 
     For one ID the exit status is the job's; for several 0 if all succeeded, else 1.
     """
-    if bool(job_ids) == bool(group):
+    if bool(selectors) == bool(group):
         raise click.UsageError("Give one or more IDs, or --group; 'queued-runner ps' lists both.")
     with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
         ended: dict[int, dict[str, Any]] = {}
@@ -43,12 +44,12 @@ def wait(
             if not found:
                 click.echo(f"There is no job in the group {group!r}.", err=True)
         else:
-            ids = list(dict.fromkeys(job_ids))
+            ids = resolve(client, selectors)
         _wait_all(client, ids, ended)
     jobs = [ended[job_id] for job_id in ids]
     if as_json:
         print_json(jobs)
-    if len(job_ids) == 1:
+    if not group and len(jobs) == 1:
         ctx.exit(exit_status(jobs[0]))
     failures = [job for job in jobs if job["state"] != "succeeded"]
     for job in failures[:20]:
