@@ -52,7 +52,7 @@ def run(
             _close_stdout()
             ctx.exit(SIGPIPE_STATUS)
     status = exit_status(outcome)
-    if status and outcome["reason"] != "exit":
+    if status and outcome["reason"] not in ("exit", "spawn-error"):  # the latter's output says it
         click.echo(f"queued-runner: job {job_id} {ending(outcome)}", err=True)
     ctx.exit(status)
 
