@@ -1,4 +1,7 @@
-"""The data directory: where it is, who holds it, and the small files that tell clients about it."""
+"""The data directory: where it is, who holds it, and the small files that tell clients about it.
+
+Clients import this too, to find the server: it stays light.
+"""
 
 import fcntl
 import json
@@ -9,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from remote_runner.errors import RunnerError
+from queued_runner.errors import DataDirUnusable
 
 LOCK: Final = "lock"
 SERVER: Final = "server.json"
@@ -18,14 +21,15 @@ DATABASE: Final = "queue.db"
 LOGS: Final = "logs"
 
 
-class DataDirLocked(RunnerError):
-    """Another server uses this data directory."""
-
-
 def default_data_dir() -> Path:
-    """The platform's state directory for `duplex-runner`."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "duplex-runner"
+    """`DUPLEX_RUNNER_DATA_DIR`, else `duplex-runner` in the platform's state directory."""
+    given = os.environ.get("DUPLEX_RUNNER_DATA_DIR")
+    if given:
+        return Path(given)
+    state = os.environ.get("XDG_STATE_HOME", "")
+    # The specification of XDG says that a relative path is to be ignored.
+    base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
+    return base / "duplex-runner"
 
 
 @contextmanager
@@ -33,17 +37,22 @@ def hold(folder: Path) -> Iterator[None]:
     """Own a data directory while entered; the kernel lets go of it if the process dies.
 
     Raises:
-        DataDirLocked: another server has it.
-        OSError: it cannot be created.
+        DataDirUnusable: another server has it, or it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise DataDirUnusable(
+            f"the data directory {folder} cannot be written: {error.strerror}; choose another with"
+            " --data-dir"
+        ) from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(file, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise DataDirLocked(
+            raise DataDirUnusable(
                 f"the data directory {folder} is in use by the server with process id {holder};"
                 " stop that one, or choose another with --data-dir"
             ) from error

@@ -2,26 +2,24 @@
 
 import click
 
-from queued_runner.cli.options import json_option, open_client, option, server_options
+from queued_runner.cli.job_arguments import jobs_argument, resolve, unfinished
+from queued_runner.cli.options import Connect, json_option, option, say, server_options
 from queued_runner.cli.output import print_json
-from queued_runner.cli.selectors import SELECTOR, Selector, resolve
-from queued_runner.cli.values import DURATION
-from queued_runner.http.locate import Refused
+from queued_runner.cli.selectors import Selector
+from queued_runner.cli.values import DURATION, SIGNAL
 
 
 @click.command()
 @server_options
 @option("--group", "-g", help="All jobs of this group that have not ended.")
-@option("--signal", metavar="NAME", help="First signal; default: the job's own, SIGTERM.")
+@option("--signal", type=SIGNAL, help="First signal; default: the job's own, SIGTERM.")
 @option("--grace", type=DURATION, help="Time until SIGKILL; default: the job's own.")
 @json_option
-@click.argument("selectors", metavar="ID...", nargs=-1, type=SELECTOR)
+@jobs_argument
 @click.pass_context
 def cancel(
     ctx: click.Context,
-    url: str | None,
-    token_file: str | None,
-    data_dir: str | None,
+    connect: Connect,
     group: str | None,
     signal: str | None,
     grace: float | None,
@@ -29,28 +27,20 @@ def cancel(
     selectors: tuple[Selector, ...],
 ) -> None:
     """End jobs: queued ones at once, running ones with a signal to their whole process tree."""
+    from queued_runner.client.errors import Refused
+
     if bool(selectors) == bool(group):
         raise click.UsageError("Give one or more IDs, or --group; 'queued-runner ps' lists both.")
-    if signal is not None:
-        signal = signal.upper() if signal.upper().startswith("SIG") else f"SIG{signal.upper()}"
     jobs = []
     status = 0
-    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
-        ids = resolve(client, selectors)
-        if group:
-            ids = [
-                job["id"]
-                for state in ("queued", "running")
-                for job in client.jobs(state=state, group=group)
-            ]
-        for job_id in ids:
+    with connect() as client:
+        for job_id in unfinished(client, group) if group else resolve(client, selectors):
             try:
                 jobs.append(client.cancel(job_id, signal=signal, grace=grace))
             except Refused as error:
-                if error.status != 404 or len(ids) == 1:
+                if error.status != 404:
                     raise
-                # The others shall end none the less.
-                click.echo(f"queued-runner: {error}", err=True)
+                say(str(error))  # the others shall end none the less
                 status = error.exit_code
     if as_json:
         print_json(jobs)

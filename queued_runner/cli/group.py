@@ -1,34 +1,22 @@
-"""The group of all verbs: which there are, where they live, how their errors end the program.
+"""The group of all verbs: a verb costs only its own imports, and its errors end the program well.
 
-It owns the lazy loading (a verb costs only its own imports), `--config`, and the way from an
-exception to one line and an exit status. It knows nothing of what a verb does.
+It owns the way from an exception to one line and an exit status. It knows nothing of what a verb
+does.
 """
 
 import difflib
-import importlib
 import os
 import sys
-import tomllib
-from collections.abc import Mapping
 from typing import Any, Final
 
 import click
 
-VERBS: Final[Mapping[str, tuple[str, str]]] = {
-    "serve": ("queued_runner.cli.serve:serve", "Run the service: queue, workers' port, API."),
-    "submit": ("queued_runner.cli.submit:submit", "Queue a command and print its id."),
-    "run": ("queued_runner.cli.run:run", "Queue a command and stay until it ends."),
-    "ps": ("queued_runner.cli.look:ps", "List jobs, the newest first."),
-    "show": ("queued_runner.cli.look:show", "Everything known of a job."),
-    "logs": ("queued_runner.cli.logs:logs", "The output of a job."),
-    "wait": ("queued_runner.cli.wait:wait", "Wait until jobs have ended."),
-    "cancel": ("queued_runner.cli.cancel:cancel", "End jobs."),
-    "workers": ("queued_runner.cli.look:workers", "List the connected workers."),
-}
-"""Each verb: where its command stands, and its line in the help (so that help loads nothing)."""
+from queued_runner.cli.config_file import config_option
+from queued_runner.cli.exit_status import CANCELLED
+from queued_runner.cli.options import say
+from queued_runner.cli.verbs import VERBS, load_verb
 
 SIGPIPE_STATUS: Final = 141
-INTERRUPTED_STATUS: Final = 130
 
 EPILOG = """\b
 Exit status of `run` and `wait ID`: the job's own 0-255; 128+n for signal n;
@@ -46,12 +34,7 @@ class VerbGroup(click.Group):
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module, _, name = VERBS[cmd_name][0].partition(":")
-        command = getattr(importlib.import_module(module), name)
-        assert isinstance(command, click.Command)
-        return command
+        return load_verb(cmd_name) if cmd_name in VERBS else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
@@ -76,7 +59,7 @@ class VerbGroup(click.Group):
             _silence_stdout()
             ctx.exit(SIGPIPE_STATUS)
         except KeyboardInterrupt:
-            ctx.exit(INTERRUPTED_STATUS)
+            ctx.exit(CANCELLED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -84,7 +67,7 @@ class VerbGroup(click.Group):
             status = getattr(error, "exit_code", None)
             if not isinstance(status, int):
                 raise
-            click.echo(f"queued-runner: {error}", err=True)
+            say(str(error))
             ctx.exit(status)
 
 
@@ -96,34 +79,8 @@ def _silence_stdout() -> None:
         pass
 
 
-def _load_config(ctx: click.Context, param: click.Parameter, path: str | None) -> None:
-    """Defaults from a TOML file: keys at the top for every verb, `[verb]` for one."""
-    if path is None:
-        return
-    try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(str(error), ctx, param) from None
-    shared = _underscored({k: v for k, v in values.items() if not isinstance(v, dict)})
-    ctx.default_map = {verb: {**shared, **_underscored(values.get(verb, {}))} for verb in VERBS}
-
-
-def _underscored(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.replace("-", "_"): value for key, value in values.items()}
-
-
 @click.command(cls=VerbGroup, epilog=EPILOG, context_settings={"max_content_width": 100})
-@click.option(
-    "--config",
-    type=click.Path(dir_okay=False),
-    envvar="DUPLEX_RUNNER_CONFIG",
-    show_envvar=True,
-    is_eager=True,
-    expose_value=False,
-    callback=_load_config,
-    help="TOML file with defaults: option names as keys, [verb] tables for one verb.",
-)
+@config_option
 @click.version_option(package_name="duplex-runner")
 def cli() -> None:
     """Run commands on workers: durable, with live output."""

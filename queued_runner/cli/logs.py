@@ -1,11 +1,18 @@
 """`logs`: the output of a job, as it was written; with `-f` until the job ends."""
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import click
 
-from queued_runner.cli.options import open_client, option, server_options
+from queued_runner.cli.job_arguments import job_argument, resolve
+from queued_runner.cli.options import Connect, option, server_options
 from queued_runner.cli.output import ByteSink
-from queued_runner.cli.selectors import SELECTOR, Selector, resolve_one
-from queued_runner.client import Chunk
+from queued_runner.cli.selectors import Selector
+from queued_runner.cli.timestamps import Timestamps
+
+if TYPE_CHECKING:
+    from queued_runner.client.api import Chunk, Client
 
 
 @click.command()
@@ -13,18 +20,20 @@ from queued_runner.client import Chunk
 @option("--follow", "-f", is_flag=True, help="Stay until the job ends.")
 @option("--stdout", "only_stdout", is_flag=True, help="Only the standard output.")
 @option("--stderr", "only_stderr", is_flag=True, help="Only the standard error.")
+@option("--tail", type=click.IntRange(0, 100_000), help="Begin with so many last lines.")
 @option("--offset", type=click.IntRange(min=0), default=0, help="Begin at this byte.")
-@option("--attempt", type=click.IntRange(min=1), help="Of this attempt; default: the newest.")
-@click.argument("selector", metavar="ID", type=SELECTOR)
+@option("--attempt", type=click.IntRange(min=1), help="Only this attempt; default: the newest.")
+@option("--timestamps", "-t", is_flag=True, help="Each line's time (UTC) before it.")
+@job_argument
 def logs(
-    url: str | None,
-    token_file: str | None,
-    data_dir: str | None,
+    connect: Connect,
     follow: bool,
     only_stdout: bool,
     only_stderr: bool,
+    tail: int | None,
     offset: int,
     attempt: int | None,
+    timestamps: bool,
     selector: Selector,
 ) -> None:
     """The output of a job: its stdout on stdout, its stderr on stderr."""
@@ -32,18 +41,31 @@ def logs(
     if only_stdout != only_stderr:
         only = "stdout" if only_stdout else "stderr"
     sink = ByteSink()
-    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
-        job_id = resolve_one(client, selector)
-        if attempt is None:
-            attempt = max(client.job(job_id)["attempt"], 1)
-        if not follow:
-            if only is not None:
-                for data in client.log(job_id, attempt=attempt, stream=only, offset=offset):
-                    sink.write(only, data)
-            else:
-                for chunk in client.replay(job_id, attempt=attempt, offset=offset):
-                    sink.write(chunk.stream, chunk.data)
-            return
-        for item in client.follow(job_id, attempt=attempt, offset=offset):
-            if isinstance(item, Chunk) and only in (None, item.stream):
-                sink.write(item.stream, item.data)
+    stamps = Timestamps()
+    with connect() as client:
+        (job_id,) = resolve(client, [selector])
+        number = attempt or max(client.job(job_id)["attempt"], 1)
+        if tail is not None:
+            offset = client.tail_offset(
+                job_id, attempt=number, lines=tail, stream=only, offset=offset
+            )
+        if follow and attempt is None:
+            chunks = _until_the_job_ends(client, job_id, number, offset)
+        else:
+            chunks = client.output(job_id, attempt=number, offset=offset, follow=follow)
+        for chunk in chunks:
+            if only in (None, chunk.stream):
+                data = chunk.data
+                if timestamps:
+                    data = stamps.stamp(chunk.stream, chunk.at_ms, data)
+                sink.write(chunk.stream, data)
+
+
+def _until_the_job_ends(
+    client: "Client", job_id: int, attempt: int, offset: int
+) -> Iterator["Chunk"]:
+    from queued_runner.client.api import Chunk
+
+    for item in client.follow(job_id, attempt=attempt, offset=offset):
+        if isinstance(item, Chunk):
+            yield item

@@ -5,7 +5,8 @@ from typing import Any
 import click
 
 from queued_runner.cli.exit_status import ending
-from queued_runner.cli.options import json_option, open_client, option, server_options
+from queued_runner.cli.job_arguments import job_argument, resolve
+from queued_runner.cli.options import Connect, json_option, option, say, server_options
 from queued_runner.cli.output import (
     age,
     coloured_state,
@@ -14,7 +15,7 @@ from queued_runner.cli.output import (
     print_table,
     printable,
 )
-from queued_runner.cli.selectors import SELECTOR, Selector, resolve_one
+from queued_runner.cli.selectors import Selector
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
@@ -33,9 +34,7 @@ STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 )
 @json_option
 def ps(
-    url: str | None,
-    token_file: str | None,
-    data_dir: str | None,
+    connect: Connect,
     state: str | None,
     group: str | None,
     name: str | None,
@@ -43,7 +42,7 @@ def ps(
     as_json: bool,
 ) -> None:
     """List jobs, the newest first."""
-    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+    with connect() as client:
         jobs = list(client.jobs(state=state, group=group, name=name, limit=limit))
     if as_json:
         print_json(jobs)
@@ -66,13 +65,11 @@ def ps(
 @click.command()
 @server_options
 @json_option
-@click.argument("selector", metavar="ID", type=SELECTOR)
-def show(
-    url: str | None, token_file: str | None, data_dir: str | None, as_json: bool, selector: Selector
-) -> None:
+@job_argument
+def show(connect: Connect, as_json: bool, selector: Selector) -> None:
     """Everything known of a job, its attempts included."""
-    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
-        job_id = resolve_one(client, selector)
+    with connect() as client:
+        (job_id,) = resolve(client, [selector])
         job = client.job(job_id)
         attempts = client.attempts(job_id)
     if as_json:
@@ -101,9 +98,9 @@ def show(
 @click.command()
 @server_options
 @json_option
-def workers(url: str | None, token_file: str | None, data_dir: str | None, as_json: bool) -> None:
+def workers(connect: Connect, as_json: bool) -> None:
     """List the connected workers."""
-    with open_client(url=url, token_file=token_file, data_dir=data_dir) as client:
+    with connect() as client:
         found = client.workers()
     if as_json:
         print_json(found)
@@ -121,7 +118,7 @@ def workers(url: str | None, token_file: str | None, data_dir: str | None, as_js
     ]
     print_table(("NAME", "STATE", "BUSY", "ADDRESS", "VERSION", "LABELS"), rows)
     if not found:
-        click.echo("No worker is connected; start one with: simple-worker", err=True)
+        say("no worker is connected; start one with: simple-worker")
 
 
 def _plain(value: Any) -> str:

@@ -4,14 +4,16 @@ It owns the names of environment variables (`DUPLEX_RUNNER_` and the option's lo
 verb gets its client. It loads the client late: help and usage errors never pay for it.
 """
 
+import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
-    from queued_runner.client import Client
+    from queued_runner.client.api import Client
 
+Connect = Callable[[], "Client"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -25,32 +27,39 @@ def option(*names: str, **settings: Any) -> Callable[[F], F]:
 json_option = option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
-def server_options(command: F) -> F:
-    """Where the server is. The token itself is no option: other users can see command lines."""
+def server_options(verb: F) -> F:
+    """Add where the server is. The verb gets `connect`, which opens a client of that server.
+
+    The token itself is no option: other users can see command lines.
+    """
+
+    @functools.wraps(verb)
+    def call(
+        *args: Any, url: str | None, token_file: str | None, data_dir: str | None, **given: Any
+    ) -> Any:
+        def connect() -> "Client":
+            return _open_client(url=url, token_file=token_file, data_dir=data_dir)
+
+        return verb(*args, connect=connect, **given)
+
+    command: Any = call
     for decorate in (
         option("--data-dir", type=click.Path(), help="Directory of the server's server.json."),
         option("--token-file", type=click.Path(), help="File with the token."),
         option("--url", metavar="URL", help="The server, for example http://127.0.0.1:8633."),
     ):
         command = decorate(command)
-    return command
+    return cast(F, command)
 
 
-def open_client(
-    *,
-    url: str | None,
-    token_file: str | None,
-    data_dir: str | None,
-    detach: float = 120.0,
-) -> "Client":
-    """A client of the server that the options, the environment or `server.json` name."""
-    from queued_runner.client import Client
-    from queued_runner.http.locate import Server, find_server
+def _open_client(**where: str | None) -> "Client":
+    from queued_runner.client.api import Client
+    from queued_runner.client.locate import find_server
 
-    def locate() -> Server:
-        return find_server(url=url, token_file=token_file, data_dir=data_dir)
+    locate = functools.partial(find_server, **where)
+    return Client(locate(), relocate=locate, on_notice=say)
 
-    def notice(text: str) -> None:
-        click.echo(f"queued-runner: {text}", err=True)
 
-    return Client(locate(), relocate=locate, on_notice=notice, detach=detach)
+def say(text: str) -> None:
+    """A message of ours to the person, never among a job's output on stdout."""
+    click.echo(f"queued-runner: {text}", err=True)

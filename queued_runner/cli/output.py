@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -58,11 +58,14 @@ def command_line(job: Mapping[str, Any]) -> str:
     return printable(shlex.join([job["command"], *job["args"]]))
 
 
+def is_coloured(file: TextIO) -> bool:
+    """Whether colour is wanted there."""
+    return file.isatty() and not os.environ.get("NO_COLOR")
+
+
 def coloured_state(state: str) -> str:
     """The state, coloured where that is wanted."""
-    if "NO_COLOR" in os.environ or not sys.stdout.isatty():
-        return state
-    return click.style(state, fg=_COLOURS.get(state))
+    return click.style(state, fg=_COLOURS.get(state)) if is_coloured(sys.stdout) else state
 
 
 def age(time: str | None) -> str:

@@ -1,26 +1,26 @@
-"""Selectors of jobs: `17`, `3,5-8`, `last`, `all`. Parsing is pure; `resolve` asks the server."""
+"""Selectors of jobs: `17`, `3,5-8`, `last`, `all`. Pure: text in, meaning out."""
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-import click
-
-if TYPE_CHECKING:
-    from queued_runner.client import Client
+from typing import Final, Literal
 
 MAX_IDS: Final = 100_000
 """Ids that one selector may spell out."""
-_PART = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
+
+_PART: Final = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
-    """Ids that were spelled out, or a word that the server's jobs give a meaning."""
+    """Ids that were spelled out, or a word that gets its meaning from the server's jobs."""
 
     ids: tuple[int, ...] = ()
-    word: str | None = None
+    word: Literal["last", "all"] | None = None
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it names one job, whatever the server has."""
+        return self.word == "last" or len(self.ids) == 1
 
 
 def parse_selector(text: str) -> Selector:
@@ -29,63 +29,21 @@ def parse_selector(text: str) -> Selector:
     Raises:
         ValueError: it is none.
     """
-    if text in ("last", "all"):
-        return Selector(word=text)
+    if text == "last":
+        return Selector(word="last")
+    if text == "all":
+        return Selector(word="all")
     ids: list[int] = []
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise ValueError(f"{text!r} names no jobs; write 17, 3,5-8, last or all")
+            raise ValueError(f"{text!r} names no job; write 17, 3,5-8, last or all")
         first, last = int(match[1]), int(match[2] or match[1])
-        if last < first or last - first + len(ids) >= MAX_IDS:
-            raise ValueError(f"{part!r} is not a range of at most {MAX_IDS} jobs")
+        if last < first:
+            raise ValueError(f"{part!r} runs backwards; write {last}-{first}")
+        if last - first + len(ids) >= MAX_IDS:
+            raise ValueError(
+                f"{text!r} names more than {MAX_IDS:,} jobs; write all, or use --group"
+            )
         ids += range(first, last + 1)
     return Selector(tuple(dict.fromkeys(ids)))
-
-
-def resolve(client: "Client", selectors: Sequence[Selector]) -> list[int]:
-    """The ids, each once; `last` is the newest job, `all` are those that have not ended."""
-    ids: list[int] = []
-    for selector in selectors:
-        if selector.word == "last":
-            newest = [job["id"] for job in client.jobs(limit=1)]
-            if not newest:
-                raise click.UsageError("There is no job yet; 'queued-runner submit' makes one.")
-            ids += newest
-        elif selector.word == "all":
-            for state in ("queued", "running"):
-                ids += sorted(job["id"] for job in client.jobs(state=state))
-        else:
-            ids += selector.ids
-    return list(dict.fromkeys(ids))
-
-
-def resolve_one(client: "Client", selector: Selector) -> int:
-    """The one job that is selected.
-
-    Raises:
-        click.UsageError: it is not one.
-    """
-    ids = resolve(client, [selector])
-    if len(ids) != 1:
-        raise click.UsageError(f"This verb takes one job, the selector names {len(ids)}.")
-    return ids[0]
-
-
-class SelectorType(click.ParamType):  # type: ignore[type-arg]
-    """A selector, from its text."""
-
-    name = "selector"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Selector:
-        if isinstance(value, Selector):
-            return value
-        try:
-            return parse_selector(str(value))
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-SELECTOR: Final = SelectorType()

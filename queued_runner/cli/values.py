@@ -1,9 +1,10 @@
-"""Values of options: durations, sizes and pairs, from text to numbers. Pure.
+"""Values of options: durations, sizes, pairs and signals, from text to what is meant. Pure.
 
 It owns which spellings are understood; what a value means is the option's own affair.
 """
 
 import re
+import signal
 from typing import Final
 
 import click
@@ -43,6 +44,24 @@ def parse_size(text: str) -> int:
         return int(float(number))
     base = 1000 if match.group(0).upper().endswith("B") and not binary else 1024
     return int(float(number) * base ** _POWER[unit.upper()])
+
+
+def parse_signal(text: str) -> str:
+    """`TERM`, `sigterm`, `15` → `SIGTERM`.
+
+    Raises:
+        ValueError: there is no such signal.
+    """
+    name = text.strip().upper()
+    if name.isascii() and name.isdigit():
+        number = int(name)
+        found = [item.name for item in signal.Signals if item.value == number]
+        if found:
+            return found[0]
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    if name not in signal.Signals.__members__:
+        raise ValueError(f"{text!r} is not a signal; write TERM, INT or KILL")
+    return name
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -91,6 +110,21 @@ class Pair(click.ParamType):  # type: ignore[type-arg]
         return key, rest
 
 
+class Signal(click.ParamType):  # type: ignore[type-arg]
+    """The name of a signal."""
+
+    name = "signal"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        try:
+            return parse_signal(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 DURATION = Duration()
 SIZE = Size()
 PAIR = Pair()
+SIGNAL = Signal()

@@ -121,7 +121,7 @@ class Guard:
         raise _Refused(
             421,
             "The Host header does not name this server. Use the address that the server printed at"
-            " its start, or start it with this name as --http-host.",
+            " its start.",
         )
 
     def _check_origin(self, headers: "_Headers") -> str | None:
@@ -140,15 +140,15 @@ class Guard:
             ):
                 raise _Refused(
                     403,
-                    "A page of another origin asked for this. Start the server with"
-                    " --cors-origin if that page may use it.",
+                    "A page of another origin asked for this. Use a page of this server, or a"
+                    " program that sends no Origin header.",
                 )
         site = headers.one(b"sec-fetch-site").strip().lower()
         if site not in ("", "none", "same-origin", "same-site"):
             raise _Refused(
                 403,
                 "The browser says that another site asked for this. Open the page of this server"
-                " instead, or start the server with --cors-origin.",
+                " instead.",
             )
         return None
 

@@ -21,6 +21,7 @@ from queued_runner.http.frames import (
 from queued_runner.http.problem import problem
 from queued_runner.http.routes_jobs import JobId
 from queued_runner.http.stream import LiveResponse, Push, close_iterator, send_records
+from queued_runner.http.tail import MAX_LINES, Tail
 from queued_runner.jobs import Job
 from queued_runner.queue import Queue, Record
 
@@ -66,6 +67,9 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         stream: Literal["stdout", "stderr"] | None = None,
         offset: Offset = 0,
         limit: Annotated[int, Query(ge=0, le=MAX_OFFSET, description="Bytes")] = MAX_OFFSET,
+        tail: Annotated[
+            int | None, Query(ge=0, le=MAX_LINES, description="Only so many last lines")
+        ] = None,
         follow: Annotated[bool, Query(description="Stay until the attempt ends")] = False,
     ) -> Response:
         """Output as raw bytes. Go on with `offset` = `X-Log-Next` until `X-Log-Complete`."""
@@ -74,6 +78,8 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         missing = _missing_attempt(job, number)
         if missing is not None and not (follow and not job.state.is_terminal):
             return missing
+        if tail is not None:
+            offset = await _tail_offset(queue, job_id, number, Tail(tail, stream, offset), offset)
         headers = {"X-Log-Offset": str(offset), "X-Log-Attempt": str(number)}
         cut = _Cut(stream, offset, limit)
         if follow:
@@ -173,6 +179,16 @@ async def _has_ended(queue: Queue, job: Job, number: int) -> bool:
         if attempt.number == number:
             return attempt.finished_at is not None
     return False
+
+
+async def _tail_offset(queue: Queue, job_id: int, number: int, tail: Tail, offset: int) -> int:
+    records = queue.records(job_id, attempt=number, offset=offset, follow=False)
+    try:
+        async for record in records:
+            tail.feed(record)
+    finally:
+        await close_iterator(records)
+    return tail.offset
 
 
 async def _send_log(

@@ -1,17 +1,14 @@
 """The guarded application over a fake queue: without a socket, and on one."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import httpx2
 import pytest
 import trio
 
 from queued_runner.http.app import create_app
-from queued_runner.http.server import bind, serve_http
 from tests.http.fake_queue import FakeQueue
-
-TOKEN = "test-token"
+from tests.http.serving import TOKEN, Served, serving
 
 
 @pytest.fixture
@@ -37,37 +34,7 @@ async def client(queue: FakeQueue, shutdown: trio.Event) -> AsyncIterator[httpx2
         yield client
 
 
-@dataclass
-class Served:
-    port: int
-    queue: FakeQueue
-    shutdown: trio.Event
-    ended: trio.Event
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def client(self) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
-            base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False
-        )
-
-
 @pytest.fixture
-async def served(
-    queue: FakeQueue, shutdown: trio.Event, nursery: trio.Nursery
-) -> AsyncIterator[Served]:
-    sock = bind("127.0.0.1", 0)
-    port = sock.getsockname()[1]
-    app = create_app(queue, token=TOKEN, port=port, shutdown=shutdown)
-    ended = trio.Event()
-
-    async def serve(*, task_status: trio.TaskStatus[None]) -> None:
-        await serve_http(sock, app, shutdown=shutdown, grace=0.2, task_status=task_status)
-        ended.set()
-
-    await nursery.start(serve)
-    yield Served(port, queue, shutdown, ended)
-    shutdown.set()
-    await ended.wait()
+async def served(queue: FakeQueue, shutdown: trio.Event) -> AsyncIterator[Served]:
+    async with serving(queue, shutdown) as served:
+        yield served

@@ -3,7 +3,7 @@
 It owns no policy. Tests play the worker: `start`, `write`, `finish`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -28,8 +28,10 @@ class FakeQueue:
     tries: dict[int, list[Attempt]] = field(default_factory=dict)
     output: dict[tuple[int, int], list[Record]] = field(default_factory=dict)
     cancels: list[tuple[int, str | None, float | None]] = field(default_factory=list)
-    auto: bool = False
-    """Whether a submitted `echo` runs at once."""
+    waiters: int = 0
+    """How many have asked to wait for the end of a job."""
+    obeys: bool = True
+    """Whether a cancelled job ends."""
     broken: bool = False
 
     def __post_init__(self) -> None:
@@ -40,6 +42,40 @@ class FakeQueue:
         self.changed = trio.Event()
 
     # What tests do in place of a worker.
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until something that changes here is so."""
+        while not condition():
+            await self.changed.wait()
+
+    def add(self, *specs: JobSpec) -> list[int]:
+        """Queue jobs and give their ids."""
+        ids = []
+        for spec in specs:
+            known = [job for job in self.jobs.values() if spec.key and job.spec.key == spec.key]
+            if known:
+                if known[0].spec != spec:
+                    raise KeyConflict(known[0].id)
+                ids.append(known[0].id)
+                continue
+            job_id = len(self.jobs) + 1
+            self.jobs[job_id] = blank(
+                Job,
+                id=job_id,
+                spec=spec,
+                state=JobState.QUEUED,
+                attempt=0,
+                created_at=NOW,
+                run_after=NOW,
+                cancel_requested=False,
+                failures=0,
+                losses=0,
+                log_bytes=0,
+                log_dropped=0,
+            )
+            ids.append(job_id)
+        self._change()
+        return ids
 
     def start(self, job_id: int, worker: str = "w1") -> None:
         job = self.jobs[job_id]
@@ -110,37 +146,7 @@ class FakeQueue:
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
         if self.broken:
             raise RuntimeError("secret detail of the store")
-        ids = []
-        for spec in specs:
-            known = [job for job in self.jobs.values() if spec.key and job.spec.key == spec.key]
-            if known:
-                if known[0].spec != spec:
-                    raise KeyConflict(known[0].id)
-                ids.append(known[0].id)
-                continue
-            job_id = len(self.jobs) + 1
-            state = JobState.QUEUED
-            self.jobs[job_id] = blank(
-                Job,
-                id=job_id,
-                spec=spec,
-                state=state,
-                attempt=0,
-                created_at=NOW,
-                run_after=NOW,
-                cancel_requested=False,
-                failures=0,
-                losses=0,
-                log_bytes=0,
-                log_dropped=0,
-            )
-            ids.append(job_id)
-            if self.auto and spec.command == "echo":
-                self.start(job_id)
-                self.write(job_id, "stdout", (" ".join(spec.args) + "\n").encode())
-                self.finish(job_id)
-        self._change()
-        return ids
+        return self.add(*specs)
 
     async def get(self, job_id: int) -> Job:
         await trio.lowlevel.checkpoint()
@@ -175,7 +181,8 @@ class FakeQueue:
     ) -> Job:
         job = await self.get(job_id)
         self.cancels.append((job_id, signal, grace))
-        if not job.state.is_terminal:
+        self._change()
+        if self.obeys and not job.state.is_terminal:
             self.finish(job_id, None, reason="killed", signal="SIGTERM", state=JobState.CANCELLED)
         return self.jobs[job_id]
 
@@ -201,6 +208,8 @@ class FakeQueue:
             await changed.wait()
 
     async def wait(self, job_id: int) -> Job:
+        self.waiters += 1
+        self._change()
         while not (await self.get(job_id)).state.is_terminal:
             await self.changed.wait()
         return self.jobs[job_id]

@@ -28,8 +28,11 @@ CREATE TABLE jobs (
 -- The claim walks this one; a queue of a million rows costs it nothing.
 CREATE INDEX jobs_ready ON jobs (needs, priority DESC, id) WHERE state = 'queued' AND is_delayed = 0;
 CREATE INDEX jobs_delayed ON jobs (run_after) WHERE state = 'queued' AND is_delayed = 1;
-CREATE INDEX jobs_running ON jobs (id) WHERE state = 'running';
-CREATE INDEX jobs_group ON jobs (grp, id) WHERE grp IS NOT NULL;
+-- Pages, newest first, and counts. That of groups holds the state too, so that counting a group
+-- reads no row.
+CREATE INDEX jobs_state ON jobs (state, id);
+CREATE INDEX jobs_group ON jobs (grp, id, state) WHERE grp IS NOT NULL;
+CREATE INDEX jobs_name ON jobs (name, id) WHERE name IS NOT NULL;
 
 CREATE TRIGGER jobs_terminal_is_final BEFORE UPDATE OF state ON jobs
 WHEN OLD.state IN ('succeeded', 'failed', 'cancelled') AND NEW.state NOT IN (OLD.state, 'queued')

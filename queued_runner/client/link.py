@@ -11,11 +11,17 @@ from typing import Any, Self
 
 import httpx2
 
-from queued_runner.http.locate import START_HINT, ClientError, Refused, Server, Unreachable
+from queued_runner.client.errors import ClientError, Refused, Unreachable
+from queued_runner.client.locate import START_HINT, Server
+from queued_runner.client.patience import Patience
 
 
 class Link:
-    """A connection to a server that can be found anew when it went away."""
+    """A connection to a server that can be found anew when it went away.
+
+    `relocate` finds it: it may come back on another port. `on_notice` gets a sentence when the
+    server is away; `detach` is for how many seconds it is then tried again.
+    """
 
     def __init__(
         self,
@@ -24,12 +30,10 @@ class Link:
         relocate: Callable[[], Server] | None = None,
         on_notice: Callable[[str], None] | None = None,
         detach: float = 120.0,
-        transport: httpx2.BaseTransport | None = None,
     ) -> None:
         self._relocate = relocate
         self._on_notice = on_notice or (lambda text: None)
         self.detach = detach
-        self._transport = transport
         self.connect(server)
 
     def connect(self, server: Server) -> None:
@@ -42,7 +46,6 @@ class Link:
                 timeout=httpx2.Timeout(30.0, connect=5.0),
                 verify=secure,  # making a TLS context costs more than most requests
                 trust_env=secure,  # a proxy for everything would break the way to this machine
-                transport=self._transport,
             )
         except (httpx2.InvalidURL, ValueError) as error:
             raise Unreachable(f"{server.url!r} is not an address: {error}.") from None
@@ -61,7 +64,15 @@ class Link:
     def close(self) -> None:
         self.http.close()
 
-    def request(
+    def request(self, method: str, path: str, **given: Any) -> Any:
+        """The JSON of an answer; `given` as for `respond`."""
+        response = self.respond(method, path, **given)
+        try:
+            return response.json()
+        except ValueError:
+            raise self.not_understood() from None
+
+    def respond(
         self,
         method: str,
         path: str,
@@ -69,20 +80,25 @@ class Link:
         params: Mapping[str, Any] | None = None,
         content: bytes | None = None,
         timeout: float = 30.0,
-    ) -> Any:
+    ) -> httpx2.Response:
+        """A whole answer that is no error. Parameters that are None are not sent.
+
+        Raises:
+            Unreachable: there was no answer.
+            Refused: the answer is an error.
+        """
+        known = {key: value for key, value in (params or {}).items() if value is not None}
         try:
             response = self.http.request(
-                method, path, params=params, content=content, timeout=timeout
+                method, path, params=known, content=content, timeout=timeout
             )
         except httpx2.TransportError as error:
             raise self.unreachable(error) from None
         self.check(response)
-        try:
-            return response.json()
-        except ValueError:
-            raise ClientError(f"{self.server.url} did not answer as a duplex-runner.") from None
+        return response
 
     def check(self, response: httpx2.Response) -> None:
+        """Raises Refused unless the answer is good."""
         if response.is_success:
             return
         response.read()
@@ -97,7 +113,12 @@ class Link:
             )
         raise Refused(response.status_code, detail)
 
+    def not_understood(self) -> ClientError:
+        """What to say of an answer that no server of this kind gives."""
+        return ClientError(f"{self.server.url} did not answer as a duplex-runner.")
+
     def unreachable(self, error: Exception) -> Unreachable:
+        """What to say of a connection that failed."""
         where = f"{self.server.url} (from {self.server.source})"
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return Unreachable(f"No server answers at {where}; {START_HINT}.")
@@ -105,12 +126,13 @@ class Link:
             return Unreachable(f"The server at {where} did not answer in time.")
         return Unreachable(f"The connection to {where} broke: {error or type(error).__name__}.")
 
-    def retry(self, patience: "Patience", error: ClientError) -> None:
+    def retry(self, patience: Patience, error: ClientError) -> None:
         """Wait a little and look for the server again, or give up with `error`."""
+        is_first = patience.is_fresh
         pause = patience.next_pause()
         if pause is None:
             raise error
-        if patience.is_first:
+        if is_first:
             self._on_notice(f"{error} Trying again for {self.detach:g} seconds.")
         time.sleep(pause)
         if self._relocate is not None:
@@ -123,32 +145,12 @@ class Link:
                 self.connect(server)
 
 
-class Patience:
-    """How long to go on trying, and at which pace."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self.reset()
-
-    def reset(self) -> None:
-        self._until: float | None = None
-        self._tries = 0
-
-    @property
-    def is_first(self) -> bool:
-        return self._tries == 1
-
-    def next_pause(self) -> float | None:
-        now = time.monotonic()
-        if self._until is None:
-            self._until = now + self._seconds
-        self._tries += 1
-        if now >= self._until:
-            return None
-        return min(0.1 * 1.5**self._tries, 2.0, self._until - now)
-
-
 def dump(value: Any) -> bytes:
+    """A request's body.
+
+    Raises:
+        ClientError: there is text in it that is not Unicode: bytes of the command line.
+    """
     try:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:

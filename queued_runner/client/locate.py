@@ -1,35 +1,15 @@
-"""Finding the server: from options, the environment, or `server.json`; and what can go wrong.
-
-It owns these errors and the place of the default data directory. It makes no connection, and is
-light to import: every verb of the command line needs it.
-"""
+"""Finding the server: from options, the environment, or `server.json`. It makes no connection."""
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from queued_runner.client.errors import Unreachable
+from queued_runner.datadir import SERVER, TOKEN, default_data_dir
+
 START_HINT: Final = "start it with: queued-runner serve"
-
-
-class ClientError(Exception):
-    """Something a person can act on; the message is a sentence, `exit_code` the status."""
-
-    exit_code = 125
-
-
-class Unreachable(ClientError):
-    """No server answered."""
-
-
-class Refused(ClientError):
-    """The server answered with an error."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +22,6 @@ class Server:
     """Where this was found, for messages."""
 
 
-def default_data_dir() -> Path:
-    """`DUPLEX_RUNNER_DATA_DIR`, else `duplex-runner` in the platform's state directory."""
-    given = os.environ.get("DUPLEX_RUNNER_DATA_DIR")
-    if given:
-        return Path(given)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "duplex-runner"
-    state = os.environ.get("XDG_STATE_HOME", "")
-    # The specification of XDG says that a relative path is to be ignored.
-    base = Path(state) if os.path.isabs(state) else Path.home() / ".local" / "state"
-    return base / "duplex-runner"
-
-
 def find_server(
     url: str | None = None,
     token: str | None = None,
@@ -64,7 +31,7 @@ def find_server(
     """What was given, else the environment, else `server.json` in the data directory.
 
     Raises:
-        Unreachable: nothing says where a server is.
+        Unreachable: nothing says where a server is, or what its token is.
     """
     url = url or os.environ.get("DUPLEX_RUNNER_URL")
     token = token or os.environ.get("DUPLEX_RUNNER_TOKEN")
@@ -72,7 +39,7 @@ def find_server(
     directory = Path(data_dir) if data_dir else default_data_dir()
     source = "--url or DUPLEX_RUNNER_URL"
     if url is None:
-        path = directory / "server.json"
+        path = directory / SERVER
         source = str(path)
         try:
             found = json.loads(path.read_text())
@@ -86,7 +53,7 @@ def find_server(
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unreachable(f"{path} cannot be used ({error}); say --url instead.") from None
     if token is None:
-        file = Path(token_file) if token_file else directory / "token"
+        file = Path(token_file) if token_file else directory / TOKEN
         try:
             token = file.read_text().strip()
         except (OSError, ValueError) as error:

@@ -1,0 +1,82 @@
+"""`--config`: defaults of options from a TOML file, for the client verbs and the service alike.
+
+The keys are the names of options: at the top for every verb that has them, in a `[verb]` table for
+one. It owns the refusal of keys that no option has; values are the options' own affair.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from queued_runner.cli.verbs import VERBS, load_verb
+
+
+def read_defaults(text: str) -> dict[str, dict[str, Any]]:
+    """The defaults of each verb, by the names of parameters.
+
+    Raises:
+        ValueError: it is not TOML, or says something of an option or verb that there is not.
+    """
+    values = tomllib.loads(text)
+    known = {verb: dict(_keys(load_verb(verb))) for verb in VERBS}
+    tables = {key: value for key, value in values.items() if isinstance(value, dict)}
+    shared = {key: value for key, value in values.items() if key not in tables}
+    _refuse_unknown("table", tables, known)
+    _refuse_unknown("key", shared, {key for names in known.values() for key in names})
+    for verb, table in tables.items():
+        _refuse_unknown(f"key of [{verb}]", table, known[verb])
+    return {
+        verb: {
+            names[key]: value
+            for key, value in {**shared, **tables.get(verb, {})}.items()
+            if key in names
+        }
+        for verb, names in known.items()
+    }
+
+
+def _keys(command: click.Command) -> Iterable[tuple[str, str]]:
+    """The keys for a command's options, and the parameter behind each."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.expose_value and parameter.name:
+            for name in parameter.opts:
+                if name.startswith("--"):
+                    yield name.removeprefix("--"), parameter.name
+
+
+def _refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            close = difflib.get_close_matches(name, names, 1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"there is no {what} {name!r}{hint}")
+
+
+def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is None:
+        return
+    try:
+        defaults = read_defaults(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path}: {error}", context, parameter) from None
+    given: Mapping[str, Any] = defaults
+    if not isinstance(context.command, click.Group):
+        given = defaults[str(context.command.name)]
+    context.default_map = {**(context.default_map or {}), **given}
+
+
+config_option = click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="DUPLEX_RUNNER_CONFIG",
+    show_envvar=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_apply,
+    help="TOML file with defaults: option names as keys, [verb] tables for one verb.",
+)

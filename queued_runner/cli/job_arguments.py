@@ -1,0 +1,67 @@
+"""The jobs that a verb is about, as arguments; what a selector means on the server it is used on.
+
+It owns the types of these arguments. What is asked of the server is `last` and `all` alone.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from queued_runner.cli.selectors import Selector, parse_selector
+
+if TYPE_CHECKING:
+    from queued_runner.client.api import Client
+
+
+class SelectorType(click.ParamType):  # type: ignore[type-arg]
+    """A selector, from its text; `single` takes only those that name exactly one job."""
+
+    name = "selector"
+
+    def __init__(self, *, single: bool = False) -> None:
+        self._single = single
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Selector:
+        try:
+            selector = value if isinstance(value, Selector) else parse_selector(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if self._single and not selector.is_single:
+            self.fail(f"{value!r} may name several jobs; write one, as 17 or last", param, ctx)
+        return selector
+
+
+job_argument: Final = click.argument("selector", metavar="ID", type=SelectorType(single=True))
+jobs_argument: Final = click.argument("selectors", metavar="ID...", nargs=-1, type=SelectorType())
+
+
+def resolve(client: "Client", selectors: Sequence[Selector]) -> list[int]:
+    """The ids, each once; `last` is the newest job, `all` are those that have not ended.
+
+    Raises:
+        ClientError: there is no last job, or the server cannot be asked.
+    """
+    from queued_runner.client.errors import ClientError
+
+    ids: list[int] = []
+    for selector in selectors:
+        if selector.word == "last":
+            newest = [job["id"] for job in client.jobs(limit=1)]
+            if not newest:
+                raise ClientError("There is no job yet; 'queued-runner submit' makes one.")
+            ids += newest
+        elif selector.word == "all":
+            ids += unfinished(client)
+        else:
+            ids += selector.ids
+    return list(dict.fromkeys(ids))
+
+
+def unfinished(client: "Client", group: str | None = None) -> list[int]:
+    """The jobs that have not ended, the oldest first."""
+    # A job may start between the two questions: in this order it is then found twice, not missed.
+    states = ("queued", "running")
+    return sorted({job["id"] for state in states for job in client.jobs(state=state, group=group)})

@@ -1,0 +1,84 @@
+"""The service as a process: its log, its signals, and what it says when it cannot run.
+
+It owns the exit status of the service. What the service does stands in `queued_runner.service`.
+"""
+
+import logging
+import signal
+import sys
+from typing import Any, Final
+
+import click
+import structlog
+import trio
+
+from queued_runner.cli.output import is_coloured
+from queued_runner.config import Settings, UnsafeBind
+from queued_runner.service import serve
+from remote_runner.errors import CannotListen, RunnerError
+
+EX_IOERR: Final = 74
+EX_CONFIG: Final = 78
+
+
+def serve_until_signal(settings: Settings) -> None:
+    """Run the service until SIGTERM or SIGINT; a second one ends it at once.
+
+    Raises:
+        SystemExit: it could not run; a sentence that says why was printed.
+    """
+    failure: BaseException | None = None
+    try:
+        trio.run(_serve, settings)
+    except* (RunnerError, OSError) as group:
+        failure = _first(group)
+    if failure is not None:
+        hint = _port_hint(failure, settings) if isinstance(failure, CannotListen) else ""
+        click.echo(f"remote-runner: {failure}{hint}", err=True)
+        sys.exit(EX_CONFIG if isinstance(failure, UnsafeBind) else EX_IOERR)
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _port_hint(error: CannotListen, settings: Settings) -> str:
+    options = {"--port": settings.port, "--http-port": settings.http_port}
+    option = next((name for name, port in options.items() if port == error.port), "--json-port")
+    return f" with {option}, or 0 for any free one"
+
+
+async def _serve(settings: Settings) -> None:
+    stop = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def listen() -> None:
+                async for _ in signals:
+                    if stop.is_set():
+                        nursery.cancel_scope.cancel()
+                    stop.set()
+
+            nursery.start_soon(listen)
+            await serve(settings, stop)
+            nursery.cancel_scope.cancel()
+
+
+def configure_logging(form: str, level: str) -> None:
+    """Log to stderr, as `text` for people or `json` for machines, from this level on."""
+    renderer: Any = structlog.processors.JSONRenderer()
+    if form == "text":
+        renderer = structlog.dev.ConsoleRenderer(colors=is_coloured(sys.stderr))
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=level.upper(), format="%(name)s: %(message)s")

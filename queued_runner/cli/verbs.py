@@ -1,0 +1,32 @@
+"""Which verbs there are, where they live, and what the help says of them. It runs none."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+VERBS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("queued_runner.cli.serve:serve", "Run the service: queue, workers' port, API."),
+    "submit": ("queued_runner.cli.submit:submit", "Queue a command and print its id."),
+    "run": ("queued_runner.cli.run:run", "Queue a command and stay until it ends."),
+    "ps": ("queued_runner.cli.look:ps", "List jobs, the newest first."),
+    "show": ("queued_runner.cli.look:show", "Everything known of a job."),
+    "logs": ("queued_runner.cli.logs:logs", "The output of a job."),
+    "wait": ("queued_runner.cli.wait:wait", "Wait until jobs have ended."),
+    "cancel": ("queued_runner.cli.cancel:cancel", "End jobs."),
+    "workers": ("queued_runner.cli.look:workers", "List the connected workers."),
+}
+"""Each verb: where its command stands, and its line in the help (so that help loads nothing)."""
+
+
+def load_verb(name: str) -> click.Command:
+    """The command of a verb, imported now.
+
+    Raises:
+        KeyError: there is no such verb.
+    """
+    module, _, attribute = VERBS[name][0].partition(":")
+    command = getattr(importlib.import_module(module), attribute)
+    assert isinstance(command, click.Command)
+    return command

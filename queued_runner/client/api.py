@@ -1,0 +1,233 @@
+"""The API as methods: submit, look, wait, and follow output across restarts of the server.
+
+It owns which requests those take. It prints nothing; what goes wrong is a `ClientError`.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+import httpx2
+import msgpack
+
+from queued_runner.client.errors import ClientError, Refused, Unreachable
+from queued_runner.client.link import Link, dump
+from queued_runner.client.patience import Patience
+
+STREAM_SILENCE: Final = 45.0
+"""Seconds without a byte on a live stream, which says something every 15, until it is dead."""
+
+PAGE: Final = 1000
+"""Jobs in one answer of a list, at most."""
+
+WINDOW: Final = 500
+"""Jobs that are looked at together while many are waited for: what one answer may cost."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of output of one attempt."""
+
+    attempt: int
+    offset: int
+    at_ms: int
+    stream: str
+    data: bytes
+
+
+class Client(Link):
+    """The API as methods. Not for several threads at once."""
+
+    def submit(self, spec: Mapping[str, Any]) -> int:
+        """Submit one job and give its id."""
+        return int(self.request("POST", "/api/v1/jobs", content=dump(spec))["id"])
+
+    def job(self, job_id: int, *, wait: float = 0.0) -> Json:
+        """One job; with `wait` after its end, or after so many seconds (at most 60)."""
+        path = f"/api/v1/jobs/{job_id}"
+        job: Json = self.request("GET", path, params={"wait": wait or None}, timeout=wait + 30.0)
+        return job
+
+    def jobs(
+        self,
+        *,
+        state: str | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: int | None = None,
+        before: int | None = None,
+    ) -> Iterator[Json]:
+        """Jobs, the newest first; all of them without `limit`, or those with ids below `before`."""
+        while limit is None or limit > 0:
+            size = PAGE if limit is None else min(limit, PAGE)
+            params = {"state": state, "group": group, "name": name, "before": before, "limit": size}
+            page: list[Json] = self.request("GET", "/api/v1/jobs", params=params)
+            yield from page
+            if len(page) < size:
+                return
+            before = page[-1]["id"]
+            limit = None if limit is None else limit - len(page)
+
+    def attempts(self, job_id: int) -> list[Json]:
+        """All tries at a job."""
+        attempts: list[Json] = self.request("GET", f"/api/v1/jobs/{job_id}/attempts")
+        return attempts
+
+    def cancel(self, job_id: int, *, signal: str | None = None, grace: float | None = None) -> Json:
+        """Ask for the end of a job."""
+        how = {"signal": signal, "grace": grace}
+        body = dump({key: value for key, value in how.items() if value is not None})
+        job: Json = self.request("POST", f"/api/v1/jobs/{job_id}/cancel", content=body)
+        return job
+
+    def workers(self) -> list[Json]:
+        """The connected workers."""
+        workers: list[Json] = self.request("GET", "/api/v1/workers")
+        return workers
+
+    def tail_offset(
+        self, job_id: int, *, attempt: int, lines: int, stream: str | None = None, offset: int = 0
+    ) -> int:
+        """Where the last lines of the output there is now begin, not before `offset`."""
+        params = {
+            "attempt": attempt, "stream": stream, "offset": offset, "tail": lines, "limit": 0,
+        }  # fmt: skip
+        response = self.respond("GET", f"/api/v1/jobs/{job_id}/logs", params=params)
+        try:
+            return int(response.headers["x-log-offset"])
+        except (KeyError, ValueError):
+            raise self.not_understood() from None
+
+    def wait(self, job_id: int) -> Json:
+        """The job once it has ended; a server that restarts meanwhile is waited for."""
+        return next(self.wait_each([job_id]))
+
+    def wait_each(self, job_ids: Collection[int]) -> Iterator[Json]:
+        """Each of these jobs once it has ended, the sooner the earlier, more or less.
+
+        One request waits for the oldest job, for a second at most; then another one looks at it and
+        those behind it: so a thousand jobs do not take a thousand requests.
+
+        Raises:
+            Unreachable: the server stayed away for `detach` seconds.
+            Refused: there is no such job.
+        """
+        pending = sorted(set(job_ids))
+        if pending:
+            self.job(pending[-1])  # an id that nobody has yet is found at once, not at the end
+        patience = Patience(self.detach)
+        while pending:
+            try:
+                ended = self._ended(pending)
+            except Unreachable as error:
+                self.retry(patience, error)
+                continue
+            patience.reset()
+            yield from ended.values()
+            pending = [job_id for job_id in pending if job_id not in ended]
+
+    def _ended(self, pending: Sequence[int]) -> dict[int, Json]:
+        oldest = pending[0]
+        is_only = len(pending) == 1
+        jobs: Iterable[Json] = [self.job(oldest, wait=20.0 if is_only else 1.0)]
+        if not is_only:
+            jobs = self.jobs(before=oldest + WINDOW, limit=WINDOW)
+        wanted = frozenset(pending[:WINDOW])
+        return {job["id"]: job for job in jobs if job["id"] in wanted and is_terminal(job)}
+
+    def output(
+        self, job_id: int, *, attempt: int = 1, offset: int = 0, follow: bool = False
+    ) -> Iterator[Chunk]:
+        """The output of one attempt from a point on: what there is now, or until it ends.
+
+        Raises:
+            Unreachable, Refused: as `follow`.
+        """
+        for item in self._follow_attempt(job_id, attempt, offset, follow=follow):
+            if isinstance(item, Chunk):
+                yield item
+
+    def follow(self, job_id: int, *, attempt: int = 1, offset: int = 0) -> Iterator[Chunk | Json]:
+        """The output of a job from a point on until it has ended for good, then the job.
+
+        Goes on with the next attempt when the job is retried, and from where it was when the
+        connection breaks.
+
+        Raises:
+            Unreachable: the server stayed away for `detach` seconds.
+            Refused: there is no such job or attempt.
+        """
+        for number in count(attempt):
+            for item in self._follow_attempt(job_id, number, offset, follow=True):
+                if isinstance(item, Chunk):
+                    yield item
+                elif is_terminal(item) and item["attempt"] <= number:
+                    yield item
+                    return
+            offset = 0
+
+    def _follow_attempt(
+        self, job_id: int, attempt: int, offset: int, *, follow: bool
+    ) -> Iterator[Chunk | Json]:
+        """The output of one attempt, then the job as it is after that."""
+        patience = Patience(self.detach)
+        while True:
+            try:
+                for item in self._stream(job_id, attempt, offset, follow=follow):
+                    patience.reset()
+                    if isinstance(item, Chunk):
+                        yield item
+                        offset = item.offset + len(item.data)
+                    elif item is not None and (not follow or _is_over(item, attempt)):
+                        yield item
+                        return
+                error: ClientError = Unreachable(f"{self.server.url} ended the output too early.")
+            except httpx2.TransportError as failure:
+                error = self.unreachable(failure)
+            except (ValueError, TypeError, KeyError):
+                raise self.not_understood() from None
+            except Refused as refusal:
+                if refusal.status != 503:
+                    raise
+                error = refusal
+            self.retry(patience, error)
+
+    def _stream(
+        self, job_id: int, attempt: int, offset: int, *, follow: bool
+    ) -> Iterator[Chunk | Json | None]:
+        """Chunks, None for a sign of life, at the end the job."""
+        with self.http.stream(
+            "GET",
+            f"/api/v1/jobs/{job_id}/logs/stream",
+            params={"attempt": attempt, "offset": offset, "follow": follow},
+            headers={"Accept": "application/vnd.msgpack"},
+            timeout=httpx2.Timeout(30.0, connect=5.0, read=STREAM_SILENCE),
+        ) as response:
+            self.check(response)
+            unpacker = msgpack.Unpacker(max_buffer_size=64 * 1024 * 1024)
+            has_begun = False
+            for data in response.iter_raw():
+                unpacker.feed(data)
+                for item in unpacker:
+                    # The first item only says that the server is there: no progress yet, or a
+                    # server that ends every stream at once would be asked for ever.
+                    if has_begun or item is not None:
+                        yield Chunk(attempt, *item[:4]) if isinstance(item, list) else item
+                    has_begun = True
+
+
+def is_terminal(job: Mapping[str, Any]) -> bool:
+    """Whether nothing more will happen to a job."""
+    return job["state"] in ("succeeded", "failed", "cancelled")
+
+
+def _is_over(job: Mapping[str, Any], attempt: int) -> bool:
+    """Whether this attempt has ended: the job has, or another attempt is due or under way."""
+    return bool(
+        is_terminal(job)
+        or job["attempt"] > attempt
+        or (job["attempt"] == attempt and job["state"] == "queued")
+    )

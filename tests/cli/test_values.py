@@ -1,0 +1,62 @@
+"""Durations, sizes, pairs and signals: every spelling that is understood, and none else."""
+
+import signal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queued_runner.cli.values import parse_duration, parse_signal, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("500ms", 0.5), ("2d", 172_800),
+        ("0", 0), ("1.5", 1.5), (" 5s ", 5), ("1m0.5s", 60.5),
+    ],
+)  # fmt: skip
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@given(st.tuples(*[st.integers(0, 999)] * 5))
+def test_a_duration_is_the_sum_of_its_parts(parts: tuple[int, ...]) -> None:
+    days, hours, minutes, seconds, thousandths = parts
+    text = f"{days}d{hours}h{minutes}m{seconds}s{thousandths}ms"
+    whole = days * 86_400 + hours * 3600 + minutes * 60 + seconds + thousandths / 1000
+    assert parse_duration(text) == pytest.approx(whole)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1000", 1000), ("64KiB", 65_536), ("64K", 65_536), ("64KB", 64_000), ("1.5G", 3 << 29),
+        ("1GiB", 1 << 30), ("2tb", 2 * 10**12), ("7B", 7), ("1 MiB", 1 << 20), ("0", 0),
+    ],
+)  # fmt: skip
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@given(st.sampled_from(list(signal.Signals)), st.booleans(), st.booleans())
+def test_signals_by_name_and_number(item: signal.Signals, is_short: bool, is_lower: bool) -> None:
+    name = item.name.removeprefix("SIG") if is_short else item.name
+    assert parse_signal(name.lower() if is_lower else name) == item.name
+    assert signal.Signals[parse_signal(str(item.value))] is item
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_signal])
+@given(text=st.text(max_size=12) | st.from_regex(r"[0-9.smhdKMGTiB\- ]{1,8}", fullmatch=True))
+def test_anything_else_is_refused_with_an_example(parse, text: str) -> None:
+    try:
+        assert parse(text) is not None
+    except ValueError as error:
+        assert repr(text.strip()) in str(error) or repr(text) in str(error)
+        assert "write " in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1x", "m", "1h 30m", "nan", "inf", "1e3", "٣"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration"):
+        parse_duration(text)
