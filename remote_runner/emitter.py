@@ -116,8 +116,12 @@ class DuplexEmitter(Generic[E]):
                 await self.flush()
         self._end("the connection was closed here")
         self._nursery.cancel_scope.cancel()
-        result: bool = await self._nursery_manager.__aexit__(exc_type, exc, traceback)
-        await trio.aclose_forcefully(self.stream)
+        try:
+            result: bool = await self._nursery_manager.__aexit__(exc_type, exc, traceback)
+        finally:
+            # Cancelled too: a stream that stays open leaves the peer waiting for us.
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self.stream)
         return result
 
     @property
