@@ -36,12 +36,9 @@ def _of_signal(name: str) -> int:
 
 def ending(job: Mapping[str, Any]) -> str:
     """How a job ended, in a few words."""
-    words = str(job["state"])
-    if job["state"] == "failed":
-        if job["signal"]:
-            words += f" ({job['signal']})"
-        elif job["reason"] == "exit":
-            words += f" (exit {job['exit_code']})"
-        elif job["reason"]:
-            words += f" ({job['reason']})"
-    return words
+    state, reason = str(job["state"]), job["reason"]
+    if state != "failed" or reason is None:
+        return state
+    if reason == "exit":
+        return f"failed (exit {job['exit_code']})"
+    return f"failed ({job['signal'] if reason == 'signal' else reason})"
