@@ -1,5 +1,6 @@
 """Verbs in this process, or in one of their own, against a server in a thread."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -50,6 +51,8 @@ def verb(data_dir: Path) -> Verb:
 def start_verb(data_dir: Path) -> Iterator[StartVerb]:
     """Start a verb as a process, which ends with the test at the latest."""
     started: list[subprocess.Popen[bytes]] = []
+    # Whatever runs the tests in the background may ignore Ctrl-C, which children would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -62,6 +65,7 @@ def start_verb(data_dir: Path) -> Iterator[StartVerb]:
         return process
 
     yield start
+    signal.signal(signal.SIGINT, before)
     for process in started:
         process.kill()
         process.communicate(timeout=PATIENCE)

@@ -48,10 +48,11 @@ class ServiceThread:
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self._serve)
             self._is_ready.set()
+            await trio.sleep_forever()
 
     async def _serve(self, *, task_status: trio.TaskStatus[None]) -> None:
-        self._shutdown = trio.Event()
-        async with serving(self.queue, self._shutdown) as served:
+        async with serving(self.queue, trio.Event()) as self._served:
+            served = self._served
             (self.data_dir / "token").write_text(TOKEN)
             facts = {"url": served.url, "token_file": str(self.data_dir / "token")}
             (self.data_dir / "server.json").write_text(json.dumps(facts))
@@ -78,9 +79,17 @@ class ServiceThread:
 
     async def restart(self) -> None:
         """Stop the server and start it on another port; only for scripts."""
-        self._shutdown.set()
+        await self._stop()
         await self._nursery.start(self._serve)
 
     def stop(self) -> None:
-        """Stop the server for good: its address stays in `server.json`."""
-        self.do(self._shutdown.set)
+        """Stop the server: its address stays in `server.json`."""
+        trio.from_thread.run(self._stop, trio_token=self._token)
+
+    def start(self) -> None:
+        """Start it again, on another port."""
+        trio.from_thread.run(self._nursery.start, self._serve, trio_token=self._token)
+
+    async def _stop(self) -> None:
+        self._served.shutdown.set()
+        await self._served.ended.wait()

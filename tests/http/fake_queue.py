@@ -30,6 +30,8 @@ class FakeQueue:
     cancels: list[tuple[int, str | None, float | None]] = field(default_factory=list)
     waiters: int = 0
     """How many have asked to wait for the end of a job."""
+    followers: int = 0
+    """How many have asked to follow an output."""
     obeys: bool = True
     """Whether a cancelled job ends."""
     broken: bool = False
@@ -190,6 +192,8 @@ class FakeQueue:
         self, job_id: int, *, attempt: int | None = None, offset: int = 0, follow: bool = True
     ) -> AsyncIterator[Record]:
         number = attempt or max(self.jobs[job_id].attempt, 1)
+        self.followers += follow
+        self._change()
         index = 0
         while True:
             changed = self.changed

@@ -106,6 +106,18 @@ async def test_msgpack_stream_waits_for_the_start(served) -> None:
     assert (items[2]["state"], items[2]["exit_code"]) == ("failed", 4)
 
 
+async def test_a_follower_of_an_attempt_that_never_comes_hears_of_the_end(
+    client, queue: FakeQueue
+) -> None:
+    await submit(client, queue)
+    queue.finish(1, 1)
+    url = "/api/v1/jobs/1/logs/stream"
+    events = parse_events((await client.get(f"{url}?attempt=2")).content)
+    assert [(name, data["state"]) for name, _, data in events] == [("end", "failed")]
+    for query in ("attempt=2&follow=0", "attempt=3"):
+        assert (await client.get(f"{url}?{query}")).status_code == 404
+
+
 async def test_a_character_is_not_split(client, queue: FakeQueue) -> None:
     await submit(client, queue)
     for byte in "aé😀".encode():

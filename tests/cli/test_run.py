@@ -1,0 +1,232 @@
+"""`run` and `logs -f`: output as it comes, attempts and restarts in between, Ctrl-C, a closed pipe.
+
+What the worker does is scripted; the verbs run for real, most of them in this process.
+"""
+
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from queued_runner.client.api import Chunk, Client
+from queued_runner.client.errors import Unreachable
+from queued_runner.client.locate import find_server
+from queued_runner.jobs import JobState
+from queued_runner.queue import Record
+from tests.cli.conftest import StartVerb, Verb, jobs
+from tests.cli.service_thread import PATIENCE, ServiceThread
+
+
+@pytest.fixture
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that waits a while, where the server could tell it, fails."""
+
+    def pause(seconds: float) -> None:
+        pytest.fail("the client paused")
+
+    monkeypatch.setattr(time, "sleep", pause)
+
+
+async def one_attempt(service: ServiceThread) -> None:
+    queue = service.queue
+    await queue.until(lambda: queue.jobs)
+    queue.start(1)
+    for stream, data in (("stdout", b"out\xff"), ("stderr", b"err\n"), ("stdout", b"\x00end")):
+        queue.write(1, stream, data)
+    queue.finish(1, 7)
+
+
+async def two_attempts(service: ServiceThread) -> None:
+    queue = service.queue
+    await queue.until(lambda: queue.jobs)
+    queue.start(1)
+    queue.write(1, "stdout", b"first\n")
+    queue.finish(1, 1, retry=True)
+    queue.start(1)
+    queue.write(1, "stdout", b"second\n")
+    queue.finish(1, 0)
+
+
+def test_the_output_and_the_status_come_back(
+    service: ServiceThread, verb: Verb, no_pause: None
+) -> None:
+    service.play(one_attempt)
+    done = verb("run", "make")
+    assert (done.exit_code, done.stdout_bytes, done.stderr_bytes) == (
+        7, b"out\xff\x00end", b"err\n",
+    )  # fmt: skip
+
+
+def test_the_next_attempt_is_followed_without_a_pause(
+    service: ServiceThread, verb: Verb, no_pause: None
+) -> None:
+    service.play(two_attempts)
+    done = verb("run", "--retries", 1, "make")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "first\nsecond\n", "")
+    assert verb("logs", "-f", 1, "--attempt", 1).stdout == "first\n"
+
+
+def test_a_job_that_is_cancelled_between_its_attempts_ends_the_run(
+    service: ServiceThread, verb: Verb, no_pause: None
+) -> None:
+    async def worker(service: ServiceThread) -> None:
+        queue = service.queue
+        await queue.until(lambda: queue.followers == 1)
+        queue.start(1)
+        queue.finish(1, 1, retry=True)
+        await queue.until(lambda: queue.followers == 2)
+        await queue.cancel(1)
+
+    service.play(worker)
+    done = verb("run", "make")
+    assert (done.exit_code, done.stdout) == (130, "")
+    assert done.stderr == "queued-runner: job 1 cancelled\n"
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "words"),
+    [
+        ({"exit_code": None, "reason": "timeout", "signal": "SIGTERM"}, 124, "failed (timeout)"),
+        ({"exit_code": None, "reason": "signal", "signal": "SIGKILL"}, 137, "failed (SIGKILL)"),
+        ({"exit_code": None, "reason": "worker-lost"}, 123, "failed (worker-lost)"),
+        ({"exit_code": 127, "reason": "spawn-error"}, 127, ""),
+    ],
+)
+def test_an_end_that_is_no_exit_is_told(
+    service: ServiceThread, verb: Verb, end: dict, status: int, words: str
+) -> None:
+    async def worker(service: ServiceThread) -> None:
+        await service.queue.until(lambda: service.queue.jobs)
+        service.queue.start(1)
+        service.queue.finish(1, **end)
+
+    service.play(worker)
+    done = verb("run", "make")
+    assert done.exit_code == status
+    assert done.stderr == (f"queued-runner: job 1 {words}\n" if words else "")
+
+
+async def restarted_half_way(service: ServiceThread) -> None:
+    queue = service.queue
+    await queue.until(lambda: queue.followers)
+    queue.start(1)
+    queue.write(1, "stdout", b"one ")
+    await service.restart()
+    queue.write(1, "stdout", b"two")
+    queue.finish(1, 5)
+
+
+def test_what_was_received_before_a_restart_is_not_asked_for_again(service: ServiceThread) -> None:
+    service.do(service.queue.add, *jobs(1))
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"one ")
+    with Client(find_server(), relocate=find_server) as client:
+        items = client.follow(1)
+        received = [next(items)]
+        service.stop()
+        service.start()
+        service.do(service.queue.write, 1, "stdout", b"two")
+        service.do(service.queue.finish, 1)
+        received += items
+    assert [item.data for item in received if isinstance(item, Chunk)] == [b"one ", b"two"]
+
+
+def test_a_restart_loses_and_doubles_nothing(service: ServiceThread, verb: Verb) -> None:
+    service.play(restarted_half_way)
+    done = verb("run", "make")
+    assert (done.exit_code, done.stdout) == (5, "one two")
+    assert done.stderr.count("Trying again for 120 seconds.") == 1
+
+
+def test_logs_survive_a_restart(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(1))
+    service.play(restarted_half_way)
+    done = verb("logs", "-f", 1)
+    assert (done.exit_code, done.stdout) == (0, "one two")
+
+
+def test_a_server_that_stays_away_is_given_up(service: ServiceThread) -> None:
+    service.do(service.queue.add, *jobs(1))
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"x")
+    notices: list[str] = []
+    with Client(find_server(), on_notice=notices.append, detach=0.3) as client:
+        items = client.follow(1)
+        first = next(items)
+        assert isinstance(first, Chunk)
+        assert first.data == b"x"
+        service.stop()
+        with pytest.raises(Unreachable, match="start it with") as caught:
+            next(items)
+    assert caught.value.exit_code == 125
+    assert len(notices) == 1
+
+
+def test_a_server_that_ends_every_stream_is_given_up(service: ServiceThread) -> None:
+    async def records(*arguments: object, **options: object) -> AsyncIterator[Record]:
+        for record in ():
+            yield record
+
+    service.queue.records = records
+    service.do(service.queue.add, *jobs(1))
+    service.do(service.queue.start, 1)
+    with (
+        Client(find_server(), detach=0.3) as client,
+        pytest.raises(Unreachable, match="ended the output too early"),
+    ):
+        next(client.follow(1))
+
+
+def test_ctrl_c_cancels_and_waits_for_the_end(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    client = start_verb("run", "make")
+    service.wait_until(lambda: service.queue.jobs)
+    client.send_signal(signal.SIGINT)
+    stdout, stderr = client.communicate(timeout=PATIENCE)
+    assert (client.returncode, stdout) == (130, b"")
+    assert b"cancelling" in stderr
+    assert service.queue.cancels == [(1, None, None)]
+
+
+def test_a_second_ctrl_c_leaves_at_once(service: ServiceThread, start_verb: StartVerb) -> None:
+    service.queue.obeys = False
+    client = start_verb("run", "make")
+    service.wait_until(lambda: service.queue.jobs)
+    client.send_signal(signal.SIGINT)
+    service.wait_until(lambda: service.queue.cancels)
+    client.send_signal(signal.SIGINT)
+    assert client.wait(PATIENCE) == 130
+    assert service.queue.jobs[1].state is JobState.QUEUED
+
+
+def test_a_reader_that_leaves_cancels_the_job(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    reading, writing = os.pipe()
+    client = start_verb("run", "yes", stdout=writing)
+    os.close(writing)
+    os.close(reading)
+    service.wait_until(lambda: service.queue.jobs)
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"y\n")
+    _, stderr = client.communicate(timeout=PATIENCE)
+    assert (client.returncode, stderr) == (141, b"")
+    assert service.queue.cancels == [(1, None, None)]
+
+
+def test_a_reader_of_logs_that_leaves_cancels_nothing(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    service.do(service.queue.add, *jobs(1))
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"y\n")
+    reading, writing = os.pipe()
+    os.close(reading)
+    client = start_verb("logs", "-f", 1, stdout=writing)
+    os.close(writing)
+    _, stderr = client.communicate(timeout=PATIENCE)
+    assert (client.returncode, stderr) == (141, b"")
+    assert not service.queue.cancels

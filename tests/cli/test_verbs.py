@@ -1,0 +1,229 @@
+"""What the verbs that do not stay ask of the server, and what they print."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queued_runner.jobs import JobSpec, JobState
+from tests.cli.conftest import Verb, jobs
+from tests.cli.service_thread import ServiceThread
+
+
+def ran(service: ServiceThread, *chunks: tuple[str, bytes], exit_code: int = 0) -> int:
+    """A job that has written these chunks and ended."""
+    (job_id,) = service.do(service.queue.add, JobSpec(command="make", args=("-j", "2")))
+    service.do(service.queue.start, job_id)
+    for stream, data in chunks:
+        service.do(service.queue.write, job_id, stream, data)
+    service.do(service.queue.finish, job_id, exit_code)
+    return int(job_id)
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ([], {}),
+        (["--name", "n", "-g", "g", "--key", "k"], {"name": "n", "group": "g", "key": "k"}),
+        (["-e", "A=1", "--env", "B=x=y"], {"env": {"A": "1", "B": "x=y"}}),
+        (["--needs", "gpu=1"], {"needs": {"gpu": "1"}}),
+        (["--cwd", "/src", "--shell"], {"cwd": "/src", "shell": True}),
+        (["--priority", "-3", "--retries", "2"], {"priority": -3, "retries": 2}),
+        (["--timeout", "1m", "--backoff", "500ms"], {"timeout": 60.0, "backoff": 0.5}),
+        (["--delay", "1h", "--on-lost", "fail"], {"delay": 3600.0, "on_lost": "fail"}),
+        (["--max-log-size", "64KiB"], {"max_log_size": 65_536}),
+    ],
+)
+def test_options_become_the_job(
+    service: ServiceThread, verb: Verb, options: list[str], fields: dict[str, Any]
+) -> None:
+    done = verb("submit", *options, "--", "make", "-j", "--help")
+    assert (done.exit_code, done.stdout) == (0, "1\n")
+    assert service.queue.jobs[1].spec == JobSpec(command="make", args=("-j", "--help"), **fields)
+
+
+@pytest.mark.parametrize("data", [b"caf\xc3\xa9\n", b"\xff\x00", b""])
+def test_input_goes_with_the_job(
+    service: ServiceThread, verb: Verb, tmp_path: Path, data: bytes
+) -> None:
+    file = tmp_path / "input"
+    file.write_bytes(data)
+    verb("submit", "--stdin", file, "cat")
+    verb("submit", "--stdin", "-", "cat", input=data)
+    for job in service.queue.jobs.values():
+        assert job.spec.stdin_bytes() == data
+    if data == b"\xff\x00":
+        assert service.queue.jobs[1].spec.model_dump()["stdin"] == {
+            "base64": base64.b64encode(data).decode()
+        }
+
+
+def test_what_the_server_refuses_is_told(service: ServiceThread, verb: Verb) -> None:
+    done = verb("submit", "--priority", 10**9, "true")
+    assert done.exit_code == 125
+    assert "priority" in done.stderr
+    assert verb("submit", "\udcff").exit_code == 125
+
+
+def test_json_shapes(service: ServiceThread, verb: Verb) -> None:
+    assert json.loads(verb("submit", "--json", "true").stdout) == {"id": 1}
+    ran(service, ("stdout", b"x"))
+    assert [job["id"] for job in json.loads(verb("ps", "--json").stdout)] == [2, 1]
+    shown = json.loads(verb("show", 2, "--json").stdout)
+    assert (shown["state"], [item["attempt"] for item in shown["attempts"]]) == ("succeeded", [1])
+    assert [job["id"] for job in json.loads(verb("wait", 2, "--json").stdout)] == [2]
+    assert [worker["name"] for worker in json.loads(verb("workers", "--json").stdout)] == ["w1"]
+    (cancelled,) = json.loads(verb("cancel", 1, "--json").stdout)
+    assert cancelled["state"] == "cancelled"
+
+
+def test_tables(service: ServiceThread, verb: Verb) -> None:
+    ran(service, exit_code=3)
+    service.do(service.queue.add, JobSpec(command="a\x1b[2Jb", group="g"))
+    lines = [line.split() for line in verb("ps").stdout.splitlines()]
+    assert lines[0] == ["ID", "STATE", "ATTEMPT", "AGE", "WORKER", "GROUP", "JOB"]
+    assert [line[:3] for line in lines[1:]] == [["2", "queued", "0"], ["1", "failed", "1"]]
+    assert lines[2][-3:] == ["make", "-j", "2"]
+    assert "\x1b" not in verb("ps").stdout
+    assert "a\\x1b[2Jb" in verb("show", "last").stdout
+    shown = verb("show", 1).stdout
+    assert shown.startswith("job 1  failed  make -j 2\n")
+    assert "attempt 1: failed (exit 3) at w1" in shown
+    assert "waits: no worker is connected" in verb("show", 2).stdout
+    assert verb("workers").stdout.splitlines()[1].split()[:3] == ["w1", "ready", "1/4"]
+
+
+def test_ps_filters(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(3, group="g"), *jobs(2, name="n"))
+    service.do(service.queue.start, 1)
+
+    def ids(*options: object) -> list[int]:
+        return [job["id"] for job in json.loads(verb("ps", "--json", *options).stdout)]
+
+    assert ids("--group", "g") == [3, 2, 1]
+    assert ids("--group", "g", "--state", "running") == [1]
+    assert ids("--name", "n", "--limit", 1) == [5]
+    assert ids("--limit", 2) == [5, 4]
+
+
+def test_selectors_name_their_jobs(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(7))
+    service.do(service.queue.start, 2)
+    service.do(service.queue.finish, 2)
+    assert json.loads(verb("show", "last", "--json").stdout)["id"] == 7
+
+    def cancelled(*selectors: str) -> list[int]:
+        service.queue.cancels.clear()
+        assert verb("cancel", *selectors).exit_code == 0
+        return [job_id for job_id, _, _ in service.queue.cancels]
+
+    assert cancelled("4,1", "4-5") == [4, 1, 5]
+    assert cancelled("last") == [7]
+    service.do(service.queue.start, 3)
+    assert cancelled("all") == [3, 6]
+    assert cancelled("all") == []
+
+
+def test_the_last_of_none_is_told(service: ServiceThread, verb: Verb) -> None:
+    done = verb("logs", "last")
+    assert done.exit_code == 125
+    assert "There is no job yet" in done.stderr
+
+
+def test_cancel_says_how_and_goes_on(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(2, group="g"), *jobs(1))
+    done = verb("cancel", "1", "99", "3", "--signal", "int", "--grace", "2s")
+    assert done.exit_code == 125
+    assert "no job 99" in done.stderr
+    assert service.queue.cancels == [(1, "SIGINT", 2.0), (3, "SIGINT", 2.0)]
+    assert verb("cancel", "--group", "g").exit_code == 0
+    assert service.queue.cancels[2:] == [(2, None, None)]
+
+
+@pytest.mark.parametrize("name", ["show", "logs", "wait", "cancel"])
+def test_a_job_that_does_not_exist(service: ServiceThread, verb: Verb, name: str) -> None:
+    done = verb(name, 99)
+    assert (done.exit_code, done.stdout) == (125, "")
+    assert "There is no job 99" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ps"], ["wait", "1"], ["logs", "-f", "1"], ["run", "true"]])
+class TestNoWayToTheServer:
+    def test_no_server(self, verb: Verb, arguments: list[str]) -> None:
+        done = verb(*arguments)
+        assert done.exit_code == 125
+        assert "start it with: queued-runner serve" in done.stderr
+
+    def test_a_server_that_is_gone(
+        self, service: ServiceThread, verb: Verb, arguments: list[str]
+    ) -> None:
+        service.stop()
+        done = verb(*arguments)
+        assert done.exit_code == 125
+        assert "start it with: queued-runner serve" in done.stderr
+
+    def test_a_wrong_token(
+        self,
+        service: ServiceThread,
+        verb: Verb,
+        monkeypatch: pytest.MonkeyPatch,
+        arguments: list[str],
+    ) -> None:
+        monkeypatch.setenv("DUPLEX_RUNNER_TOKEN", "wrong")
+        done = verb(*arguments)
+        assert done.exit_code == 125
+        assert "did not accept the token" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "stdout", "stderr"),
+    [
+        ([], b"1\n2\n3", b"e\nf\n"),
+        (["--stdout"], b"1\n2\n3", b""),
+        (["--stderr"], b"", b"e\nf\n"),
+        (["--offset", "3"], b"\n3", b"e\nf\n"),
+        (["--tail", "2"], b"3", b"f\n"),
+        (["--tail", "2", "--stdout"], b"2\n3", b""),
+        (["--tail", "0"], b"", b""),
+        (["--tail", "99"], b"1\n2\n3", b"e\nf\n"),
+        (["--tail", "1", "--follow"], b"3", b""),
+    ],
+)
+def test_logs(
+    service: ServiceThread, verb: Verb, options: list[str], stdout: bytes, stderr: bytes
+) -> None:
+    ran(service, ("stdout", b"1\n2"), ("stderr", b"e\n"), ("stdout", b"\n"), ("stderr", b"f\n"),
+        ("stdout", b"3"))  # fmt: skip
+    done = verb("logs", "last", *options)
+    assert (done.exit_code, done.stdout_bytes, done.stderr_bytes) == (0, stdout, stderr)
+
+
+def test_logs_with_times(service: ServiceThread, verb: Verb) -> None:
+    ran(service, ("stdout", b"a\nb"), ("stderr", b"e\n"))
+    done = verb("logs", 1, "--timestamps")
+    time = "1970-01-01T00:00:00.005Z"
+    assert (done.stdout, done.stderr) == (f"{time} a\n{time} b", f"{time} e\n")
+
+
+def test_logs_of_a_job_that_has_not_started(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(1))
+    for options in ([], ["--tail", "3"]):
+        done = verb("logs", 1, *options)
+        assert (done.exit_code, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_logs_of_each_attempt(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(1))
+    for number in (1, 2):
+        service.do(service.queue.start, 1)
+        service.do(service.queue.write, 1, "stdout", b"try %d\n" % number)
+        service.do(service.queue.finish, 1, 1, retry=number == 1)
+    assert service.queue.jobs[1].state is JobState.FAILED
+    assert verb("logs", 1).stdout == "try 2\n"
+    assert verb("logs", 1, "--attempt", 1).stdout == "try 1\n"
+    assert verb("logs", 1, "--attempt", 1, "-f").stdout == "try 1\n"
+    done = verb("logs", 1, "--attempt", 3)
+    assert done.exit_code == 125
+    assert "there is no 3 yet" in done.stderr
