@@ -35,7 +35,7 @@ async def open_queue(
     """The queue over these runners, while entered. Leaving stops claiming; what runs, runs on.
 
     Raises:
-        DataDirLocked: another server has the data directory.
+        DataDirUnusable: another server has the data directory.
         StoreError: the store cannot be opened.
     """
     with ExitStack() as stack:
@@ -120,7 +120,7 @@ async def open_runner(
         options: further fields of `Settings`.
 
     Raises:
-        UnsafeBind, DataDirLocked, StoreError, OSError: it cannot start; the message says why.
+        UnsafeBind, DataDirUnusable, StoreError, OSError: it cannot start; the message says why.
     """
     folder = Path(data_dir) if data_dir is not None else datadir.default_data_dir()
     settings = Settings(data_dir=folder, port=port, http_port=None, **options)

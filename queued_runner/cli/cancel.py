@@ -2,7 +2,7 @@
 
 import click
 
-from queued_runner.cli.job_arguments import jobs_argument, resolve, unfinished
+from queued_runner.cli.job_arguments import group_instead, jobs_argument, resolve, unfinished
 from queued_runner.cli.options import Connect, json_option, option, say, server_options
 from queued_runner.cli.output import print_json
 from queued_runner.cli.selectors import Selector
@@ -29,8 +29,7 @@ def cancel(
     """End jobs: queued ones at once, running ones with a signal to their whole process tree."""
     from queued_runner.client.errors import Refused
 
-    if bool(selectors) == bool(group):
-        raise click.UsageError("Give one or more IDs, or --group; 'queued-runner ps' lists both.")
+    group = group_instead(ctx, selectors, group)
     jobs = []
     status = 0
     with connect() as client:

@@ -1,12 +1,13 @@
 """The jobs that a verb is about, as arguments; what a selector means on the server it is used on.
 
-It owns the types of these arguments. What is asked of the server is `last` and `all` alone.
+It owns the types of these arguments. The server is asked for `last` and `all` alone.
 """
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import click
+from click.core import ParameterSource
 
 from queued_runner.cli.selectors import Selector, parse_selector
 
@@ -36,6 +37,23 @@ class SelectorType(click.ParamType):  # type: ignore[type-arg]
 
 job_argument: Final = click.argument("selector", metavar="ID", type=SelectorType(single=True))
 jobs_argument: Final = click.argument("selectors", metavar="ID...", nargs=-1, type=SelectorType())
+
+
+def group_instead(
+    ctx: click.Context, selectors: Sequence[Selector], group: str | None
+) -> str | None:
+    """The group where jobs are chosen by it, None where selectors name them.
+
+    A group that the environment or a file gives is a default: selectors win over it.
+
+    Raises:
+        click.UsageError: there is neither, or both.
+    """
+    if selectors and ctx.get_parameter_source("group") is not ParameterSource.COMMANDLINE:
+        return None
+    if bool(selectors) == bool(group):
+        raise click.UsageError("Give one or more IDs, or --group; 'queued-runner ps' lists both.")
+    return group
 
 
 def resolve(client: "Client", selectors: Sequence[Selector]) -> list[int]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from queued_runner.cli.exit_status import ending, exit_status
-from queued_runner.cli.job_arguments import jobs_argument, resolve
+from queued_runner.cli.job_arguments import group_instead, jobs_argument, resolve
 from queued_runner.cli.options import Connect, json_option, option, say, server_options
 from queued_runner.cli.output import print_json
 from queued_runner.cli.progress import progress_bar
@@ -35,8 +35,7 @@ def wait(
 
     For one ID the exit status is the job's; for several 0 if all succeeded, else 1.
     """
-    if bool(selectors) == bool(group):
-        raise click.UsageError("Give one or more IDs, or --group; 'queued-runner ps' lists both.")
+    group = group_instead(ctx, selectors, group)
     with connect() as client:
         jobs = _of_group(client, group) if group else dict.fromkeys(resolve(client, selectors))
         ended = _wait(client, jobs)

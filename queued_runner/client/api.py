@@ -101,12 +101,8 @@ class Client(Link):
         except (KeyError, ValueError):
             raise self.not_understood() from None
 
-    def wait(self, job_id: int) -> Json:
-        """The job once it has ended; a server that restarts meanwhile is waited for."""
-        return next(self.wait_each([job_id]))
-
     def wait_each(self, job_ids: Collection[int]) -> Iterator[Json]:
-        """Each of these jobs once it has ended, the sooner the earlier, more or less.
+        """Each of these jobs once it has ended; a server that restarts meanwhile is waited for.
 
         One request waits for the oldest job, for a second at most; then another one looks at it and
         those behind it: so a thousand jobs do not take a thousand requests.
@@ -177,11 +173,13 @@ class Client(Link):
         while True:
             try:
                 for item in self._stream(job_id, attempt, offset, follow=follow):
-                    patience.reset()
                     if isinstance(item, Chunk):
+                        patience.reset()
                         yield item
                         offset = item.offset + len(item.data)
-                    elif item is not None and (not follow or _is_over(item, attempt)):
+                    elif item is None:
+                        patience.reset()
+                    elif not follow or _is_over(item, attempt):
                         yield item
                         return
                 error: ClientError = Unreachable(f"{self.server.url} ended the output too early.")

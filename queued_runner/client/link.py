@@ -124,7 +124,8 @@ class Link:
             return Unreachable(f"No server answers at {where}; {START_HINT}.")
         if isinstance(error, httpx2.TimeoutException):
             return Unreachable(f"The server at {where} did not answer in time.")
-        return Unreachable(f"The connection to {where} broke: {error or type(error).__name__}.")
+        why = str(error).rstrip(".") or type(error).__name__
+        return Unreachable(f"The connection to {where} broke: {why}.")
 
     def retry(self, patience: Patience, error: ClientError) -> None:
         """Wait a little and look for the server again, or give up with `error`."""

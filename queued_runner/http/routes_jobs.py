@@ -21,11 +21,15 @@ MAX_JOBS: Final = 10_000
 
 MAX_WAIT: Final = 60.0
 
-JobId = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
+MAX_JOB_ID: Final = (1 << 63) - 1
+
+JobId = Annotated[int, Path(ge=1, le=MAX_JOB_ID)]
+
+Key = Annotated[Name, Field(max_length=250)]
+"""What names a request; short enough for the number of a job behind it."""
 
 _one = TypeAdapter(JobSpec)
 _many = TypeAdapter(Annotated[list[JobSpec], Field(max_length=MAX_JOBS)])
-_name: TypeAdapter[str] = TypeAdapter(Name)
 
 
 class CancelRequest(BaseModel):
@@ -68,7 +72,7 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
 
     @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_SCHEMA)
     async def submit(
-        request: Request, idempotency_key: Annotated[str | None, Header()] = None
+        request: Request, key: Annotated[Key | None, Header(alias="Idempotency-Key")] = None
     ) -> Response:
         """Take one job, or a list in one commit. A repeat with the same key gives the same id."""
         if not queue.is_accepting:
@@ -81,8 +85,8 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         is_list = body.lstrip()[:1] == b"["
         try:
             specs = _many.validate_json(body) if is_list else [_one.validate_json(body)]
-            if idempotency_key is not None:
-                specs = _keyed(specs, idempotency_key, is_list=is_list)
+            if key is not None:
+                specs = _keyed(specs, key, is_list=is_list)
         except ValidationError as error:
             return _refuse(error)
         if not specs:
@@ -96,7 +100,9 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         group: str | None = None,
         name: str | None = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-        before: Annotated[int | None, Query(ge=1, description="Only ids below this one")] = None,
+        before: Annotated[
+            int | None, Query(ge=1, le=MAX_JOB_ID, description="Only ids below this one")
+        ] = None,
     ) -> Response:
         """Jobs, the newest first. The next page begins before the last id of this one."""
         jobs = await queue.page(state=state, group=group, name=name, limit=limit, before=before)
@@ -137,9 +143,7 @@ def _keyed(specs: list[JobSpec], key: str, *, is_list: bool) -> list[JobSpec]:
     return [
         spec
         if spec.key is not None
-        else spec.model_copy(
-            update={"key": _name.validate_python(f"{key}/{index}" if is_list else key)}
-        )
+        else spec.model_copy(update={"key": f"{key}/{index}" if is_list else key})
         for index, spec in enumerate(specs)
     ]
 

@@ -140,7 +140,8 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         job = await queue.get(job_id)
         number = attempt or max(job.attempt, 1)
         missing = _missing_attempt(job, number)
-        if missing is not None and number > job.attempt + 1:
+        # A follower may come before the next attempt, or before the end of the job in its place.
+        if missing is not None and not (follow and number == job.attempt + 1):
             return missing
         encoder: Encoder
         if "msgpack" in accept:
