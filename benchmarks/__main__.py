@@ -1,6 +1,8 @@
-"""Runs the benchmarks, prints the table, writes `results/latest.json`.
+"""Runs the benchmarks and prints the table.
 
 python -m benchmarks [--quick] [p1 p2 ...]
+
+A whole run is the record, `results/latest.json`; one that is quick, or of some only, is not.
 """
 
 import argparse
@@ -11,7 +13,9 @@ import platform
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -19,6 +23,7 @@ from rich.table import Table
 from benchmarks.harness import HERE, Row, Skipped
 
 NAMES = ("p1_throughput", "p2_output", "p3_submit", "p6_latency", "p10_start")
+RECORD = HERE / "results" / "latest.json"
 
 
 def figure(value: float | None) -> str:
@@ -40,9 +45,23 @@ def table(rows: list[Row]) -> Table:
     return result
 
 
+def report(rows: list[Row]) -> dict[str, Any]:
+    return {
+        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()}",
+        "cpus": os.cpu_count(),
+        "rows": [row.as_json() for row in rows],
+    }
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="short rounds: only that it works")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="short rounds: only shows that it works"
+    )
     parser.add_argument("names", nargs="*", help="p1 p2 p3 p6 p10; all without a name")
     args = parser.parse_args()
     chosen = [n for n in NAMES if not args.names or n.split("_")[0] in args.names]
@@ -60,21 +79,12 @@ def main() -> int:
                 rows += module.run(Path(folder), args.quick)
             except Skipped as reason:
                 print(f"{name} skipped: {reason}", file=sys.stderr)
-            except Exception as error:
+            except Exception:
                 failed.append(name)
-                print(f"{name} failed: {error!r}", file=sys.stderr)
+                print(f"{name} failed:\n{traceback.format_exc()}", file=sys.stderr)
     console.print(table(rows))
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    report = {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "quick": args.quick,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "cpus": os.cpu_count(),
-        "rows": [row.as_json() for row in rows],
-    }
-    (results / "latest.json").write_text(json.dumps(report, indent=2) + "\n")
+    if not args.quick and not args.names and not failed:
+        RECORD.write_text(json.dumps(report(rows), indent=2) + "\n")
     return 1 if failed else 0
 
 

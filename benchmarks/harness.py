@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,13 +142,14 @@ class Service:
         answer.raise_for_status()
         return list(answer.json())
 
-    def wait_for(self, condition: Any, seconds: float, what: str, pause: float = 0.02) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
+        """Look ten times a second: more often would take from the server what is measured."""
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline or self.server.poll() is not None:
                 logs = "\n".join(f.read_text()[-2000:] for f in self.folder.glob("*.log"))
                 raise RuntimeError(f"waited {seconds} s for {what}\n{logs}")
-            time.sleep(pause)
+            time.sleep(0.1)
 
     def submit(self, jobs: list[dict[str, Any]]) -> list[int]:
         answer = self.client.post("/api/v1/jobs", json=jobs)

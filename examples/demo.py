@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedCo
 from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ("tests/pure", "tests/protocol")
+TESTS = ("tests/pure", "tests/protocol", "tests/runner")
 WORKERS = ("w1", "w2")
 STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 console = Console()
