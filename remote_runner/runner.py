@@ -72,7 +72,7 @@ class RemoteRun:
 
     __slots__ = (
         "_runner", "acked", "command", "detached_until", "id", "is_ended", "is_lost",
-        "kill_reason", "observer", "received", "session", "worker", "worker_id",
+        "kill_order", "kill_reason", "observer", "received", "session", "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -93,6 +93,8 @@ class RemoteRun:
         self.received = 0
         self.acked = 0
         self.kill_reason: Reason | None = None
+        self.kill_order: Kill | None = None
+        """What its worker is told, again after every reconnection: it may have been missed."""
         self.detached_until: float | None = None
         self.is_ended = False
         """Its outcome was told to the observer, who has not called `forget` yet."""
@@ -309,10 +311,11 @@ class RemoteRunner:
         if run.is_ended:
             return
         run.kill_reason = reason
+        run.kill_order = Kill(run.id, signal, _ms(grace))
         if run.session is None:
             return
         if not run.session.worker.is_baseline:
-            run.session.send(Kill(run.id, signal, _ms(grace)))
+            run.session.send(run.kill_order)
             return
         run.session.send(Kill(None, signal, _ms(grace)))
         if self._nursery is not None:
@@ -352,6 +355,7 @@ class RemoteRunner:
                 continue
             if known is None:
                 known = RemoteRun(self, run_id, None, _Nobody(), session)
+                known.session = None  # until it is attached: what the host orders is said then
                 adoption = self._host.adopt(known, size)
                 if adoption is None:
                     session.send(Stale(run_id))
@@ -371,8 +375,8 @@ class RemoteRunner:
         session.worker.runs.add(run.id)
         session.unacked += run.received - run.acked
         session.send(Resume(run.id, run.received))
-        if run.kill_reason is not None:
-            session.send(Kill(run.id))
+        if run.kill_order is not None:
+            session.send(run.kill_order)
 
     def on_slots(self, session: Session) -> None:
         self._pool.update(session.worker)

@@ -118,6 +118,10 @@ class Session:
             self.is_paused = False
             self.emitter.last_received = trio.current_time()
 
+    def leave(self) -> None:
+        """Nothing that is acknowledged from now on reaches it: wait for nothing more."""
+        self._below_mark.unpark_all()
+
     def list_attempts(self, message: Attempts) -> None:
         """Take a part of the worker's list."""
         for run_id, state, offset in message.items:
@@ -312,6 +316,7 @@ class Server:
 
     def _leave(self, session: Session) -> None:
         if self._sessions.pop(session.worker.session, None) is not None:
+            session.leave()
             self._owner.on_left(session)
 
     def _receive(self, session: Session, message: Message) -> None:

@@ -32,6 +32,11 @@ class ScriptedWorker:
             assert batch, f"the connection ended before a {kind.__name__}"
             self._heard += batch
 
+    def take_heard(self):
+        """What has been read and not asked for yet."""
+        heard, self._heard = self._heard, []
+        return heard
+
     async def hear_end(self):
         """Everything up to the end of the connection."""
         while batch := await self.emitter.receive_batch():

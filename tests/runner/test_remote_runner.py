@@ -358,7 +358,7 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
         def on_capacity(self):
             pass
 
-        def adopt(self, run, ended):
+        def adopt(self, run, size):
             return Adoption(seen, 3) if run.id == "1.1" else None
 
         def on_worker_ready(self, worker_id, held):
@@ -405,3 +405,42 @@ async def test_ready_later_changes_the_slots(bench, autojump_clock):
         await worker.say(Ready(5))
         await settle()
         assert bench.runner.offers()[0].free == 5
+
+
+async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
+    autojump_clock, settings
+):
+    class Canceller:
+        def on_capacity(self):
+            pass
+
+        def adopt(self, run, size):
+            run.kill("SIGINT", 3.0)
+            return Adoption(Recorder(), 0)
+
+        def on_worker_ready(self, worker_id, held):
+            pass
+
+    runner = RemoteRunner(port=None, settings=settings)
+    async with runner.open(Canceller()), trio.open_nursery() as nursery:
+        async with Bench(runner, nursery).worker(holds=[("1.1", "running", 0)]) as worker:
+            await worker.say(Ping(1))
+            heard = []
+            while not any(isinstance(message, Pong) for message in heard):
+                heard += worker.take_heard() or await worker.emitter.receive_batch()
+            kills = [message for message in heard if isinstance(message, Kill)]
+            assert kills == [Kill("1.1", "SIGINT", 3000)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_paused_connection_that_is_replaced_leaves_nothing_behind(bench):
+    async with bench.worker() as first:
+        bench.runner.start("1.1", Command("yes"), {}, Recorder())
+        chunk = bytes(64 * 1024)
+        for number in range(200):
+            offset = number * len(chunk)
+            await first.say(OutputChunk("stdout", chunk, "1.1", offset))
+        await settle()
+        async with bench.worker(holds=[("1.1", "running", 200 * len(chunk))]):
+            await settle()
+            assert len(bench.nursery.child_tasks) == 1
