@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from queued_runner.cli.job_arguments import job_argument, resolve
-from queued_runner.cli.options import Connect, option, server_options
-from queued_runner.cli.output import ByteSink
+from queued_runner.cli.options import Connect, option, say, server_options
+from queued_runner.cli.output import ByteSink, dropped
 from queued_runner.cli.selectors import Selector
 from queued_runner.cli.timestamps import Timestamps
 
@@ -59,6 +59,22 @@ def logs(
                 if timestamps:
                     data = stamps.stamp(chunk.stream, chunk.at_ms, data)
                 sink.write(chunk.stream, data)
+        missing = _dropped(client, job_id, None if follow and attempt is None else number)
+    if missing:
+        say(dropped(missing))
+
+
+def _dropped(client: "Client", job_id: int, attempt: int | None) -> int:
+    """Bytes that are missing from the output of an attempt; None: of the newest."""
+    tries = client.attempts(job_id)
+    return next(
+        (
+            int(each["log_dropped"])
+            for each in reversed(tries)
+            if attempt in (None, each["attempt"])
+        ),
+        0,
+    )
 
 
 def _until_the_job_ends(

@@ -43,6 +43,11 @@ class ByteSink:
         file.flush()
 
 
+def dropped(count: int) -> str:
+    """What to say where output is not whole: `count` bytes were beyond the job's limit."""
+    return f"{count} bytes of output were beyond --max-log-size and are dropped"
+
+
 def print_json(value: Any) -> None:
     """One value on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))

@@ -13,7 +13,7 @@ from queued_runner.cli.exit_status import ending, exit_status
 from queued_runner.cli.interrupt import cancelling_on_interrupt
 from queued_runner.cli.job_options import PASS_ON, job_json, job_options
 from queued_runner.cli.options import Connect, say, server_options
-from queued_runner.cli.output import ByteSink
+from queued_runner.cli.output import ByteSink, dropped
 from queued_runner.cli.status_line import status_line
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def run(ctx: click.Context, /, connect: Connect, **job: Any) -> None:
         except BrokenPipeError:
             client.cancel(job_id)
             raise
+    if outcome["log_dropped"]:
+        say(dropped(outcome["log_dropped"]))
     status = exit_status(outcome)
     if status and outcome["reason"] not in ("exit", "spawn-error"):  # the latter's output says it
         say(f"job {job_id} {ending(outcome)}")

@@ -111,3 +111,13 @@ def test_ctrl_c_cancels(running, tmp_path):
     client.communicate(timeout=PATIENCE)
     assert client.returncode == 130
     assert not is_alive(pid)
+
+
+def test_output_beyond_the_cap_is_dropped_told_and_does_not_stall_the_job(running):
+    command = ["head", "-c", "20000000", "/dev/zero"]  # more than a worker holds unacknowledged
+    done = running.verb("run", "--max-log-size", 1000, "--", *command)
+    assert (done.returncode, done.stdout) == (0, bytes(1000))
+    assert b"19999000 bytes of output" in done.stderr
+    done = running.verb("logs", "last")
+    assert done.stdout == bytes(1000)
+    assert b"19999000 bytes of output" in done.stderr
