@@ -3,13 +3,15 @@
 import re
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from queued_runner import lifecycle
 from queued_runner.cli.serve import serve
-from remote_runner.protocol.states import mermaid
+from remote_runner.protocol import states
 from simple_worker.cli import main as work
 from tests.commands import PATIENCE, ROOT, Service
 
@@ -34,8 +36,9 @@ def test_named_files_exist(document: Path) -> None:
         assert (ROOT / name).exists(), name
 
 
-def test_the_diagram_is_the_table() -> None:
-    assert f"```mermaid\n{mermaid()}\n```" in (ROOT / "docs/protocol.md").read_text()
+@pytest.mark.parametrize(("document", "table"), [("protocol", states), ("architecture", lifecycle)])
+def test_the_diagram_is_the_table(document: str, table: ModuleType) -> None:
+    assert f"```mermaid\n{table.mermaid()}\n```" in (ROOT / f"docs/{document}.md").read_text()
 
 
 def _blocks() -> list[str]:
