@@ -1,7 +1,9 @@
 """The contract of a store, as verbs of a job's life. Pure: no engine, no clock.
 
 Every verb is synchronous and runs inside a transaction of `commit.GroupCommit`. Every write about
-an attempt is fenced: it counts only while the job runs, in this very attempt.
+an attempt is fenced: it counts only while the job runs, in this very attempt. A verb looks before
+it writes: one that is refused (raises anything but `StoreBroken`) has changed nothing, so that it
+may share its transaction with others.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,11 +29,12 @@ class JobNotFound(StoreError):
 
 
 class KeyConflict(StoreError):
-    """The key belongs to an earlier job with another body."""
+    """The key belongs to an earlier job with another body; `job_id` is None if it is new too."""
 
-    def __init__(self, job_id: int) -> None:
+    def __init__(self, job_id: int | None) -> None:
+        holder = "another job of this list" if job_id is None else f"job {job_id}"
         super().__init__(
-            f"this key was used for job {job_id}, which is not the same job; choose another key"
+            f"this key was used for {holder}, which is not the same job; choose another key"
         )
         self.job_id = job_id
 
@@ -131,7 +134,4 @@ class Store(Protocol):
     def begin(self) -> None: ...
     def commit(self) -> None: ...
     def rollback(self) -> None: ...
-    def savepoint(self) -> None: ...
-    def release_savepoint(self) -> None: ...
-    def rollback_savepoint(self) -> None: ...
     def close(self) -> None: ...

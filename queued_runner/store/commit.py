@@ -42,7 +42,10 @@ class GroupCommit:
         self._pending: deque[tuple[Operation, Done]] = deque()
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
+        self._is_committing = False
         self._is_broken = False
+        self.before_batch: Callable[[], None] = _nothing
+        """Called as a batch is formed: the last moment to `submit` something that goes with it."""
 
     async def run(self) -> None:
         """Commit for ever.
@@ -51,12 +54,14 @@ class GroupCommit:
             StoreBroken: a commit failed; every waiting caller has been told, none was acknowledged.
         """
         while True:
+            self.before_batch()
             if not self._pending:
                 await self._work.park()
                 continue
             count = min(len(self._pending), MAX_BATCH)
             batch = [self._pending.popleft() for _ in range(count)]
             self._room.unpark_all()
+            self._is_committing = True
             try:
                 # Once begun it ends, whoever is cancelled: results belong to a finished commit.
                 with trio.CancelScope(shield=True):
@@ -66,6 +71,7 @@ class GroupCommit:
                 for _, done in [*batch, *self._pending]:
                     done(outcome.Error(error))
                 raise
+            self._is_committing = False
             for (_, done), result in zip(batch, results, strict=True):
                 done(result)
 
@@ -75,21 +81,26 @@ class GroupCommit:
         store.begin()
         try:
             for operation, _ in batch:
-                store.savepoint()
                 try:
                     results.append(outcome.Value(operation(store)))
                 except StoreBroken:
                     raise
-                except RunnerError as error:
-                    store.rollback_savepoint()
+                except RunnerError as error:  # refused: it has changed nothing
                     results.append(outcome.Error(error))
-                else:
-                    store.release_savepoint()
             store.commit()
         except BaseException:
             store.rollback()
             raise
         return results
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether there will be a batch anyway."""
+        return bool(self._pending)
+
+    def nudge(self) -> None:
+        """Ask `before_batch` now, if no commit runs; else it is asked after that."""
+        self._work.unpark()
 
     def submit(self, operation: Operation, done: Done) -> None:
         """Queue an operation; `done` gets an `outcome.Outcome` once the commit is durable."""
@@ -99,10 +110,14 @@ class GroupCommit:
         self._pending.append((operation, done))
         self._work.unpark()
 
-    async def call(self, operation: Callable[[Store], T]) -> T:
-        """Run an operation and wait until it is durable. A cancelled caller's is still run."""
+    async def wait_for_room(self) -> None:
+        """Return once `call` will submit without waiting; at once, without a checkpoint, if so."""
         while len(self._pending) >= MAX_PENDING:
             await self._room.park()
+
+    async def call(self, operation: Callable[[Store], T]) -> T:
+        """Run an operation and wait until it is durable. A cancelled caller's is still run."""
+        await self.wait_for_room()
         finished = trio.Event()
         results: list[Any] = []
 
@@ -116,6 +131,12 @@ class GroupCommit:
         return value
 
     async def drain(self) -> None:
-        """Wait until everything submitted so far is durable."""
-        if not self._is_broken:
-            await self.call(lambda _: None)
+        """Wait until everything submitted so far is durable, and what that has led to."""
+        while not self._is_broken:
+            await self.call(_nothing)
+            if not self._pending and not self._is_committing:
+                return
+
+
+def _nothing(*_: object) -> None:
+    pass

@@ -1,0 +1,89 @@
+"""The engines that the contract is tried on, and how a test works with one."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queued_runner.jobs import Job, JobSpec
+from queued_runner.lifecycle import JobEvent
+from queued_runner.retry import Decision
+from queued_runner.store.base import Store, StoredOutput
+from queued_runner.store.sqlite import MEMORY, SQLiteStore
+from remote_runner.types import Offer, Outcome, Reason
+
+ENGINES: dict[str, Callable[[Path], Store]] = {
+    "sqlite-memory": lambda _: SQLiteStore(MEMORY),
+    "sqlite-file": lambda folder: SQLiteStore(folder / "queue.db"),
+}
+
+SUCCESS = Outcome(Reason.EXIT, exit_code=0, duration=0.5, max_rss=4096, cpu_time=0.25)
+FAILURE = Outcome(Reason.EXIT, exit_code=3)
+NO_OUTPUT = StoredOutput(0, 0, None)
+
+
+class Transacted:
+    """A store each of whose verbs is its own transaction; the clock is `now`."""
+
+    def __init__(self, store: Store) -> None:
+        self.raw = store
+        self.now = 1000.0
+
+    def __call__(self, operation: Callable[[Store], Any]) -> Any:
+        self.raw.begin()
+        try:
+            result = operation(self.raw)
+            self.raw.commit()
+        except BaseException:
+            self.raw.rollback()
+            raise
+        return result
+
+    def add(self, *specs: JobSpec) -> list[int]:
+        return self(lambda store: store.add(specs, self.now))
+
+    def submit(self, **fields: Any) -> int:
+        return self.add(JobSpec(**{"command": "true", **fields}))[0]
+
+    def claim(self, *offers: tuple[dict[str, str], int], limit: int = 1000) -> list[Job]:
+        given = [Offer(labels, free) for labels, free in offers or [({}, 100)]]
+        return self(lambda store: store.claim(given, self.now, limit))
+
+    def start(self, **fields: Any) -> Job:
+        """A job that runs."""
+        job_id = self.submit(**fields)
+        (job,) = [job for job in self.claim((fields.get("needs", {}), 100)) if job.id == job_id]
+        return job
+
+    def finish(
+        self,
+        job: Job,
+        event: JobEvent = JobEvent.SUCCEED,
+        outcome: Outcome = SUCCESS,
+        output: StoredOutput = NO_OUTPUT,
+        **decision: Any,
+    ) -> Job | None:
+        decided = Decision(event, **decision)
+        return self(
+            lambda store: store.finish(
+                job.id, job.attempt, lambda _: decided, outcome, output, self.now
+            )
+        )
+
+    def cancel(self, job_id: int) -> Job:
+        return self(lambda store: store.cancel(job_id, self.now))
+
+
+@pytest.fixture(params=ENGINES, scope="module")
+def engine(request: pytest.FixtureRequest) -> Callable[[Path], Store]:
+    return ENGINES[request.param]
+
+
+@pytest.fixture
+def store(engine: Callable[[Path], Store], tmp_path: Path) -> Iterator[Transacted]:
+    opened = engine(tmp_path)
+    try:
+        yield Transacted(opened)
+    finally:
+        opened.close()

@@ -1,0 +1,181 @@
+"""`GroupCommit`: what goes into one commit, and who is told when. Real stores, no sleeps."""
+
+import pytest
+import trio
+
+from queued_runner.jobs import JobSpec
+from queued_runner.store.base import JobNotFound, StoreBroken
+from queued_runner.store.commit import GroupCommit
+from queued_runner.store.sqlite import MEMORY, SQLiteStore
+from remote_runner.types import Offer
+
+
+class Disk:
+    """Runs each commit when the test says so, as a slow disk does."""
+
+    def __init__(self):
+        self.waiting = []
+        self._begun = trio.lowlevel.ParkingLot()
+
+    async def run_sync(self, function):
+        may_run = trio.Event()
+        self.waiting.append(may_run)
+        self._begun.unpark_all()
+        await may_run.wait()
+        return function()
+
+    async def wait_for_commit(self):
+        while not self.waiting:
+            await self._begun.park()
+
+    async def let_one_through(self):
+        await self.wait_for_commit()
+        self.waiting.pop(0).set()
+
+
+class CountingStore(SQLiteStore):
+    """A real store that counts its commits, and breaks when told."""
+
+    commits = 0
+    breaks = False
+
+    def commit(self):
+        if self.breaks:
+            raise StoreBroken("the disk is gone")
+        super().commit()
+        self.commits += 1
+
+
+@pytest.fixture
+def store():
+    opened = CountingStore(MEMORY)
+    yield opened
+    opened.close()
+
+
+def add(command):
+    return lambda store: store.add([JobSpec(command=command)], 0.0)[0]
+
+
+async def test_all_that_arrives_during_a_commit_goes_into_the_next(store, nursery):
+    disk = Disk()
+    commits = GroupCommit(store, disk.run_sync)
+    nursery.start_soon(commits.run)
+    results = {}
+
+    async def call(name):
+        results[name] = await commits.call(add(name))
+
+    nursery.start_soon(call, "first")
+    await disk.wait_for_commit()
+    for number in range(50):
+        nursery.start_soon(call, str(number))
+    await trio.testing.wait_all_tasks_blocked()
+    assert results == {}
+    await disk.let_one_through()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (set(results), store.commits) == ({"first"}, 1)
+    await disk.let_one_through()
+    await trio.testing.wait_all_tasks_blocked()
+    assert (len(results), store.commits) == (51, 2)
+
+
+async def test_one_that_is_refused_hurts_no_other_of_its_batch(store, nursery):
+    commits = GroupCommit(store)
+    done = []
+    commits.submit(add("a"), done.append)
+    commits.submit(lambda store: store.get(77), done.append)
+    commits.submit(add("b"), done.append)
+    nursery.start_soon(commits.run)
+    await commits.drain()
+    with pytest.raises(JobNotFound):
+        done[1].unwrap()
+    assert [store.get(done[i].unwrap()).spec.command for i in (0, 2)] == ["a", "b"]
+
+
+async def test_nothing_is_acknowledged_by_a_commit_that_failed(store, nursery):
+    commits = GroupCommit(store)
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreBroken, match="the disk is gone")):
+        async with trio.open_nursery() as inner:
+            store.breaks = True
+            done = []
+            for name in ("a", "b"):
+                commits.submit(add(name), done.append)
+            inner.start_soon(commits.run)
+    for result in done:
+        with pytest.raises(StoreBroken):
+            result.unwrap()
+    store.breaks = False
+    assert store.page() == []
+    with pytest.raises(StoreBroken, match="closed after a disk error"):
+        await commits.call(add("later"))
+    await commits.drain()
+
+
+async def test_one_who_stops_waiting_does_not_stop_the_commit(store, nursery):
+    disk = Disk()
+    commits = GroupCommit(store, disk.run_sync)
+    nursery.start_soon(commits.run)
+    async with trio.open_nursery() as impatient:
+        impatient.start_soon(commits.call, add("kept"))
+        await disk.wait_for_commit()
+        impatient.cancel_scope.cancel()
+    await disk.let_one_through()
+    nursery.start_soon(disk.let_one_through)
+    await commits.drain()
+    assert [job.spec.command for job in store.page()] == ["kept"]
+
+
+async def test_a_cancelled_writer_first_ends_what_it_has_begun(store):
+    disk = Disk()
+    commits = GroupCommit(store, disk.run_sync)
+    done = []
+    async with trio.open_nursery() as writer:
+        writer.start_soon(commits.run)
+        commits.submit(add("kept"), done.append)
+        await disk.wait_for_commit()
+        writer.cancel_scope.cancel()
+        await disk.let_one_through()
+    assert done[0].unwrap() == 1
+    assert store.commits == 1
+
+
+async def test_what_joins_a_batch_as_it_is_formed_sees_what_is_in_it(store, nursery):
+    commits = GroupCommit(store)
+    claimed = []
+
+    def join():
+        if commits.has_pending and not claimed:
+            commits.submit(lambda s: s.claim([Offer({}, 5)], 1.0, 9), claimed.append)
+
+    commits.before_batch = join
+    nursery.start_soon(commits.run)
+    job_id = await commits.call(add("x"))
+    assert store.commits == 1
+    assert [job.id for job in claimed[0].unwrap()] == [job_id]
+
+
+async def test_a_nudge_asks_what_wants_to_join(store, nursery):
+    commits = GroupCommit(store)
+    nursery.start_soon(commits.run)
+    await trio.testing.wait_all_tasks_blocked()
+    asked = trio.Event()
+    commits.before_batch = asked.set
+    commits.nudge()
+    await asked.wait()
+    assert store.commits == 0
+
+
+async def test_a_drain_includes_what_the_drained_have_led_to(store, nursery):
+    commits = GroupCommit(store)
+    ids = []
+
+    def then(result):
+        ids.append(result.unwrap())
+        if len(ids) < 5:
+            commits.submit(add(f"after {ids[-1]}"), then)
+
+    commits.submit(add("first"), then)
+    nursery.start_soon(commits.run)
+    await commits.drain()
+    assert len(ids) == 5

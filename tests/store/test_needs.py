@@ -1,0 +1,78 @@
+"""Needs as text, and the slots that claims fill: against the plain meaning of both."""
+
+from bisect import bisect_right
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queued_runner.store.needs import needs_text, satisfied_needs
+from queued_runner.store.room import Room
+from remote_runner.types import Offer, satisfies
+
+# Few and close to each other, so that they meet; characters on both sides of the separators.
+words = st.sampled_from(["a", "b", "ab", "a\t", "a b", "é", "~", "zz"])
+values = st.sampled_from(["", "1", "2", "a", "\n", "1\n", "1\x01", "\\", "\\x01", "~"])
+labels = st.dictionaries(words, values, max_size=4)
+
+
+def seek_in(texts):
+    """An index over some texts, as a database has it, that counts the looks into it."""
+    ordered = sorted(texts)
+
+    def seek(after):
+        seek.count += 1
+        at = bisect_right(ordered, after)
+        return ordered[at] if at < len(ordered) else None
+
+    seek.count = 0
+    return seek
+
+
+@given(labels, labels)
+def test_texts_are_equal_for_equal_needs_alone(one, other):
+    assert (needs_text(one) == needs_text(other)) == (one == other)
+
+
+@given(labels, st.lists(labels, max_size=12))
+def test_the_walk_finds_what_the_labels_satisfy(ours, queued):
+    index = {needs_text(needs): needs for needs in queued}
+    found = list(satisfied_needs(ours, seek_in(index)))
+    expected = {text for text, needs in index.items() if satisfies(ours, needs)}
+    assert set(found) == expected | {""}
+    assert len(found) == len(set(found))
+
+
+def test_a_million_needs_for_others_cost_a_few_looks():
+    index = [needs_text({"host": f"h{number}"}) for number in range(100_000)]
+    seek = seek_in([*index, needs_text({"os": "linux"})])
+    ours = {f"label-{number}": "x" for number in range(100)} | {"host": "h500", "os": "linux"}
+    found = list(satisfied_needs(ours, seek))
+    assert found == ["", needs_text({"host": "h500"}), needs_text({"os": "linux"})]
+    assert seek.count < 12
+
+
+@given(st.lists(st.tuples(labels, st.integers(0, 3)), max_size=4), st.lists(labels, max_size=12))
+def test_no_slot_is_taken_twice_nor_by_one_whom_it_does_not_suit(offers, queued):
+    index = {needs_text(needs): needs for needs in queued}
+    room = Room([Offer(mine, free) for mine, free in offers], seek_in(index))
+    known = dict(room.sizes())
+    taken = []
+    for needs in queued:
+        suiting = sum(free for mine, free in offers if satisfies(mine, needs))
+        text = needs_text(needs)
+        assert known.get(text, 0) == suiting
+        if suiting and room.take(text):
+            taken.append(needs)
+    # Hall's condition for every set of needs that was served: enough suiting slots for them all.
+    for needs in taken:
+        rivals = [other for other in taken if all(needs.get(k) == v for k, v in other.items())]
+        fitting = sum(free for mine, free in offers if any(satisfies(mine, r) for r in rivals))
+        assert len(rivals) <= fitting
+    assert len(taken) <= sum(free for _, free in offers)
+
+
+def test_the_offer_with_the_fewest_labels_is_filled_first():
+    room = Room([Offer({"gpu": "1"}, 1), Offer({}, 1)], seek_in([needs_text({"gpu": "1"})]))
+    assert room.take("")
+    assert room.take(needs_text({"gpu": "1"}))
+    assert not room.take("")
