@@ -69,10 +69,11 @@ class AdoptedLeftovers:
         self._live[pid] = mark(cookie)
 
     async def end(self, pid: int, cookie: str) -> None:
-        with trio.move_on_after(STUBBORN):
-            # A poll: nothing announces the end of a process that is not our child yet.
-            while self._sweep(pid):  # noqa: ASYNC110
-                await trio.sleep(PAUSE)
+        if self._sweep(pid):
+            with trio.move_on_after(STUBBORN):
+                # A poll: nothing announces the end of a process that is not our child yet.
+                while self._sweep(pid):  # noqa: ASYNC110
+                    await trio.sleep(PAUSE)
         self._live.pop(pid, None)
 
     async def reap(self, interval: float) -> None:

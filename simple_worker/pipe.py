@@ -50,17 +50,21 @@ class OutputPipe:
             self._waiting.cancel()
 
 
-async def feed(file: IO[bytes], data: bytes) -> None:
-    """Write a child's whole input and close it. A child that reads no more is right to do so."""
+async def feed(file: IO[bytes], data: bytes, scope: trio.CancelScope) -> None:
+    """Write a child's whole input in `scope`, and close it.
+
+    A child that reads no more is right to do so.
+    """
     rest = memoryview(data)
     descriptor = file.fileno()
     os.set_blocking(descriptor, False)
     try:
-        while rest:
-            try:
-                rest = rest[os.write(descriptor, rest[:WRITE]) :]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(descriptor)
+        with scope:
+            while rest:
+                try:
+                    rest = rest[os.write(descriptor, rest[:WRITE]) :]
+                except BlockingIOError:
+                    await trio.lowlevel.wait_writable(descriptor)
     except BrokenPipeError:
         pass
     finally:

@@ -9,7 +9,6 @@ import resource
 import secrets
 import signal
 import subprocess
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -46,65 +45,67 @@ class Process:
         self._pidfd = pidfd
         self._cookie = cookie
         self._scratch = scratch
-        self._ladder = KillLadder(launch.command, self._signal)
         self._began = trio.current_time()
+        self._ladder = KillLadder(launch.command, self._signal, self._began)
+        self._rung = trio.CancelScope()
         self._duration: float | None = None
         self._usage: resource.struct_rusage | None = None
+        self._total = 0
         self._reading = 2
         self._drained = trio.Event()
 
     def kill(self, reason: Reason, signal: str | None = None, grace: float | None = None) -> None:
         if not self._ladder.is_over and self._has_ended():
             self._ladder.stop()  # by itself, just before
-        self._ladder.begin(reason, signal, grace)
+        self._ladder.begin(reason, signal, grace, trio.current_time())
+        self._rung.deadline = self._ladder.due
         if self._ladder.is_over:
             self._drained.set()  # only something that holds its pipe is left: do not wait for it
 
     async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
-        total = 0
-
-        async def pump(pipe: OutputPipe) -> None:
-            nonlocal total
-            while data := await pipe.read():
-                total += len(data)
-                await on_output(pipe.stream, data)
-                await trio.lowlevel.checkpoint()  # a flood must not keep others from running
-            self._reading -= 1
-            if not self._reading:
-                self._drained.set()
-
         popen = self._popen
         assert popen.stdout is not None
         assert popen.stderr is not None
-        with ExitStack() as files:
-            files.callback(os.close, self._pidfd)
-            stdout, stderr = files.enter_context(popen.stdout), files.enter_context(popen.stderr)
-            pipes = (
-                OutputPipe("stdout", stdout, max_chunk), OutputPipe("stderr", stderr, max_chunk)
-            )  # fmt: skip
-            try:
-                async with trio.open_nursery() as helpers:
-                    helpers.start_soon(self._ladder.climb)
-                    if popen.stdin is not None:
-                        helpers.start_soon(feed, popen.stdin, self._stdin or b"")
-                    async with trio.open_nursery() as pumps:
-                        for pipe in pipes:
-                            pumps.start_soon(pump, pipe)
-                        await self._wait_for_end()
-                        held = trio.current_time() + self._host.pipe_held
-                        with trio.move_on_at(min(held, self._ladder.last_rung)):
-                            await self._drained.wait()
-                        await self._end_tree()
-                        for pipe in pipes:
-                            pipe.finish()
-                    helpers.cancel_scope.cancel()
-            finally:
+        pipes = (
+            OutputPipe("stdout", popen.stdout, max_chunk),
+            OutputPipe("stderr", popen.stderr, max_chunk),
+        )
+        feeding = trio.CancelScope()
+        try:
+            async with trio.open_nursery() as nursery:
+                if popen.stdin is not None:
+                    nursery.start_soon(feed, popen.stdin, self._stdin or b"", feeding)
+                for pipe in pipes:
+                    nursery.start_soon(self._pump, pipe, on_output)
+                await self._wait_for_end()
+                if self._reading:
+                    held = trio.current_time() + self._host.pipe_held
+                    with trio.move_on_at(min(held, self._ladder.last_rung)):
+                        await self._drained.wait()
+                await self._end_tree()
+                feeding.cancel()
+                for pipe in pipes:
+                    pipe.finish()
+        finally:
+            if self._cookie:
                 with trio.move_on_after(UNKILLABLE, shield=True):
                     await self._end_tree()
-                self._ladder.stop()
+            self._ladder.stop()
+            os.close(self._pidfd)
+            popen.stdout.close()
+            popen.stderr.close()
         if not self._host.scratches.give_back(self._scratch):
             await trio.to_thread.run_sync(remove_folder, self._scratch)
-        return self._outcome(total)
+        return self._outcome()
+
+    async def _pump(self, pipe: OutputPipe, on_output: OnOutput) -> None:
+        while data := await pipe.read():
+            self._total += len(data)
+            await on_output(pipe.stream, data)
+            await trio.lowlevel.checkpoint()  # a flood must not keep others from running
+        self._reading -= 1
+        if not self._reading:
+            self._drained.set()
 
     def _signal(self, number: int) -> None:
         signal_group(self.pid, number)
@@ -114,8 +115,13 @@ class Process:
         return os.waitid(os.P_PIDFD, self._pidfd, flags) is not None
 
     async def _wait_for_end(self) -> None:
-        await trio.lowlevel.wait_readable(self._pidfd)
-        if self._duration is None:
+        """Wait for the end of the main process, and climb the ladder meanwhile."""
+        while self._duration is None:
+            with trio.CancelScope(deadline=self._ladder.due) as self._rung:
+                await trio.lowlevel.wait_readable(self._pidfd)
+            if self._rung.cancelled_caught:
+                self._ladder.climb(trio.current_time())
+                continue
             self._duration = trio.current_time() - self._began
             self._ladder.stop()
 
@@ -131,7 +137,7 @@ class Process:
             self._host.reaper.unwatch(self._cookie)
             self._cookie = ""
 
-    def _outcome(self, total: int) -> Outcome:
+    def _outcome(self) -> Outcome:
         code, usage = self._popen.returncode, self._usage
         assert usage is not None
         reason = self._ladder.reason
@@ -141,7 +147,7 @@ class Process:
             reason=reason,
             exit_code=code if code >= 0 else None,
             signal=None if code >= 0 else signal_name(-code),
-            output_bytes=total,
+            output_bytes=self._total,
             duration=self._duration,
             max_rss=usage.ru_maxrss * 1024,
             cpu_time=usage.ru_utime + usage.ru_stime,
@@ -169,19 +175,20 @@ class ProcessHost:
 
     def start(self, launch: Launch) -> Process | SpawnFailure:
         cookie = secrets.token_hex(8)
-        with ExitStack() as undo:
-            # Before it runs, so that no moment is left in which nobody would find it.
-            self.reaper.expect(cookie)
-            undo.callback(self.reaper.unwatch, cookie)
-            try:
-                scratch = self.scratches.take(launch.uid, launch.gid)
-                undo.callback(self.scratches.give_back, scratch)
-                popen = _popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
-                undo.callback(_discard, popen)
-                pidfd = os.pidfd_open(popen.pid)
-            except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
-                return explain(launch, error)
-            undo.pop_all()
+        scratch = popen = None
+        # Before it runs, so that no moment is left in which nobody would find it.
+        self.reaper.expect(cookie)
+        try:
+            scratch = self.scratches.take(launch.uid, launch.gid)
+            popen = _popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
+            pidfd = os.pidfd_open(popen.pid)
+        except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
+            if popen is not None:
+                _discard(popen)
+            if scratch is not None:
+                self.scratches.give_back(scratch)
+            self.reaper.unwatch(cookie)
+            return explain(launch, error)
         self.leftovers.begin(popen.pid, cookie)
         self.reaper.watch(cookie, popen.pid)
         return Process(self, launch, popen, pidfd, cookie, scratch)

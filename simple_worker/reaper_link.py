@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -53,13 +53,15 @@ class ReaperLink:
 
     def _tell(self, cookie: str, line: str) -> None:
         self._untold[cookie] = line.encode()  # the newest word about a job is enough
-        with suppress(BlockingIOError, BrokenPipeError):
+        try:
             while self._untold:
                 first = next(iter(self._untold))
                 # Shorter than PIPE_BUF: it is written whole or not at all.
                 os.write(self._pipe, self._untold[first])
                 del self._untold[first]
                 self._unknown.discard(first)
+        except (BlockingIOError, BrokenPipeError):
+            pass
 
 
 @asynccontextmanager

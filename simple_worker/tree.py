@@ -65,9 +65,11 @@ def own_children() -> list[int]:
 
 
 def _children(pid: int, thread: int | None) -> list[int]:
-    with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-        return [int(child) for child in file.read().split()]
-    return []
+    try:
+        with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+            return [int(child) for child in file.readall().split()]
+    except OSError:
+        return []
 
 
 def environment(pid: int) -> bytes:
