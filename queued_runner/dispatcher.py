@@ -6,6 +6,7 @@ synchronous call; everything durable leaves through the group commit, whose call
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -35,25 +36,24 @@ log = structlog.get_logger("queued_runner")
 
 MAX_CLAIM: Final = 1000
 """Jobs in one claim: bounds the time that one transaction takes."""
+PLACING_PAUSE: Final = 0.005
+"""Seconds that the note of who runs a job waits for another commit to go with."""
 
 
 class LiveAttempt:
     """One attempt that runs, or may still run, on some worker: the observer of its run."""
 
-    __slots__ = ("_owner", "deadline", "is_ending", "job", "log", "run")
+    __slots__ = ("_owner", "deadline", "id", "is_ending", "job", "log", "run")
 
     log: AttemptLog
 
     def __init__(self, owner: "Dispatcher", job: Job) -> None:
         self._owner = owner
         self.job = job
+        self.id = attempt_id(job.id, job.attempt)
         self.run: Run | None = None
         self.deadline: float | None = None
         self.is_ending = False
-
-    @property
-    def id(self) -> str:
-        return attempt_id(self.job.id, self.job.attempt)
 
     def on_started(self, run: Run, pid: int | None) -> None:
         pass
@@ -98,45 +98,68 @@ class Dispatcher:
         self._now = now
         self._rng = rng
         self._live: dict[str, LiveAttempt] = {}
-        self._wake = trio.Event()
+        self._is_claim_wanted = True
+        self._next_due: float | None = None
+        self._due_changed = trio.Event()
+        self._unplaced: dict[str, Placement] = {}
+        self._placing = trio.lowlevel.ParkingLot()
         self._changes: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
         self.is_claiming = True
+        commits.before_batch = self._join_batch
 
-    # --- the loop ---
+    # --- claiming ---
 
     async def run(self) -> None:
-        """Claim and start, for ever."""
+        """Claim what becomes due, and write down who runs what, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wake_when_due)
+            nursery.start_soon(self._place_in_time)
+
+    def wake(self) -> None:
+        """There may be something to claim, or room for it."""
+        self._is_claim_wanted = True
+        self._commits.nudge()
+
+    async def _wake_when_due(self) -> None:
         while True:
-            wake = self._wake
-            offers = [offer for runner in self._runners for offer in runner.offers()]
-            next_due: float | None = None
-            if self.is_claiming and any(offer.free for offer in offers):
-                jobs, next_due = await self._claim(offers)
-                if jobs:
-                    self._start(jobs)
-                    continue
-            with trio.move_on_after(self._until(next_due)):
-                await wake.wait()
-
-    async def _claim(self, offers: list[Offer]) -> tuple[list[Job], float | None]:
-        def claim(store: Store) -> tuple[list[Job], float | None]:
-            now = self._now()
-            jobs = store.claim(offers, now, MAX_CLAIM)
-            return jobs, None if jobs else store.next_run_after(now)
-
-        return await self._commits.call(claim)
+            changed = self._due_changed
+            with trio.move_on_after(self._until(self._next_due)) as waiting:
+                await changed.wait()
+            if waiting.cancelled_caught:
+                self.wake()
 
     def _until(self, due: float | None) -> float:
         return 3600.0 if due is None else min(3600.0, max(0.01, due - self._now()))
 
-    def wake(self) -> None:
-        """Something may have changed: look at the queue again."""
-        self._wake.set()
-        self._wake = trio.Event()
+    def _join_batch(self) -> None:
+        """A commit is about to begin. A claim joins it last: it sees all the room there is by now,
+        and what the batch itself has added; so a job's end and its successor's start cost one."""
+        if self._unplaced and self._commits.has_pending:
+            self._submit_placements()
+        if self._is_claim_wanted and self.is_claiming:
+            offers = [offer for runner in self._runners for offer in runner.offers()]
+            if any(offer.free for offer in offers):
+                self._is_claim_wanted = False
+                self._commits.submit(partial(self._claim, offers), self._on_claimed)
+
+    def _claim(self, offers: list[Offer], store: Store) -> tuple[list[Job], float | None]:
+        now = self._now()
+        jobs = store.claim(offers, now, MAX_CLAIM)
+        return jobs, None if jobs else store.next_run_after(now)
+
+    def _on_claimed(self, result: Result[tuple[list[Job], float | None]]) -> None:
+        if isinstance(result, Error):
+            return  # the commit failed: its own task ends the service, nothing is started
+        jobs, self._next_due = result.unwrap()
+        if jobs:
+            self._start(jobs)
+            self._is_claim_wanted = True  # there may be more
+        else:
+            self._due_changed.set()
+            self._due_changed = trio.Event()
 
     def _start(self, jobs: list[Job]) -> None:
-        placements: list[Placement] = []
         for job in jobs:
             attempt = self._new_attempt(job, 0)
             command = job.spec.to_command(_job_variables(job))
@@ -146,10 +169,21 @@ class Dispatcher:
                 continue
             attempt.run = run
             self._tell(job.id)
-            placements.append(Placement(job.id, job.attempt, run.worker, run.worker_id))
+            self._unplaced[attempt.id] = Placement(job.id, job.attempt, run.worker, run.worker_id)
             kill = self._kills.pop(job.id, None)
             if kill is not None:
                 run.kill(*kill)
+        self._placing.unpark()
+
+    async def _place_in_time(self) -> None:
+        while True:
+            if not self._unplaced:
+                await self._placing.park()
+            await trio.sleep(PLACING_PAUSE)
+            self._submit_placements()
+
+    def _submit_placements(self) -> None:
+        placements, self._unplaced = list(self._unplaced.values()), {}
         if placements:
             self._commits.submit(lambda store: store.placed(placements), _ignore)
 
@@ -184,6 +218,9 @@ class Dispatcher:
     def _finish(self, attempt: LiveAttempt, outcome: Outcome) -> None:
         job = attempt.job
         stored = attempt.log.stored()
+
+        if attempt.id in self._unplaced:
+            self._submit_placements()  # which count only while the job runs
 
         def finish(store: Store) -> Job | None:
             return store.finish(

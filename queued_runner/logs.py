@@ -79,13 +79,14 @@ class AttemptLog:
     """
 
     def __init__(
-        self, logs: "Logs", folder: Path, offset: int, cap: int, on_durable: Callable[[int], None]
-    ) -> None:
+        self, logs: "Logs", job_id: int, attempt: int, offset: int, cap: int,
+        on_durable: Callable[[int], None],
+    ) -> None:  # fmt: skip
         self._logs = logs
+        self._key = (job_id, attempt)
         self._cap = cap
         self._on_durable = on_durable
         self._on_closed: Callable[[], None] | None = None
-        self.folder = folder
         self.size = offset
         """Bytes the process wrote that arrived here, dropped ones included."""
         self.stored_size = offset
@@ -98,6 +99,11 @@ class AttemptLog:
         # Owned by the writing thread:
         self.segment: int | None = None
         self.segment_size = 0
+
+    @property
+    def folder(self) -> Path:
+        """Where its segments lie."""
+        return self._logs.folder_of(*self._key)
 
     def append(self, stream: StreamName, data: bytes) -> None:
         """Take the next bytes; what is beyond the cap is counted and dropped."""
@@ -198,7 +204,7 @@ class Logs:
         self, job_id: int, attempt: int, offset: int, cap: int, on_durable: Callable[[int], None]
     ) -> AttemptLog:
         """Begin (or go on with) the output of an attempt; bytes below `offset` are durable."""
-        return AttemptLog(self, self.folder_of(job_id, attempt), offset, cap, on_durable)
+        return AttemptLog(self, job_id, attempt, offset, cap, on_durable)
 
     def mark_dirty(self, log: AttemptLog) -> None:
         """This log has records that belong on disk."""

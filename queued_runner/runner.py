@@ -68,9 +68,9 @@ class QueuedRunner:
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
         """Add jobs in one commit; all or none. Raises KeyConflict."""
         now = self._now()
-        ids = await self._commits.call(lambda store: store.add(specs, now))
-        self._dispatcher.wake()
-        return ids
+        await self._commits.wait_for_room()
+        self._dispatcher.wake()  # the commit that adds them claims them too
+        return await self._commits.call(lambda store: store.add(specs, now))
 
     # --- looking ---
 
