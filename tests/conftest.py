@@ -1,11 +1,16 @@
-"""Fixtures of every test that needs the real commands."""
+"""How all tests run, and the fixtures of those that need the real commands."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.commands import Service
+
+# A machine that is busy with other tests is slow, and no test is wrong for it.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture

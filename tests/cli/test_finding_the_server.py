@@ -1,17 +1,14 @@
-"""Where the server is: options, environment, `server.json`; and how long it is tried again."""
+"""Where the server is: options, environment, `server.json`; and who holds its directory."""
 
 import json
 import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from queued_runner import datadir
 from queued_runner.client.errors import Unreachable
 from queued_runner.client.locate import find_server
-from queued_runner.client.patience import LONGEST_PAUSE, Patience
 from queued_runner.errors import DataDirUnusable
 
 
@@ -69,27 +66,6 @@ def test_a_token_that_is_not_there_is_told(folder: Path) -> None:
     (folder / "token").unlink()
     with pytest.raises(Unreachable, match=r"token.*DUPLEX_RUNNER_TOKEN"):
         find_server()
-
-
-@given(st.floats(0, 300), st.lists(st.floats(0, 60), max_size=200))
-def test_patience_ends_in_time_and_never_rushes(seconds: float, delays: list[float]) -> None:
-    now = 0.0
-    patience = Patience(seconds, lambda: now)
-    assert patience.is_fresh
-    before = 0.0
-    for delay in delays:
-        pause = patience.next_pause()
-        assert not patience.is_fresh
-        if pause is None:
-            assert now >= seconds
-            break
-        assert now < seconds
-        assert 0 < pause <= LONGEST_PAUSE
-        assert now + pause <= seconds or pause == seconds - now
-        assert pause >= min(before, seconds - now)
-        before, now = pause, now + pause + delay
-    patience.reset()
-    assert patience.is_fresh
 
 
 def test_one_server_holds_a_directory(tmp_path: Path) -> None:

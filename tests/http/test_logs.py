@@ -1,43 +1,19 @@
 """Output over HTTP: exact bytes, exact offsets, live streams that resume from any event."""
 
-import base64
-import json
-
 import httpx2
 import msgpack
 import pytest
 import trio
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from queued_runner.http.frames import SseEncoder, parse_resume
+from queued_runner.http.frames import SseEncoder
 from queued_runner.http.stream import send_records
-from queued_runner.queue import Record
+from tests.http.events import bytes_of, parse_events
 from tests.http.fake_queue import FakeQueue
 
 
 async def submit(client: httpx2.AsyncClient, queue: FakeQueue) -> None:
     await client.post("/api/v1/jobs", json={"command": "a"})
     queue.start(1)
-
-
-def parse_events(body: bytes) -> list[tuple[str, str, dict]]:
-    events = []
-    for block in body.decode().split("\n\n"):
-        fields = dict(
-            line.split(": ", 1) for line in block.splitlines() if line[:1] not in (":", "")
-        )
-        if "event" in fields:
-            events.append((fields["event"], fields["id"], json.loads(fields["data"])))
-    return events
-
-
-def bytes_of(events: list[tuple[str, str, dict]], stream: str) -> bytes:
-    return b"".join(
-        data["text"].encode() if "text" in data else base64.b64decode(data["base64"])
-        for name, _, data in events
-        if name == stream
-    )
 
 
 async def test_raw_log(client, queue: FakeQueue) -> None:
@@ -160,28 +136,11 @@ async def test_every_event_is_a_point_to_resume_from(client, queue: FakeQueue) -
                 assert bytes_of(events[: index + 1], name) + bytes_of(rest, name) == data, point
 
 
-@settings(deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from(["stdout", "stderr"]), st.binary(min_size=1, max_size=5)))
-)
-def test_events_carry_every_byte(pieces: list[tuple[str, bytes]]) -> None:
-    encoder = SseEncoder()
-    body, offset = b"", 0
-    for stream, data in pieces:
-        body += encoder.record(Record(offset, 0, stream, data))
-        offset += len(data)
-    events = parse_events(body + encoder.end({}))
-    for name in ("stdout", "stderr"):
-        assert bytes_of(events, name) == b"".join(data for stream, data in pieces if stream == name)
-    assert events[-1][1] == str(offset)
-
-
 @pytest.mark.parametrize(
     "text", ["", "-1", "x", "1~", "5~2-2", "5~4-9", "9" * 19, "٣", "1~0-1" * 9]
 )
 async def test_odd_points_are_refused(client, queue: FakeQueue, text: str) -> None:
     await submit(client, queue)
-    assert parse_resume(text) is None
     response = await client.get("/api/v1/jobs/1/logs/stream", params={"offset": text})
     assert response.status_code == 422
 
