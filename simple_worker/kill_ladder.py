@@ -7,8 +7,8 @@ import math
 import signal
 from collections.abc import Callable
 
+from remote_runner.signals import signal_number
 from remote_runner.types import Command, Reason
-from simple_worker.signals import signal_number
 
 
 class KillLadder:
@@ -16,7 +16,8 @@ class KillLadder:
 
     Args:
         command: its timeout, signal and grace.
-        send: gets the number of each signal, until `stop`.
+        send: gets the number of each signal, until `stop`; SIGTERM for one that this machine
+            does not know.
         now: when the process began; all times are seconds on that clock.
     """
 
@@ -43,7 +44,7 @@ class KillLadder:
         self._signal = signal_name or self._signal
         self._grace = self._grace if grace is None else grace
         self.due = self.last_rung = now + self._grace
-        self._send(signal_number(self._signal))
+        self._send(signal_number(self._signal) or signal.SIGTERM)
 
     def climb(self, now: float) -> None:
         """Send what is due."""

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason
 from simple_worker.kill_ladder import KillLadder
 from simple_worker.launch import Launch, SpawnFailure, explain
@@ -22,7 +23,6 @@ from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
 from simple_worker.reaper_link import ReaperLink
 from simple_worker.scratch import Scratches, remove_folder
-from simple_worker.signals import signal_name
 from simple_worker.tree import COOKIE, signal_group
 
 PIPE_HELD: Final = 5.0

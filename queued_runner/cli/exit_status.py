@@ -1,8 +1,9 @@
 """How a job ended, as the status of a process. Pure: the one place that knows these numbers."""
 
-import signal
 from collections.abc import Mapping
 from typing import Any, Final
+
+from remote_runner.signals import signal_number
 
 TIMED_OUT: Final = 124
 WORKER_LOST: Final = 123
@@ -22,16 +23,8 @@ def exit_status(job: Mapping[str, Any]) -> int:
         return WORKER_LOST
     if job["exit_code"]:
         return int(job["exit_code"]) & 0xFF or 1
-    if job["signal"]:
-        return _of_signal(str(job["signal"]))
-    return 1
-
-
-def _of_signal(name: str) -> int:
-    try:
-        return 128 + signal.Signals[name].value
-    except KeyError:
-        return 1
+    number = signal_number(job["signal"] or "")
+    return 1 if number is None else 128 + number
 
 
 def ending(job: Mapping[str, Any]) -> str:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queued_runner.cli.exit_status import ending, exit_status
+from remote_runner.signals import signal_name
 
 
 def job(state: str, reason: str | None = None, **fields: Any) -> dict[str, Any]:
@@ -21,6 +22,8 @@ def job(state: str, reason: str | None = None, **fields: Any) -> dict[str, Any]:
         (job("failed", "exit", exit_code=7), 7, "failed (exit 7)"),
         (job("failed", "signal", signal="SIGKILL"), 137, "failed (SIGKILL)"),
         (job("failed", "signal", signal="SIGTERM"), 143, "failed (SIGTERM)"),
+        (job("failed", "signal", signal="SIGRTMIN"), 162, "failed (SIGRTMIN)"),
+        (job("failed", "signal", signal="SIGRTMIN+1"), 163, "failed (SIGRTMIN+1)"),
         (job("failed", "signal", signal="SIGNEW"), 1, "failed (SIGNEW)"),
         (job("failed", "timeout", signal="SIGTERM"), 124, "failed (timeout)"),
         (job("failed", "timeout", exit_code=0), 124, "failed (timeout)"),
@@ -37,11 +40,16 @@ def test_each_end(ended: dict[str, Any], status: int, words: str) -> None:
     assert ending(ended) == words
 
 
+@given(st.integers(1, signal.SIGRTMAX))
+def test_a_signal_is_128_and_its_number(number: int) -> None:
+    assert exit_status(job("failed", "signal", signal=signal_name(number))) == 128 + number
+
+
 @given(
     st.sampled_from(["succeeded", "failed", "cancelled"]),
     st.sampled_from(["exit", "signal", "timeout", "spawn-error", "killed", None]),
     st.none() | st.integers(-(2**31), 2**31),
-    st.none() | st.sampled_from([item.name for item in signal.Signals]) | st.text(max_size=9),
+    st.none() | st.sampled_from(list(signal.Signals.__members__)) | st.text(max_size=9),
 )
 def test_only_success_is_zero(
     state: str, reason: str | None, exit_code: int | None, name: str | None
