@@ -4,10 +4,10 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from remote_runner.errors import RunnerError
+from remote_runner.errors import UnusableSettings
 
 
-class UnsafeBind(RunnerError):
+class UnsafeBind(UnusableSettings):
     """The service was asked to listen beyond this machine without credentials."""
 
 

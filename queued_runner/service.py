@@ -120,7 +120,7 @@ async def open_runner(
         options: further fields of `Settings`.
 
     Raises:
-        UnsafeBind, DataDirUnusable, StoreError, OSError: it cannot start; the message says why.
+        UnusableSettings, DataDirUnusable, StoreError, OSError: it cannot start, and why.
     """
     folder = Path(data_dir) if data_dir is not None else datadir.default_data_dir()
     settings = Settings(data_dir=folder, port=port, http_port=None, **options)

@@ -34,6 +34,10 @@ class ConnectionLost(RunnerError):
     """The connection ended while something was still to be sent or awaited."""
 
 
+class UnusableSettings(RunnerError):
+    """What was asked for can never work, or must not be done."""
+
+
 class CannotListen(RunnerError):
     """A port is in use, or this process may not open it."""
 

@@ -5,6 +5,7 @@ asked for it is `runner.py`'s; which worker gets a run is `pool.py`'s.
 """
 
 import hmac
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,7 +16,7 @@ import structlog
 import trio
 
 from remote_runner.emitter import DuplexEmitter
-from remote_runner.errors import ConnectionLost, RemoteProtocolError
+from remote_runner.errors import ConnectionLost, RemoteProtocolError, UnusableSettings
 from remote_runner.pool import PooledWorker
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec
@@ -43,6 +44,9 @@ log = structlog.get_logger("remote_runner")
 MAX_LISTED: Final = 65_536
 """Attempts that one worker may list: more is a lie, or a machine that nobody has."""
 MAX_SLOTS: Final = 10_000
+MIN_HEARTBEAT: Final = 0.1
+SILENT_BEATS: Final = 3
+"""Heartbeats without a word, after which a connection is dead."""
 SWAPS_PER_MINUTE: Final = 3
 UNACKED_MARK: Final = 8 * 1024 * 1024
 UNACKED_PER_RUN: Final = 64 * 1024
@@ -54,6 +58,10 @@ class ServerSettings:
     """Everything the server can be told. Durations are seconds.
 
     `token` is what full workers must present; with one set there are no baseline workers.
+    `detach` is how long a worker may be away; that it is away shows after `SILENT_BEATS`.
+
+    Raises:
+        UnusableSettings: with this heartbeat and detach no worker can be kept.
     """
 
     server_id: str
@@ -64,6 +72,19 @@ class ServerSettings:
     hello_timeout: float = 10.0
     baseline_grace: float = 1.0
     max_chunk: int = 64 * 1024
+
+    def __post_init__(self) -> None:
+        if not MIN_HEARTBEAT <= self.heartbeat < math.inf:
+            raise UnusableSettings(
+                f"heartbeat must be at least {MIN_HEARTBEAT:g} s, and not {self.heartbeat:g} s"
+            )
+        least = SILENT_BEATS * self.heartbeat
+        if not least <= self.detach < math.inf:
+            raise UnusableSettings(
+                f"detach must be at least {least:g} s, and not {self.detach:g} s: with a heartbeat"
+                f" of {self.heartbeat:g} s that is how long a lost connection goes unnoticed;"
+                " choose a longer detach or a shorter heartbeat"
+            )
 
 
 class SessionOwner(Protocol):
@@ -362,7 +383,7 @@ class Server:
                 if session.worker.is_baseline or session.is_paused:
                     continue
                 silence = now - session.emitter.last_received
-                if silence > 3 * interval:
+                if silence > SILENT_BEATS * interval:
                     log.warning("worker silent", worker=session.worker.name, seconds=silence)
                     self._leave(session)
                     session.emitter.close_nowait("no sign of life")

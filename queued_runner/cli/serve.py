@@ -26,7 +26,10 @@ from queued_runner.cli.values import DURATION, SIZE
 @option("--json-port", type=click.IntRange(0, 65535), help="Workers that speak JSON lines.")
 @option("--no-baseline", is_flag=True, help="Refuse workers that do not say hello.")
 @option("--worker-token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
-@option("--detach", default="120s", show_default=True, type=DURATION)
+@option(
+    "--detach", default="120s", show_default=True, type=DURATION,
+    help="How long a worker may be away: three heartbeats at least.",
+)  # fmt: skip
 @option("--heartbeat", default="10s", show_default=True, type=DURATION)
 @option("--max-log-size", default="1GiB", show_default=True, type=SIZE)
 @option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)

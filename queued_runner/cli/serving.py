@@ -13,9 +13,9 @@ import structlog
 import trio
 
 from queued_runner.cli.output import is_coloured
-from queued_runner.config import Settings, UnsafeBind
+from queued_runner.config import Settings
 from queued_runner.service import serve
-from remote_runner.errors import CannotListen, RunnerError
+from remote_runner.errors import CannotListen, RunnerError, UnusableSettings
 
 EX_IOERR: Final = 74
 EX_CONFIG: Final = 78
@@ -35,7 +35,7 @@ def serve_until_signal(settings: Settings) -> None:
     if failure is not None:
         hint = _port_hint(failure, settings) if isinstance(failure, CannotListen) else ""
         click.echo(f"remote-runner: {failure}{hint}", err=True)
-        sys.exit(EX_CONFIG if isinstance(failure, UnsafeBind) else EX_IOERR)
+        sys.exit(EX_CONFIG if isinstance(failure, UnusableSettings) else EX_IOERR)
 
 
 def _first(error: BaseException) -> BaseException:

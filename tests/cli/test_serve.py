@@ -51,6 +51,22 @@ def test_an_address_that_others_reach(tmp_path: Path, option: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--detach", "29s"], "detach must be at least 30 s, and not 29 s"),
+        (["--heartbeat", "1m"], "detach must be at least 180 s, and not 120 s"),
+        (["--heartbeat", "0"], "heartbeat must be at least 0.1 s"),
+    ],
+)
+def test_times_that_can_never_work(tmp_path: Path, options: list[str], words: str) -> None:
+    status, said = serve(tmp_path / "state", *options)
+    assert status == 78
+    assert words in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
     ("option", "value", "words"),
     [
         ("--port", "65536", "--port"), ("--detach", "soon", "write 90, 90s"),

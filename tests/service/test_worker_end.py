@@ -21,7 +21,7 @@ def test_the_reaper_ends_every_tree_when_the_worker_is_killed(service, tmp_path)
     ("options", "successor"),
     [
         pytest.param([], "w1", id="it-comes-back"),
-        pytest.param(["--detach", "2s"], "w2", id="it-stays-away"),
+        pytest.param(["--detach", "2s", "--heartbeat", "500ms"], "w2", id="it-stays-away"),
     ],
 )
 def test_the_job_of_a_killed_worker_is_tried_again(service, tmp_path, options, successor):
