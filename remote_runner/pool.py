@@ -56,13 +56,14 @@ GroupKey = tuple[tuple[str, str], ...]
 
 
 class Pool:
-    """All connected workers.
+    """All connected workers; a worker has one connection at a time.
 
     Call `update` after each change of a worker's slots, runs or flags.
     """
 
     def __init__(self) -> None:
         self._workers: dict[int, PooledWorker] = {}
+        self._by_id: dict[str, PooledWorker] = {}
         self._groups: dict[GroupKey, _Group] = {}
         self._placed: dict[int, tuple[GroupKey, int]] = {}
 
@@ -75,23 +76,29 @@ class Pool:
     def add(self, worker: PooledWorker) -> None:
         """A worker has connected."""
         self._workers[worker.session] = worker
+        self._by_id[worker.id] = worker
         self.update(worker)
 
     def remove(self, worker: PooledWorker) -> None:
         """A worker's connection has ended."""
         self._take_out(worker)
         self._workers.pop(worker.session, None)
+        if self._by_id.get(worker.id) is worker:
+            del self._by_id[worker.id]
 
     def find(self, worker_id: str) -> PooledWorker | None:
         """The connection of this worker, if it has one."""
-        return next((w for w in self._workers.values() if w.id == worker_id), None)
+        return self._by_id.get(worker_id)
 
     def update(self, worker: PooledWorker) -> None:
         """Put a worker where its free slots say."""
         if worker.session not in self._workers:
             return
-        self._take_out(worker)
         free = worker.free
+        before = self._placed.get(worker.session)
+        if before is not None and before[1] == free:
+            return  # it keeps its turn
+        self._take_out(worker)
         if free == 0:
             return
         key = tuple(sorted(worker.labels.items()))
@@ -119,7 +126,10 @@ class Pool:
         return [Offer(group.labels, group.free) for group in self._groups.values()]
 
     def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
-        """The least loaded worker that satisfies `needs`; among equals, who has waited longest."""
+        """The worker with the most free slots that satisfies `needs`.
+
+        Of those that are equal in their labels too: the one that has waited longest.
+        """
         best: PooledWorker | None = None
         best_free = 0
         for group in self._groups.values():

@@ -1,0 +1,137 @@
+"""`Pool` against a plain list of workers: who has room, who is chosen, who is here."""
+
+from collections import Counter
+from itertools import count
+
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
+
+from remote_runner.pool import Pool, PooledWorker
+from remote_runner.types import satisfies
+
+IDS = ("a", "b", "c", "d", "e")
+labels = st.sampled_from([{}, {"os": "linux"}, {"os": "linux", "gpu": "yes"}])
+slots = st.sampled_from([2, 2, 2, 0, 1, 5])  # mostly equal, so that the order counts
+arrivals = st.tuples(st.sampled_from(IDS), labels, slots, st.sampled_from([True, True, False]))
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Workers come, work, drain and leave, in any order."""
+
+    workers = Bundle("workers")
+
+    def __init__(self):
+        super().__init__()
+        self.pool = Pool()
+        self.here = {}
+        """The workers, and since when each has the slots free that it has."""
+        self.free = {}
+        self.clock = count()
+        self.numbers = count()
+
+    def changed(self, worker):
+        """Tell the pool, and note who waits with how many slots since when."""
+        self.pool.update(worker)
+        if worker in self.here and self.free.get(worker) != worker.free:
+            self.free[worker], self.here[worker] = worker.free, next(self.clock)
+
+    @initialize(target=workers, choices=st.lists(arrivals, min_size=3, max_size=5))
+    def open_the_doors(self, choices):
+        return multiple(*[self.join(*choice) for choice in choices])
+
+    @rule(target=workers, arrival=arrivals)
+    def join_later(self, arrival):
+        return self.join(*arrival)
+
+    def join(self, name, labels, slots, is_ready):
+        for previous in [worker for worker in self.here if worker.id == name]:
+            self.pool.remove(previous)
+            del self.here[previous]
+        worker = PooledWorker(next(self.numbers), name, name, labels, slots, is_ready=is_ready)
+        self.pool.add(worker)
+        self.here[worker] = next(self.clock)
+        self.free[worker] = worker.free
+        return worker
+
+    @rule(worker=consumes(workers))
+    def leave(self, worker):
+        self.pool.remove(worker)
+        self.here.pop(worker, None)
+
+    @rule(worker=workers)
+    def get_ready(self, worker):
+        worker.is_ready = True
+        self.changed(worker)
+
+    @rule(worker=workers)
+    def drain(self, worker):
+        worker.is_draining = True
+        self.changed(worker)
+
+    @rule(worker=workers, slots=slots)
+    def resize(self, worker, slots):
+        worker.slots = slots
+        self.changed(worker)
+
+    @rule(worker=workers)
+    def end_a_run(self, worker):
+        if worker.runs:
+            worker.runs.pop()
+            self.changed(worker)
+
+    @rule(worker=workers)
+    def present_a_run(self, worker):
+        """A worker that comes back may hold more than it has slots."""
+        worker.runs.add(f"presented-{next(self.numbers)}")
+        self.changed(worker)
+
+    @rule(worker=workers)
+    def say_nothing_new(self, worker):
+        self.changed(worker)
+
+    @precondition(lambda self: self.here)
+    @rule(needs=labels)
+    def place(self, needs):
+        chosen = self.pool.choose(needs)
+        fitting = [w for w in self.here if w.free and satisfies(w.labels, needs)]
+        if chosen is None:
+            assert not fitting
+            return
+        assert chosen in fitting
+        assert chosen.is_ready
+        assert not chosen.is_draining
+        assert len(chosen.runs) < chosen.slots
+        assert chosen.free == max(worker.free for worker in fitting)
+        equals = [w for w in fitting if (w.free, w.labels) == (chosen.free, chosen.labels)]
+        assert chosen is min(equals, key=self.here.__getitem__)
+        chosen.runs.add(f"placed-{next(self.numbers)}")
+        self.changed(chosen)
+
+    @invariant()
+    def the_room_is_that_of_the_workers_here(self):
+        room = Counter()
+        for worker in self.here:
+            room[tuple(sorted(worker.labels.items()))] += worker.free
+        offers = [(tuple(sorted(o.labels.items())), o.free) for o in self.pool.offers()]
+        assert len(offers) == len(dict(offers))
+        assert dict(offers) == {key: free for key, free in room.items() if free}
+
+    @invariant()
+    def who_is_here_is_found(self):
+        assert set(self.pool) == set(self.here)
+        assert len(self.pool) == len(self.here)
+        assert {n: self.pool.find(n) for n in IDS} == dict.fromkeys(IDS) | {
+            worker.id: worker for worker in self.here
+        }
+
+
+TestPool = PoolMachine.TestCase
