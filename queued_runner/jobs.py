@@ -6,11 +6,19 @@ shown, never used for a lease), durations seconds, sizes bytes.
 
 import base64
 import binascii
+import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from remote_runner.types import Command
 
@@ -19,7 +27,10 @@ Text = Annotated[str, StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]*$")]
 
-MAX_ARGS = 4096
+MAX_ARGS = 1024
+"""As many as one event of the wire protocol carries."""
+MAX_COMMAND = 1_000_000
+"""Bytes as JSON of all that goes to a worker in one event; the protocol's own limit is 1 MiB."""
 MAX_STDIN = 4 * 1024 * 1024
 MAX_PRIORITY = 1_000_000
 MAX_SECONDS = 10 * 365 * 86_400.0
@@ -70,7 +81,7 @@ class JobSpec(BaseModel):
     key: Name | None = None
     cwd: Annotated[Text, Field(min_length=1)] | None = None
     env: dict[Text, Text] = Field(default_factory=dict, max_length=256)
-    shell: bool | Text = False
+    shell: bool | Annotated[Text, Field(min_length=1)] = False
     stdin: str | Base64 | None = None
     priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     timeout: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
@@ -98,10 +109,24 @@ class JobSpec(BaseModel):
     def _is_small(cls, stdin: str | Base64 | None) -> str | Base64 | None:
         size = len(stdin.encode("utf-8", "replace")) if isinstance(stdin, str) else 0
         if isinstance(stdin, Base64):
-            size = len(stdin.base64) // 4 * 3
+            size = len(stdin.base64) // 4 * 3 - stdin.base64[-2:].count("=")
         if size > MAX_STDIN:
             raise ValueError(f"stdin is limited to {MAX_STDIN} bytes; put larger input in a file")
         return stdin
+
+    @model_validator(mode="after")
+    def _fits_one_event(self) -> Self:
+        parts = [self.command, *self.args, self.cwd or "", *self.env, *self.env.values()]
+        if isinstance(self.shell, str):
+            parts.append(self.shell)
+        # A character takes six bytes at most: nearly every job is known to fit without a look.
+        if 6 * sum(map(len, parts)) > MAX_COMMAND:
+            if len(json.dumps(parts, ensure_ascii=False).encode()) > MAX_COMMAND:
+                raise ValueError(
+                    f"command, args, env, cwd and shell have {MAX_COMMAND:,} bytes together at"
+                    " most; put what is large in a file, or give it as stdin"
+                )
+        return self
 
     def stdin_bytes(self) -> bytes | None:
         """The input of the process, or None for /dev/null."""
@@ -174,10 +199,11 @@ def attempt_id(job_id: int, number: int) -> str:
 
 
 def parse_attempt_id(text: str) -> tuple[int, int] | None:
-    """The job and attempt of a wire id, or None if it is not one of ours."""
+    """The job and attempt of a wire id, or None if it is not one of ours, as `007.1` is none."""
     job, dot, number = text.partition(".")
     if not dot or not (job.isascii() and job.isdigit() and number.isascii() and number.isdigit()):
         return None
     if len(job) > 18 or len(number) > 9:
         return None
-    return int(job), int(number)
+    found = int(job), int(number)
+    return found if attempt_id(*found) == text else None

@@ -10,7 +10,7 @@ from tests.http.serving import TOKEN, Served
 
 BAD_VALUES = {
     "command": ["", 1, None, "a\0", "x" * 131_073, ["a"]],
-    "args": ["a", [1], ["\0"], ["a"] * 4097, None, {}],
+    "args": ["a", [1], ["\0"], ["a"] * 1025, None, {}],
     "name": ["", "a\n", "x" * 257, 1],
     "group": ["", "\t", 1],
     "key": ["", "x" * 257, {}],
