@@ -1,7 +1,8 @@
 """`--config`: defaults of options from a TOML file, for the client verbs and the service alike.
 
 The keys are the names of options: at the top for every verb that has them, in a `[verb]` table for
-one. It owns the refusal of keys that no option has; values are the options' own affair.
+one. It owns the refusal of keys that no option has. An option gets its value as the environment
+would give it, as text: what it means is the option's own affair.
 """
 
 import difflib
@@ -15,11 +16,12 @@ import click
 from queued_runner.cli.verbs import VERBS, load_verb
 
 
-def read_defaults(text: str) -> dict[str, dict[str, Any]]:
+def read_defaults(text: str) -> dict[str, dict[str, str | list[str]]]:
     """The defaults of each verb, by the names of parameters.
 
     Raises:
-        ValueError: it is not TOML, or says something of an option or verb that there is not.
+        ValueError: it is not TOML, says something of an option or verb that there is not, or
+            gives an option what no text is.
     """
     values = tomllib.loads(text)
     known = {verb: dict(_keys(load_verb(verb))) for verb in VERBS}
@@ -31,21 +33,37 @@ def read_defaults(text: str) -> dict[str, dict[str, Any]]:
         _refuse_unknown(f"key of [{verb}]", table, known[verb])
     return {
         verb: {
-            names[key]: value
+            str(options[key].name): _value(key, options[key], value)
             for key, value in {**shared, **tables.get(verb, {})}.items()
-            if key in names
+            if key in options
         }
-        for verb, names in known.items()
+        for verb, options in known.items()
     }
 
 
-def _keys(command: click.Command) -> Iterable[tuple[str, str]]:
-    """The keys for a command's options, and the parameter behind each."""
+def _keys(command: click.Command) -> Iterable[tuple[str, click.Option]]:
+    """The keys for a command's options, and the option behind each."""
     for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.expose_value and parameter.name:
+        if isinstance(parameter, click.Option) and parameter.expose_value:
             for name in parameter.opts:
                 if name.startswith("--"):
-                    yield name.removeprefix("--"), parameter.name
+                    yield name.removeprefix("--"), parameter
+
+
+def _value(key: str, option: click.Option, value: object) -> str | list[str]:
+    if not option.multiple:
+        return _text(key, value)
+    if not isinstance(value, list):
+        raise ValueError(f"{key!r} may be given several times; write a list, if only of one")
+    return [_text(key, item) for item in value]
+
+
+def _text(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise ValueError(f"{key!r} takes no such value; write a text, a number, true or false")
 
 
 def _refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
