@@ -22,39 +22,11 @@ from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import Spawn, SpawnOptions
 from remote_runner.protocol.states import ConnectionState, Role
+from tests.pure.records import specs
 
 FIELDS = sorted(JobSpec.model_fields)
 JOB_ENV = {"JOB_ID": "1", "JOB_COOKIE": "c" * 64}
 
-texts = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=9)
-names = st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1, max_size=9)
-seconds = st.floats(0, 1e8)
-specs = st.builds(
-    JobSpec,
-    command=texts.filter(bool),
-    args=st.lists(texts, max_size=4).map(tuple),
-    name=st.none() | names,
-    group=st.none() | names,
-    key=st.none() | names,
-    cwd=st.none() | texts.filter(bool),
-    env=st.dictionaries(texts.filter(lambda name: name and "=" not in name), texts, max_size=3),
-    shell=st.booleans() | texts.filter(bool),
-    stdin=st.none() | st.text(max_size=9) | st.binary(max_size=9).map(
-        lambda data: Base64(base64=base64.b64encode(data).decode())
-    ),
-    priority=st.integers(-1_000_000, 1_000_000),
-    timeout=st.none() | st.floats(0.001, 1e8),
-    kill_signal=st.sampled_from(["SIGTERM", "SIGINT", "SIGUSR1"]),
-    kill_grace=seconds,
-    retries=st.integers(0, 1000),
-    backoff=seconds,
-    max_backoff=seconds,
-    on_lost=st.sampled_from(["retry", "fail"]),
-    detach=seconds,
-    needs=st.dictionaries(names, texts, max_size=3),
-    delay=seconds,
-    max_log_size=st.integers(0, 1 << 40),
-)  # fmt: skip
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),

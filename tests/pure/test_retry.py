@@ -6,29 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.jobs import Job, JobSpec, JobState
+from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import JobEvent, move
 from queued_runner.retry import MAX_LOSSES, REFUSED_PAUSE, backoff_delay, decide
 from remote_runner.types import Outcome, Reason
+from tests.pure.records import running
 
 NOW = 1_000_000.0
 LOSSES = [Reason.WORKER_LOST, Reason.ABANDONED]
 FAILURES = [reason for reason in Reason if reason not in (*LOSSES, Reason.REFUSED)]
 jitter = st.floats(0, 1, exclude_max=True)
 seconds = st.just(0.0) | st.floats(0.001, 1e8)
-
-
-def running(spec=None, **fields):
-    """A job in the middle of an attempt."""
-    return replace(
-        Job(
-            id=1, spec=spec or JobSpec(command="x"), state=JobState.RUNNING, reason=None,
-            exit_code=None, signal=None, attempt=1, worker="w", worker_id="w", created_at=0.0,
-            run_after=0.0, started_at=0.0, finished_at=None, cancel_requested=False, failures=0,
-            losses=0, log_bytes=0, log_dropped=0,
-        ),
-        **fields,
-    )  # fmt: skip
 
 
 jobs = st.builds(

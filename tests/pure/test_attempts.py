@@ -1,0 +1,112 @@
+"""`HeldAttempt`: whatever is cut and resumed, the runner gets all of the output and one end."""
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from remote_runner.protocol.messages import Close, OutputChunk
+from remote_runner.types import Outcome, Reason
+from simple_worker.attempts import HeldAttempt
+
+
+class Attempt(RuleBasedStateMachine):
+    """An attempt at a worker, and the runner that hears of it over connections that break."""
+
+    def __init__(self):
+        super().__init__()
+        self.held = HeldAttempt("1.1")
+        self.written = []
+        self.received = []
+        self.acked = 0
+        self.is_connected = True
+        self.is_wanted = True
+        self.outcome = None
+        self.closes = 0
+        """How often the end was told on this connection."""
+
+    @initialize(life=st.sampled_from([0, 10, 40]), interest=st.sampled_from([0, 20, 10_000]))
+    def plan(self, life, interest):
+        """After how many bytes it may end, and may be of no interest any more."""
+        self.life, self.interest = life, interest
+
+    @precondition(lambda self: self.outcome is None)
+    @rule(stream=st.sampled_from(["stdout", "stderr"]), data=st.binary(min_size=1, max_size=9))
+    def write(self, stream, data):
+        self.held.add(stream, data)
+        if self.is_wanted:
+            self.written += [(stream, byte) for byte in data]
+
+    @precondition(lambda self: self.outcome is None and len(self.written) >= self.life)
+    @rule(code=st.integers(0, 255))
+    def end(self, code):
+        self.outcome = Outcome(Reason.EXIT, code, None, 0, 1.25, 4096, 0.5)
+        self.held.end(self.outcome)
+
+    @rule(max_chunk=st.integers(1, 12))
+    def send(self, max_chunk):
+        self.hear(max_chunk)
+
+    def hear(self, max_chunk):
+        """What the runner hears next."""
+        message = self.held.next_message(max_chunk)
+        match message:
+            case OutputChunk(stream, data, "1.1", offset):
+                assert self.is_connected
+                assert self.is_wanted
+                assert 1 <= len(data) <= max_chunk
+                assert offset == len(self.received)
+                self.received += [(stream, byte) for byte in data]
+                assert self.received == self.written[: len(self.received)]
+            case Close():
+                assert self.is_connected
+                assert message == Close(
+                    self.outcome.exit_code, "1.1", None, "exit", len(self.written), 1250, 4, 500
+                )
+                assert len(self.received) == len(self.written) or not self.is_wanted
+                self.closes += 1
+                assert self.closes == 1
+            case None:
+                all_sent = len(self.received) == len(self.written) or not self.is_wanted
+                is_told = self.outcome is None or self.closes == 1
+                assert not self.is_connected or (all_sent and is_told)
+        return message
+
+    @rule(share=st.floats(0, 1))
+    def acknowledge(self, share):
+        self.acked += int(share * (len(self.received) - self.acked))
+        self.held.ack(self.acked)
+
+    @precondition(lambda self: self.is_connected)
+    @rule(share=st.floats(0, 1))
+    def cut(self, share):
+        """What was sent last did not arrive."""
+        self.held.is_sendable = self.is_connected = False
+        arrived = self.acked + int(share * (len(self.received) - self.acked))
+        del self.received[arrived:]
+
+    @precondition(lambda self: not self.is_connected)
+    @rule()
+    def resume(self):
+        self.is_connected = True
+        self.closes = 0
+        self.held.resume(len(self.received))
+        self.acked = len(self.received)
+
+    @precondition(lambda self: len(self.written) >= self.interest)
+    @rule()
+    def drop(self):
+        self.held.drop_output()
+        self.is_wanted = False
+
+    @invariant()
+    def it_runs_until_it_has_ended(self):
+        assert self.held.is_running == (self.outcome is None)
+        assert self.held.size == len(self.written)
+
+    def teardown(self):
+        if not self.is_connected:
+            self.resume()
+        while self.hear(7) is not None:
+            pass
+
+
+TestHeldAttempt = Attempt.TestCase
