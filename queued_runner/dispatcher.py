@@ -15,7 +15,7 @@ import trio
 from outcome import Error
 from outcome import Outcome as Result
 
-from queued_runner.jobs import Job, JobState, attempt_id
+from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.retry import decide
 from queued_runner.store.base import Placement, Store
@@ -43,13 +43,14 @@ PLACING_PAUSE: Final = 0.005
 class LiveAttempt:
     """One attempt that runs, or may still run, on some worker: the observer of its run."""
 
-    __slots__ = ("_owner", "deadline", "id", "is_ending", "job", "log", "run")
+    __slots__ = ("_owner", "deadline", "id", "is_ending", "job", "limits", "log", "run")
 
     log: AttemptLog
 
-    def __init__(self, owner: "Dispatcher", job: Job) -> None:
+    def __init__(self, owner: "Dispatcher", job: Job, limits: Limits) -> None:
         self._owner = owner
         self.job = job
+        self.limits = limits
         self.id = attempt_id(job.id, job.attempt)
         self.run: Run | None = None
         self.deadline: float | None = None
@@ -77,7 +78,7 @@ class Dispatcher:
         commits: the one writer of the store.
         logs: output at rest.
         runners: where attempts may run; the first that has room gets one.
-        detach: seconds that an attempt of an earlier server is waited for.
+        limits: of jobs that name none of their own.
         now: wall clock, UNIX seconds. rng: jitter of the backoff.
     """
 
@@ -87,14 +88,14 @@ class Dispatcher:
         logs: Logs,
         runners: Sequence[JobRunner],
         *,
-        detach: float,
+        limits: Limits,
         now: Callable[[], float],
         rng: Callable[[], float],
     ) -> None:
         self._commits = commits
         self._logs = logs
         self._runners = runners
-        self._detach = detach
+        self._limits = limits
         self._now = now
         self._rng = rng
         self._live: dict[str, LiveAttempt] = {}
@@ -162,7 +163,7 @@ class Dispatcher:
     def _start(self, jobs: list[Job]) -> None:
         for job in jobs:
             attempt = self._new_attempt(job, 0)
-            command = job.spec.to_command(_job_variables(job))
+            command = job.spec.to_command(_job_variables(job), attempt.limits)
             run = self._place(attempt, command, job)
             if run is None:
                 self.end(attempt, Outcome(Reason.REFUSED))
@@ -199,9 +200,9 @@ class Dispatcher:
         return None
 
     def _new_attempt(self, job: Job, offset: int) -> LiveAttempt:
-        attempt = LiveAttempt(self, job)
+        attempt = LiveAttempt(self, job, job.spec.limits(self._limits))
         attempt.log = self._logs.open(
-            job.id, job.attempt, offset, job.spec.max_log_size, attempt.on_durable
+            job.id, job.attempt, offset, attempt.limits.max_log_size, attempt.on_durable
         )
         self._live[attempt.id] = attempt
         return attempt
@@ -213,6 +214,7 @@ class Dispatcher:
         if attempt.is_ending:
             return
         attempt.is_ending = True
+        attempt.log.skip_dropped(outcome.output_bytes)
         attempt.log.close(lambda: self._finish(attempt, outcome))
 
     def _finish(self, attempt: LiveAttempt, outcome: Outcome) -> None:
@@ -286,15 +288,15 @@ class Dispatcher:
 
     def adopt_running(self, jobs: Sequence[tuple[Job, int]]) -> None:
         """Attempts of an earlier server, each with the output that is durable: wait for them."""
-        deadline = trio.current_time() + self._detach
+        now = trio.current_time()
         for job, offset in jobs:
             attempt = self._new_attempt(job, offset)
-            attempt.deadline = deadline
+            attempt.deadline = now + attempt.limits.detach
 
     async def expire(self) -> None:
         """Give up attempts of an earlier server that no worker presents in time."""
-        while any(attempt.deadline is not None for attempt in self._live.values()):
-            await trio.sleep(max(0.05, self._detach / 20))
+        while due := [a.deadline for a in self._live.values() if a.deadline is not None]:
+            await trio.sleep_until(min(due))
             now = trio.current_time()
             for attempt in list(self._live.values()):
                 if attempt.deadline is not None and attempt.deadline <= now:
@@ -324,7 +326,8 @@ class Dispatcher:
             run.kill(*kill)
         elif job.cancel_requested:
             run.kill()
-        return Adoption(attempt, attempt.log.size)
+        limits = attempt.limits
+        return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach)
 
     def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
         for attempt in list(self._live.values()):

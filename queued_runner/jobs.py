@@ -7,6 +7,7 @@ shown, never used for a lease), durations seconds, sizes bytes.
 import base64
 import binascii
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Literal, Self
@@ -69,8 +70,19 @@ class Base64(BaseModel):
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the server has for all jobs, and a job may have of its own. Seconds and bytes."""
+
+    detach: float = 120.0
+    max_log_size: int = 1 << 30
+
+
 class JobSpec(BaseModel):
-    """A job as it is sent. Unknown fields are refused by name."""
+    """A job as it is sent. Unknown fields are refused by name.
+
+    `detach`, `max_log_size`: None stands for the server's.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -91,10 +103,10 @@ class JobSpec(BaseModel):
     backoff: Seconds = 1.0
     max_backoff: Seconds = 300.0
     on_lost: Literal["retry", "fail"] = "retry"
-    detach: Seconds = 120.0
+    detach: Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
     needs: dict[Name, Text] = Field(default_factory=dict, max_length=32)
     delay: Seconds = 0.0
-    max_log_size: int = Field(default=1 << 30, ge=0, le=1 << 40)
+    max_log_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
 
     @field_validator("env")
     @classmethod
@@ -134,7 +146,14 @@ class JobSpec(BaseModel):
             return base64.b64decode(self.stdin.base64)
         return None if self.stdin is None else self.stdin.encode()
 
-    def to_command(self, extra_env: dict[str, str]) -> Command:
+    def limits(self, default: Limits) -> Limits:
+        """The job's own limits; `default` where it names none."""
+        return Limits(
+            detach=default.detach if self.detach is None else self.detach,
+            max_log_size=default.max_log_size if self.max_log_size is None else self.max_log_size,
+        )
+
+    def to_command(self, extra_env: Mapping[str, str], limits: Limits) -> Command:
         """What a runner executes; `extra_env` (the `JOB_` variables) wins over the job's own."""
         return Command(
             command=self.command,
@@ -146,7 +165,8 @@ class JobSpec(BaseModel):
             timeout=self.timeout,
             kill_signal=self.kill_signal,
             kill_grace=self.kill_grace,
-            max_output=self.max_log_size,
+            max_output=limits.max_log_size,
+            detach=limits.detach,
         )
 
 

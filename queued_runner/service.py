@@ -15,6 +15,7 @@ import trio
 from queued_runner import datadir
 from queued_runner.config import Settings
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
 from queued_runner.plugs import load_plug
 from queued_runner.runner import QueuedRunner
@@ -48,7 +49,12 @@ async def open_queue(
         logs = Logs(settings.data_dir / datadir.LOGS)
         commits = GroupCommit(store)
         dispatcher = Dispatcher(
-            commits, logs, runners, detach=settings.detach, now=time.time, rng=random.random
+            commits,
+            logs,
+            runners,
+            limits=Limits(detach=settings.detach, max_log_size=settings.max_log_size),
+            now=time.time,
+            rng=random.random,
         )
         queue = QueuedRunner(commits, reader, logs, dispatcher, runners, now=time.time)
         async with trio.open_nursery() as writers:

@@ -71,8 +71,9 @@ class RemoteRun:
     """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
 
     __slots__ = (
-        "_runner", "acked", "command", "detached_until", "id", "is_ended", "is_lost",
-        "kill_order", "kill_reason", "observer", "received", "session", "worker", "worker_id",
+        "_runner", "acked", "command", "detach", "detached_until", "id", "is_ended", "is_lost",
+        "kill_order", "kill_reason", "max_output", "observer", "received", "session",
+        "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -90,6 +91,8 @@ class RemoteRun:
         self.session: Session | None = session
         self.worker = session.worker.name
         self.worker_id = session.worker.id
+        self.max_output = None if command is None else command.max_output
+        self.detach = None if command is None else command.detach
         self.received = 0
         self.acked = 0
         self.kill_reason: Reason | None = None
@@ -99,6 +102,11 @@ class RemoteRun:
         self.is_ended = False
         """Its outcome was told to the observer, who has not called `forget` yet."""
         self.is_lost = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all that may come of its output has come: its worker drops what is above."""
+        return self.max_output is not None and self.received >= self.max_output
 
     def ack(self, offset: int) -> None:
         grown = offset - self.acked
@@ -160,6 +168,7 @@ class RemoteRunner:
         self._nursery: trio.Nursery | None = None
         self._next_run = 0
         self._capacity = trio.Event()
+        self._detached = trio.Event()
 
     @asynccontextmanager
     async def open(self, host: Host | None = None) -> AsyncIterator[None]:
@@ -261,6 +270,7 @@ class RemoteRunner:
             kill_grace_ms=_ms(command.kill_grace),
             stdin="ignore" if command.stdin is None else "pipe",
             max_output=command.max_output,
+            detach_ms=_ms(command.detach),
         )
         session.send(Spawn(command.command, command.args, options))
         if command.stdin is not None and self._nursery is not None:
@@ -362,6 +372,7 @@ class RemoteRunner:
                     continue
                 known.observer = adoption.observer
                 known.received = known.acked = adoption.offset
+                known.max_output, known.detach = adoption.max_output, adoption.detach
                 self._runs[run_id] = known
             held.add(run_id)
             self._attach(known, session)
@@ -422,8 +433,9 @@ class RemoteRunner:
                     f"close of {run.id} at offset {message.offset}, below the"
                     f" {run.received} bytes it sent"
                 )
-            session.send(Resume(run.id, run.received))
-            return
+            if not run.is_full:
+                session.send(Resume(run.id, run.received))
+                return
         self._end(run, self._outcome(run, message))
 
     def _outcome(self, run: RemoteRun, message: Close) -> Outcome:
@@ -435,7 +447,7 @@ class RemoteRunner:
             reason=reason,
             exit_code=message.code,
             signal=message.signal,
-            output_bytes=run.received,
+            output_bytes=run.received if message.offset is None else message.offset,
             duration=None if message.duration_ms is None else message.duration_ms / 1000,
             max_rss=None if message.max_rss_kb is None else message.max_rss_kb * 1024,
             cpu_time=None if message.cpu_ms is None else message.cpu_ms / 1000,
@@ -445,14 +457,16 @@ class RemoteRunner:
         worker = session.worker
         self._pool.remove(worker)
         self._sessions.pop(worker.session, None)
-        deadline = trio.current_time() + self.settings.detach
+        now = trio.current_time()
         for run_id in list(worker.runs):
             run = self._runs[run_id]
             run.session = None
-            run.detached_until = deadline
+            detach = self.settings.detach if run.detach is None else run.detach
+            run.detached_until = now + detach
             if worker.is_baseline:
                 self._lose(run)
         worker.runs.clear()
+        self._detached.set()
 
     def _run_of(self, session: Session, run_id: str | None) -> RemoteRun | None:
         """The run that a worker speaks of, if it is this worker's; else it is told `stale`."""
@@ -494,13 +508,19 @@ class RemoteRunner:
         self._host.on_capacity()
 
     async def _expire_detached(self) -> None:
-        """Give up runs whose worker stayed away for `detach`."""
+        """Give up runs whose worker stayed away for their `detach`."""
         while True:
-            await trio.sleep(max(0.05, self.settings.detach / 20))
-            now = trio.current_time()
+            self._detached = trio.Event()
+            now, due = trio.current_time(), math.inf
             for run in list(self._runs.values()):
-                if run.detached_until is not None and run.detached_until <= now:
+                if run.detached_until is None:
+                    continue
+                if run.detached_until <= now:
                     self._lose(run)
+                else:
+                    due = min(due, run.detached_until)
+            with trio.move_on_at(due):
+                await self._detached.wait()
 
     async def _time_out_baseline(self, run: RemoteRun, after: float) -> None:
         await trio.sleep(after)

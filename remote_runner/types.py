@@ -36,7 +36,10 @@ class Command:
 
     `env` is added to the worker's small base environment. `shell` is True for `/bin/sh`, or the
     path of a shell. `stdin` is the whole input; None connects /dev/null. `timeout` and
-    `kill_grace` are seconds, `max_output` bytes.
+    `kill_grace` are seconds. `max_output` is bytes of both streams: what comes after them is
+    counted and dropped, and the command goes on. `detach` is seconds that it may run on while its
+    worker is out of contact: the worker ends it before they are over, and the runner gives it up
+    when they are. None: as long as the runner has it for all.
     """
 
     command: str
@@ -50,6 +53,7 @@ class Command:
     kill_signal: str = "SIGTERM"
     kill_grace: float = DEFAULT_KILL_GRACE
     max_output: int | None = None
+    detach: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,8 @@ class Outcome:
     """How one attempt ended.
 
     `exit_code` is None when a signal ended the process; `signal` is its name (`"SIGKILL"`).
-    `duration` and `cpu_time` are seconds, `max_rss` bytes, `output_bytes` counts both streams.
+    `duration` and `cpu_time` are seconds, `max_rss` bytes. `output_bytes` counts what the
+    command wrote to both streams, also what was dropped.
     """
 
     reason: Reason
@@ -153,10 +158,15 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """Whose a presented run is: its observer, and how many bytes of its output are known."""
+    """Whose a presented run is: its observer, and how many bytes of its output are known.
+
+    `max_output` and `detach` are as in its `Command`.
+    """
 
     observer: Observer
     offset: int
+    max_output: int | None = None
+    detach: float | None = None
 
 
 class Host(Protocol):

@@ -14,8 +14,11 @@ from simple_worker.window import Window
 class HeldAttempt:
     """One attempt, from its spawn until the runner says `closed` or `stale`."""
 
-    def __init__(self, attempt_id: str) -> None:
+    def __init__(self, attempt_id: str, detach: float | None = None) -> None:
         self.id = attempt_id
+        self.detach = detach
+        """Seconds that the runner waits for it without contact; None: as for all of the worker."""
+        self.is_abandoned = False
         self.child: Child | None = None
         self.is_sendable = True
         """False after a reconnection, until the runner has said where to resume."""
@@ -52,7 +55,7 @@ class HeldAttempt:
             id=self.id,
             signal=outcome.signal,
             reason=outcome.reason.value,
-            offset=self.size,
+            offset=outcome.output_bytes,  # what was dropped is in it too
             duration_ms=None if outcome.duration is None else round(outcome.duration * 1000),
             max_rss_kb=None if outcome.max_rss is None else outcome.max_rss // 1024,
             cpu_ms=None if outcome.cpu_time is None else round(outcome.cpu_time * 1000),
@@ -62,6 +65,11 @@ class HeldAttempt:
         """Begin the end of its tree, if anything of it may be alive."""
         if self.child is not None and self.is_running:
             self.child.kill(reason, signal, grace)
+
+    def abandon(self, grace: float) -> None:
+        """End its tree within `grace` seconds, because the runner is about to give it up."""
+        self.is_abandoned = True
+        self.kill(Reason.ABANDONED, grace=grace)
 
     def ack(self, offset: int) -> None:
         """Everything below `offset` is durable at the runner."""

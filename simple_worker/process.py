@@ -9,6 +9,7 @@ import resource
 import secrets
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +42,8 @@ class Process:
         self.pid = popen.pid
         self._host = host
         self._stdin = launch.command.stdin
+        limit = launch.command.max_output
+        self._max_output = sys.maxsize if limit is None else limit
         self._popen = popen
         self._pidfd = pidfd
         self._cookie = cookie
@@ -100,8 +103,10 @@ class Process:
 
     async def _pump(self, pipe: OutputPipe, on_output: OnOutput) -> None:
         while data := await pipe.read():
+            kept = data[: max(0, self._max_output - self._total)]
             self._total += len(data)
-            await on_output(pipe.stream, data)
+            if kept:
+                await on_output(pipe.stream, kept)
             await trio.lowlevel.checkpoint()  # a flood must not keep others from running
         self._reading -= 1
         if not self._reading:

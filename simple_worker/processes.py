@@ -23,7 +23,10 @@ class Child(Protocol):
         ...
 
     async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
-        """Read its output until nothing of it is left. Called once; cancelled: end it all."""
+        """Read its output until nothing of it is left. Called once; cancelled: end it all.
+
+        What is beyond the command's `max_output` is counted in the outcome, and not told.
+        """
         ...
 
 

@@ -4,6 +4,7 @@ Owns what is said in which order and turn, and the heartbeat. What attempts are 
 `slots.py`'s; whether there is another connection afterwards is `worker.py`'s.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -104,6 +105,8 @@ class Session:
         self._goodbye: Goodbye | None = None
         self._why = "the connection was lost"
         self._pings = 0
+        self.last_ping = -math.inf
+        """When the runner was last asked for a sign of life, on trio's clock."""
         self._answered = trio.Event()
 
     async def run(self, stream: trio.abc.Stream) -> Ending:
@@ -164,11 +167,16 @@ class Session:
             if not isinstance(message, Close):
                 self._turns.setdefault(attempt_id, held)
 
+    def ping(self) -> None:
+        """Ask the runner for a sign of life."""
+        self._pings += 1
+        self.last_ping = trio.current_time()
+        self.send(Ping(self._pings))
+
     async def round_trip(self) -> None:
         """Return once the runner has answered all that was sent so far, and has our answers."""
         self._answered = trio.Event()
-        self._pings += 1
-        self.send(Ping(self._pings))
+        self.ping()
         await self._answered.wait()
         await self._emitter.flush()
 
@@ -241,17 +249,15 @@ class Session:
                 self._slots.receive(message)
 
     async def _keep_alive(self, heartbeat: float) -> None:
-        """Ping after a silence, also often enough that a fence never sees a healthy one."""
-        interval = min(heartbeat, max(0.1, self.detach / 4))
+        """Ping after a silence, leave after a long one."""
         while True:
-            await trio.sleep(interval / 4)
+            await trio.sleep(heartbeat / 4)
             now = trio.current_time()
             if now - self._emitter.last_received > SILENT_BEATS * heartbeat:
                 self._emitter.close_nowait("the runner is silent")
                 return
-            if now - min(self._emitter.last_received, self._emitter.last_sent) >= interval:
-                self._pings += 1
-                self.send(Ping(self._pings))
+            if now - min(self._emitter.last_received, self._emitter.last_sent) >= heartbeat:
+                self.ping()
 
 
 def _seconds(ms: int | None) -> float | None:

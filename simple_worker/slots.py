@@ -91,18 +91,9 @@ class Slots:
         return self._held.values()
 
     @property
-    def is_running(self) -> bool:
-        return self._running > 0
-
-    @property
     def is_idle(self) -> bool:
         """Whether nothing is held, nothing is to come."""
         return not self._held and not self._waiting_input
-
-    def abandon(self, grace: float) -> None:
-        """End every tree within `grace` seconds."""
-        for held in self._held.values():
-            held.kill(Reason.ABANDONED, grace=grace)
 
     def disconnect(self) -> None:
         """The rest of an input will not come: what waits for it never starts."""
@@ -169,8 +160,8 @@ class Slots:
         elif held_now := self._held.get(attempt_id):
             held_now.kill(Reason.KILLED, kill.signal, _seconds(kill.grace_ms))
 
-    def _hold(self, attempt_id: str) -> HeldAttempt:
-        held = HeldAttempt(attempt_id)
+    def _hold(self, attempt_id: str, detach: float | None = None) -> HeldAttempt:
+        held = HeldAttempt(attempt_id, detach)
         self._held[attempt_id] = held
         self._on_change()
         return held
@@ -188,7 +179,7 @@ class Slots:
             held.end(child.outcome)
             self._offer(held)
             return
-        held = self._hold(attempt_id)
+        held = self._hold(attempt_id, _seconds(spawn.options.detach_ms))
         held.child = child
         self._running += 1
         self._send(Started(attempt_id, child.pid, int(self._now() * 1000)))
@@ -235,5 +226,6 @@ def _launch(spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str]) -> 
         timeout=_seconds(options.timeout_ms or None),  # as for Node, 0 is none
         kill_signal=options.kill_signal or "SIGTERM",
         kill_grace=DEFAULT_KILL_GRACE if grace is None else grace,
+        max_output=options.max_output,
     )
     return Launch(command, options.env, options.uid, options.gid, extra_env)

@@ -4,19 +4,23 @@ Owns when there is a connection and when the worker is done. A connection is `se
 runs is `slots.py`'s.
 """
 
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
 from remote_runner.protocol.messages import Draining
+from simple_worker.attempts import HeldAttempt
 from simple_worker.backoff import reconnect_delay
 from simple_worker.processes import Processes
 from simple_worker.session import Identity, Session
 from simple_worker.slots import Slots
 
 FENCE: Final = 0.9
-"""Share of `detach` after which a worker without contact stops its attempts by itself."""
+"""Share of `detach` after which a worker without contact stops an attempt by itself."""
+ASK: Final = 0.25
+"""Share of it after which a runner that has nothing to say is asked for a sign of life."""
 IDLE: Final = 1.0
 """Seconds without work, while connected, after which a worker with `once` leaves."""
 PARTING: Final = 2.0
@@ -112,21 +116,28 @@ class Worker:
             await trio.sleep(delay)
 
     async def _fence(self) -> None:
-        """Stop every attempt when the runner must soon take this worker for dead."""
-        last_contact: float | None = None
+        """Stop each attempt before the runner, out of contact for too long, gives it up."""
         while True:
-            session = self._session
-            if session is None or session.last_contact == last_contact:
-                await self._changed.wait()
-                continue
-            fence = session.last_contact + FENCE * session.detach
-            if trio.current_time() < fence:
-                await trio.sleep_until(fence)
-                continue
-            last_contact = session.last_contact
-            if self._slots.is_running:
-                self._say("out of contact for too long: stopping what runs")
-                self._slots.abandon(grace=(1 - FENCE) / 2 * session.detach)
+            changed, due = self._changed, math.inf
+            if self._session is not None:
+                for held in self._slots.held:
+                    if held.is_running and not held.is_abandoned:
+                        due = min(due, self._keep_in_contact(held, self._session))
+            with trio.move_on_at(due):
+                await changed.wait()
+
+    def _keep_in_contact(self, held: HeldAttempt, session: Session) -> float:
+        """Ask for a sign of life, or stop the attempt, if it is time; when to look again."""
+        now, contact = trio.current_time(), session.last_contact
+        detach = session.detach if held.detach is None else held.detach
+        fence = contact + FENCE * detach
+        if now >= fence:
+            self._say(f"out of contact for too long: stopping {held.id}")
+            held.abandon(grace=(1 - FENCE) / 2 * detach)
+            return math.inf
+        if now >= max(contact, session.last_ping) + ASK * detach:
+            session.ping()
+        return min(fence, max(contact, session.last_ping) + ASK * detach)
 
     async def _drain_when_idle(self) -> None:
         while True:

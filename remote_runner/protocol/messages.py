@@ -38,6 +38,7 @@ class SpawnOptions:
     kill_grace_ms: int | None = None
     stdin: Literal["ignore", "pipe"] = "ignore"
     max_output: int | None = None
+    detach_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +395,7 @@ def _parse_spawn(a: _Arguments) -> Spawn:
         kill_grace_ms=a.key_integer(m, "killGrace"),
         stdin="pipe" if m.get("stdin") == "pipe" else "ignore",
         max_output=a.key_integer(m, "maxOutput"),
+        detach_ms=a.key_integer(m, "detach"),
     )
     return Spawn(a.text(0, limit=131_072), tuple(args), options)
 
@@ -477,7 +479,7 @@ def _spawn_to_wire(m: Spawn) -> list[Any]:
         id=o.id, cwd=o.cwd, env=o.env, setEnv=o.set_env, shell=o.shell or None, argv0=o.argv0,
         uid=o.uid, gid=o.gid, timeout=o.timeout_ms, killSignal=o.kill_signal,
         killGrace=o.kill_grace_ms, stdin=None if o.stdin == "ignore" else o.stdin,
-        maxOutput=o.max_output,
+        maxOutput=o.max_output, detach=o.detach_ms,
     )  # fmt: skip
     return ["spawn", m.command, list(m.args), options]
 

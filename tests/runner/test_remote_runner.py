@@ -100,6 +100,20 @@ async def test_acks_travel_and_overlap_is_dropped_and_a_gap_is_asked_for(bench, 
         assert await worker.hear(Ack) == Ack("1.1", 4)
 
 
+async def test_what_a_worker_dropped_beyond_the_limit_is_counted(bench, autojump_clock):
+    async with bench.worker() as worker:
+        seen = Recorder()
+        bench.runner.start("1.1", Command("x", max_output=4), {}, seen)
+        assert (await worker.hear(Spawn)).options.max_output == 4
+        close = Close(0, "1.1", reason="exit", offset=10)
+        await worker.say(OutputChunk("stdout", b"abc", "1.1", 0), close)
+        assert await worker.hear(Resume) == Resume("1.1", 3)  # this much was not dropped
+        await worker.say(OutputChunk("stderr", b"d", "1.1", 3), close)
+        await seen.closed.wait()
+        assert seen.data == b"abcd"
+        assert seen.outcome.output_bytes == 10
+
+
 async def test_the_least_loaded_worker_with_the_labels_gets_the_run(bench, autojump_clock):
     async with (
         bench.worker("small", slots=1),
@@ -173,6 +187,27 @@ async def test_a_worker_that_stays_away_has_lost_its_runs(bench, autojump_clock)
     await seen.closed.wait()
     assert seen.outcome.reason is Reason.WORKER_LOST
     assert 120 <= trio.current_time() - before <= 130
+
+
+async def test_a_run_with_a_detach_of_its_own_is_given_up_after_that(bench, autojump_clock):
+    lost = {}
+
+    async def wait_for(seen, name):
+        await seen.closed.wait()
+        assert seen.outcome.reason is Reason.WORKER_LOST
+        lost[name] = trio.current_time() - before
+
+    async with bench.worker(slots=3) as worker:
+        watched = {"long": 300.0, "short": 2.5, "usual": None}
+        for name, detach in watched.items():
+            seen = Recorder()
+            bench.runner.start(name, Command("x", detach=detach), {}, seen)
+            bench.nursery.start_soon(wait_for, seen, name)
+            told = (await worker.hear(Spawn)).options.detach_ms
+            assert told == (None if detach is None else detach * 1000)
+    before = trio.current_time()
+    await trio.sleep(301)
+    assert lost == pytest.approx({"short": 2.5, "usual": 120, "long": 300}, abs=0.01)
 
 
 async def test_a_worker_that_comes_back_without_a_run_has_lost_it_at_once(bench, autojump_clock):

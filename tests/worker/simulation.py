@@ -30,8 +30,11 @@ class SimulatedChild:
         self._life.cancel()
 
     async def write(self, data, stream="stdout"):
+        limit = self.launch.command.max_output
+        kept = data if limit is None else data[: max(0, limit - self.size)]
         self.size += len(data)
-        await self._on_output(stream, data)
+        if kept:
+            await self._on_output(stream, kept)
 
     async def run(self, on_output, max_chunk):
         self._on_output = on_output

@@ -129,6 +129,17 @@ async def test_both_streams_are_told_in_the_order_in_which_they_are_written(mach
     assert [(stream, data.decode()) for stream, data in seen] == [p for pair in pairs for p in pair]
 
 
+@pytest.mark.parametrize("limit", [0, 1, 1000, 99_999, 100_000, 100_001])
+async def test_what_is_beyond_the_limit_is_counted_and_dropped(machine, limit):
+    script = "head -c 100000 /dev/zero; exit 3"
+    running = start(machine, "sh", "-c", script, max_output=limit)
+    with trio.fail_after(PATIENCE):
+        await running.run(max_chunk=700)
+    assert len(running.text()) == min(limit, 100_000)
+    assert all(data for _, data in running.chunks)
+    assert (running.outcome.exit_code, running.outcome.output_bytes) == (3, 100_000)
+
+
 async def test_a_flood_leaves_room_for_other_tasks(machine):
     running = start(machine, "cat", "/dev/zero")
     async with trio.open_nursery() as nursery:

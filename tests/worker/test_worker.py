@@ -109,6 +109,15 @@ async def test_an_attempt_from_spawn_to_closed(autojump_clock, bench):
         await bench.left.wait()
 
 
+async def test_output_beyond_the_limit_is_counted_and_not_sent(autojump_clock, bench):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "speak", max_output=4))
+        assert await runner.hear(OutputChunk) == OutputChunk("stdout", b"out", "1.1", 0)
+        assert await runner.hear(OutputChunk) == OutputChunk("stderr", b"e", "1.1", 3)
+        assert await runner.hear(Close) == Close(7, "1.1", reason="exit", offset=6)
+
+
 async def test_what_cannot_be_started_is_a_line_and_a_status(autojump_clock, bench):
     bench.start()
     async with bench.network.ready() as runner:
@@ -379,6 +388,42 @@ async def test_without_contact_it_stops_its_attempts_before_they_are_given_up(
         assert (await runner.hear(Attempts)).items == (("1.1", "ended", 0),)
         await runner.say(Resume("1.1", 0))
         assert (await runner.hear(Close)).reason == "abandoned"
+
+
+async def test_an_attempt_with_a_detach_of_its_own_is_stopped_by_that(autojump_clock, bench):
+    bench.start(slots=3)
+    async with bench.network.ready() as runner:
+        await runner.say(
+            spawn("1.1", "sleep", detach_ms=10_000),
+            spawn("2.1", "sleep"),
+            spawn("3.1", "sleep", detach_ms=1_000_000),
+        )
+        for _ in range(3):
+            await runner.hear(Started)
+        bench.network.is_up = False
+    short, usual, long = bench.processes.children
+    await trio.sleep(8.9)
+    assert short.kills == []
+    await trio.sleep(0.2)
+    [(reason, _, grace)] = short.kills
+    assert reason is Reason.ABANDONED
+    assert 9.1 + grace < 10
+    await trio.sleep(98)
+    assert usual.kills == []
+    await trio.sleep(2)
+    assert [reason for reason, _, _ in usual.kills] == [Reason.ABANDONED]
+    await trio.sleep(500)
+    assert long.kills == []
+
+
+async def test_a_short_detach_outlives_a_healthy_silence(autojump_clock, bench):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await trio.sleep(5)  # in the middle between two looks at the heartbeat
+        await runner.say(spawn("1.1", "sleep", detach_ms=1000))
+        while trio.current_time() < 60:
+            await runner.say(Pong((await runner.hear(Ping)).n))
+        assert bench.processes.children[0].kills == []
 
 
 async def test_a_half_open_connection_is_no_contact(autojump_clock, bench):
