@@ -8,11 +8,11 @@ import math
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Final
 
 import trio
 
+from remote_runner.direct import DirectRuns
 from remote_runner.errors import (
     CannotListen,
     ConnectionLost,
@@ -48,7 +48,6 @@ from remote_runner.types import (
     Offer,
     Outcome,
     Output,
-    OutputHandler,
     Reason,
     Run,
     WorkerInfo,
@@ -138,7 +137,7 @@ class _NoHost:
         pass
 
 
-class RemoteRunner:
+class RemoteRunner(DirectRuns):
     """Listens for workers and runs commands on them.
 
     Args:
@@ -156,6 +155,7 @@ class RemoteRunner:
         json_port: int | None = None,
         settings: ServerSettings | None = None,
     ) -> None:
+        super().__init__()
         self.settings = settings or ServerSettings(server_id=secrets.token_hex(8))
         self._address = host
         self._wanted = {Codec.MSGPACK: port, Codec.JSON_LINES: json_port}
@@ -166,8 +166,6 @@ class RemoteRunner:
         self._server = Server(self.settings, self, self._find_session)
         self._host: Host = _NoHost()
         self._nursery: trio.Nursery | None = None
-        self._next_run = 0
-        self._capacity = trio.Event()
         self._detached = trio.Event()
 
     @asynccontextmanager
@@ -284,37 +282,6 @@ class RemoteRunner:
             await session.emitter.send(StdinEnd(run_id))
         except ConnectionLost:
             pass  # the worker comes back without this attempt, which is then known to be dead
-
-    async def run(
-        self,
-        command: str | Command,
-        args: Sequence[str] = (),
-        *,
-        needs: Mapping[str, str] | None = None,
-        on_output: OutputHandler | None = None,
-    ) -> Outcome:
-        """Run one command on some worker and wait for its outcome; waits for a free slot.
-
-        Cancelling it kills the command's process tree.
-        """
-        if isinstance(command, str):
-            command = Command(command, tuple(args))
-        watcher = _Watcher(on_output)
-        while True:
-            self._next_run += 1
-            capacity = self._capacity
-            try:
-                run = self.start(f"run-{self._next_run}", command, needs or {}, watcher)
-                break
-            except NoWorkerAvailable:
-                await capacity.wait()
-        try:
-            await watcher.closed.wait()
-        except trio.Cancelled:
-            run.kill()
-            raise
-        assert watcher.outcome is not None
-        return watcher.outcome
 
     def kill(self, run: RemoteRun, reason: Reason, signal: str | None, grace: float | None) -> None:
         """End a run's process tree. A run whose worker is away is killed when it comes back."""
@@ -503,8 +470,7 @@ class RemoteRunner:
         self._end(run, Outcome(reason, output_bytes=run.received))
 
     def _on_capacity(self) -> None:
-        self._capacity.set()
-        self._capacity = trio.Event()
+        self._may_have_room()
         self._host.on_capacity()
 
     async def _expire_detached(self) -> None:
@@ -556,25 +522,3 @@ class _Nobody:
 
     def on_closed(self, run: Run, outcome: Outcome) -> None:
         pass
-
-
-class _Watcher:
-    """The observer of `RemoteRunner.run`: hands output on, and keeps the outcome."""
-
-    def __init__(self, on_output: OutputHandler | None) -> None:
-        self._on_output = on_output
-        self.closed = trio.Event()
-        self.outcome: Outcome | None = None
-
-    def on_started(self, run: Run, pid: int | None) -> None:
-        pass
-
-    def on_output(self, run: Run, output: Output) -> None:
-        if self._on_output is not None:
-            self._on_output(output)
-        run.ack(output.offset + len(output.data))
-
-    def on_closed(self, run: Run, outcome: Outcome) -> None:
-        self.outcome = replace(outcome)
-        run.forget()
-        self.closed.set()

@@ -10,6 +10,7 @@ from typing import Final
 
 import trio
 
+from remote_runner.direct import DirectRuns
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
 from remote_runner.types import (
     Command,
@@ -83,7 +84,7 @@ class LocalRun:
         )
 
 
-class LocalRunner:
+class LocalRunner(DirectRuns):
     """A `JobRunner` with `slots` commands at once in this program, whose children it leaves alone.
 
     Args:
@@ -92,6 +93,7 @@ class LocalRunner:
     """
 
     def __init__(self, slots: int | None = None, *, processes: Processes | None = None) -> None:
+        super().__init__()
         self._slots = slots if slots is not None else os.cpu_count() or 1
         self._given_processes = processes
         self._processes: Processes | None = None
@@ -120,7 +122,7 @@ class LocalRunner:
             self._processes, self._host = processes, host
             if host is not None:
                 host.on_worker_ready(LOCAL, frozenset())  # what an earlier program ran is dead
-                host.on_capacity()
+            self._on_capacity()
             try:
                 yield
             finally:
@@ -154,6 +156,10 @@ class LocalRunner:
         finally:
             self._running.remove(run.id)
             run.close(outcome)
+        self._on_capacity()
+
+    def _on_capacity(self) -> None:
+        self._may_have_room()
         if self._host is not None:
             self._host.on_capacity()
 

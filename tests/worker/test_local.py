@@ -100,6 +100,12 @@ async def flood(child):
         await child.write(bytes(65536))
 
 
+async def speaker(child):
+    await child.write(b"hello")
+    await trio.sleep(1)
+    return 3
+
+
 async def nothing(child):
     return 0
 
@@ -107,7 +113,7 @@ async def nothing(child):
 @pytest.fixture
 def processes():
     processes = SimulatedProcesses()
-    processes.programs = {"sleep": sleeper, "flood": flood, "true": nothing}
+    processes.programs = {"sleep": sleeper, "flood": flood, "speak": speaker, "true": nothing}
     return processes
 
 
@@ -167,6 +173,36 @@ async def test_unacknowledged_output_stops_the_child(autojump_clock, processes):
         run.ack(65536)
         await trio.testing.wait_all_tasks_blocked()
         assert len(seen.data) == size + 65536
+
+
+async def test_run_waits_for_a_slot_and_returns_the_outcome(autojump_clock, nursery, processes):
+    runner = LocalRunner(slots=1, processes=processes)
+    outcomes, outputs = [], []
+
+    async def ask():
+        outcomes.append(await runner.run("speak", ["-x"], on_output=outputs.append))
+
+    nursery.start_soon(ask)
+    await trio.testing.wait_all_tasks_blocked()  # nothing is open yet
+    async with runner.open():
+        for _ in range(2):
+            nursery.start_soon(ask)
+        with trio.fail_after(10):
+            outcomes.append(await runner.run(Command("speak")))
+            while len(outcomes) < 4:
+                await trio.sleep(1)
+    assert [outcome.exit_code for outcome in outcomes] == [3] * 4
+    assert [output.data for output in outputs] == [b"hello"] * 3
+    assert {child.launch.command.args for child in processes.children} == {(), ("-x",)}
+
+
+async def test_a_cancelled_run_is_killed(autojump_clock, processes):
+    runner = LocalRunner(slots=1, processes=processes)
+    async with runner.open():
+        with trio.move_on_after(5):
+            await runner.run("sleep")
+        assert [reason for reason, _, _ in processes.children[0].kills] == [Reason.KILLED]
+        assert (await runner.run("true")).is_success
 
 
 async def test_a_run_ends_as_abandoned_when_its_program_leaves(autojump_clock, processes):

@@ -1,0 +1,84 @@
+"""`DirectRuns`: one command, from its start to its outcome, in one call and without a queue.
+
+Owns the waiting for room and for the end. Where and how commands run is the runner's.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import trio
+
+from remote_runner.errors import NoWorkerAvailable
+from remote_runner.types import Command, Observer, Outcome, Output, OutputHandler, Run
+
+
+class DirectRuns(ABC):
+    """The part of a runner that makes it usable on its own. It says when there may be room."""
+
+    def __init__(self) -> None:
+        self._next_run = 1
+        self._room = trio.Event()
+
+    @abstractmethod
+    def start(
+        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+    ) -> Run:
+        """See `types.JobRunner`."""
+
+    def _may_have_room(self) -> None:
+        self._room.set()
+        self._room = trio.Event()
+
+    async def run(
+        self,
+        command: str | Command,
+        args: Sequence[str] = (),
+        *,
+        needs: Mapping[str, str] | None = None,
+        on_output: OutputHandler | None = None,
+    ) -> Outcome:
+        """Run one command and wait for its outcome; waits for a free slot.
+
+        Cancelling it kills the command's process tree.
+        """
+        if isinstance(command, str):
+            command = Command(command, tuple(args))
+        watcher = _Watcher(on_output)
+        run_id = f"run-{self._next_run}"
+        self._next_run += 1
+        while True:
+            room = self._room
+            try:
+                run = self.start(run_id, command, needs or {}, watcher)
+                break
+            except NoWorkerAvailable:
+                await room.wait()
+        try:
+            await watcher.closed.wait()
+        except trio.Cancelled:
+            run.kill()
+            raise
+        assert watcher.outcome is not None
+        return watcher.outcome
+
+
+class _Watcher:
+    """The observer of such a run: hands output on, and keeps the outcome."""
+
+    def __init__(self, on_output: OutputHandler | None) -> None:
+        self._on_output = on_output
+        self.closed = trio.Event()
+        self.outcome: Outcome | None = None
+
+    def on_started(self, run: Run, pid: int | None) -> None:
+        pass
+
+    def on_output(self, run: Run, output: Output) -> None:
+        if self._on_output is not None:
+            self._on_output(output)
+        run.ack(output.offset + len(output.data))
+
+    def on_closed(self, run: Run, outcome: Outcome) -> None:
+        self.outcome = outcome
+        run.forget()
+        self.closed.set()
