@@ -106,6 +106,8 @@ class Dispatcher:
         self._placing = trio.lowlevel.ParkingLot()
         self._changes: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
+        self._is_claim_open = False
+        self._settled = trio.lowlevel.ParkingLot()
         self.is_claiming = True
         commits.before_batch = self._join_batch
 
@@ -141,7 +143,7 @@ class Dispatcher:
         if self._is_claim_wanted and self.is_claiming:
             offers = [offer for runner in self._runners for offer in runner.offers()]
             if any(offer.free for offer in offers):
-                self._is_claim_wanted = False
+                self._is_claim_wanted, self._is_claim_open = False, True
                 self._commits.submit(partial(self._claim, offers), self._on_claimed)
 
     def _claim(self, offers: list[Offer], store: Store) -> tuple[list[Job], float | None]:
@@ -150,6 +152,8 @@ class Dispatcher:
         return jobs, None if jobs else store.next_run_after(now)
 
     def _on_claimed(self, result: Result[tuple[list[Job], float | None]]) -> None:
+        self._is_claim_open = False
+        self._settled.unpark_all()
         if isinstance(result, Error):
             return  # the commit failed: its own task ends the service, nothing is started
         jobs, self._next_due = result.unwrap()
@@ -164,7 +168,7 @@ class Dispatcher:
         for job in jobs:
             attempt = self._new_attempt(job, 0)
             command = job.spec.to_command(_job_variables(job), attempt.limits)
-            run = self._place(attempt, command, job)
+            run = self._place(attempt, command, job) if self.is_claiming else None
             if run is None:
                 self.end(attempt, Outcome(Reason.REFUSED))
                 continue
@@ -253,6 +257,12 @@ class Dispatcher:
         self._live.pop(attempt.id, None)
         self._kills.pop(attempt.job.id, None)
         attempt.log.end()
+        self._settled.unpark_all()
+
+    async def settle(self) -> None:
+        """Wait until every claim and every end that has begun is durable."""
+        while self._is_claim_open or any(attempt.is_ending for attempt in self._live.values()):
+            await self._settled.park()
 
     # --- cancelling and waiting ---
 

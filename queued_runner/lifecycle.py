@@ -16,7 +16,7 @@ class JobEvent(StrEnum):
     RETRY = "retry"
     """An attempt failed, and the job has a retry left."""
     RELEASE = "release"
-    """The attempt never started; it does not count."""
+    """The attempt never started, or was stopped as planned; it does not count."""
     RESCUE = "rescue"
     """The attempt was lost with its worker."""
     CANCEL = "cancel"

@@ -1,6 +1,7 @@
 """What becomes of a job when an attempt ends: a pure decision, acted on by the store.
 
-Only failures and timeouts spend `retries`. Losses have their own limit; refusals spend nothing.
+Only failures and timeouts spend `retries`. Losses have their own limit; refusals and planned stops
+spend nothing.
 """
 
 from collections.abc import Callable
@@ -42,6 +43,10 @@ def decide(job: Job, outcome: Outcome, now: float, rng: Callable[[], float]) -> 
     if outcome.reason is Reason.REFUSED:
         return Decision(JobEvent.RELEASE, run_after=now + rng() * REFUSED_PAUSE)
     spec = job.spec
+    if outcome.reason is Reason.STOPPED:
+        if spec.on_lost == "fail":  # it has begun, and may not begin again
+            return Decision(JobEvent.FAIL, "worker-lost")
+        return Decision(JobEvent.RELEASE, run_after=now)
     if outcome.reason in (Reason.WORKER_LOST, Reason.ABANDONED):
         if spec.on_lost == "fail":
             return Decision(JobEvent.FAIL, "worker-lost", is_loss=True)

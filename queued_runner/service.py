@@ -76,6 +76,7 @@ async def open_queue(
                     dispatcher.is_claiming = False
                     nursery.cancel_scope.cancel()
             with trio.move_on_after(5, shield=True):
+                await dispatcher.settle()
                 await commits.drain()
             writers.cancel_scope.cancel()
 

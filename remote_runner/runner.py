@@ -59,7 +59,14 @@ STDIN_CHUNK: Final = 64 * 1024
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
 
-_REASONS: Final = {reason.value: reason for reason in Reason}
+_REASONS: Final = {
+    reason.value: reason
+    for reason in (
+        Reason.EXIT, Reason.SIGNAL, Reason.TIMEOUT, Reason.KILLED, Reason.SPAWN_ERROR,
+        Reason.ABANDONED,
+    )
+}  # fmt: skip
+"""What a worker may give as the reason of a `close`."""
 
 
 def _ms(seconds: float | None) -> int | None:

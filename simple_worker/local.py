@@ -79,9 +79,7 @@ class LocalRun:
 
     def close(self, outcome: Outcome | None) -> None:
         """Tell the end; None: the program leaves, and the run with it."""
-        self._observer.on_closed(
-            self, outcome or Outcome(Reason.ABANDONED, output_bytes=self._size)
-        )
+        self._observer.on_closed(self, outcome or Outcome(Reason.STOPPED, output_bytes=self._size))
 
 
 class LocalRunner(DirectRuns):

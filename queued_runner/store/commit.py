@@ -42,7 +42,6 @@ class GroupCommit:
         self._pending: deque[tuple[Operation, Done]] = deque()
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
-        self._is_committing = False
         self._is_broken = False
         self.before_batch: Callable[[], None] = _nothing
         """Called as a batch is formed: the last moment to `submit` something that goes with it."""
@@ -61,7 +60,6 @@ class GroupCommit:
             count = min(len(self._pending), MAX_BATCH)
             batch = [self._pending.popleft() for _ in range(count)]
             self._room.unpark_all()
-            self._is_committing = True
             try:
                 # Once begun it ends, whoever is cancelled: results belong to a finished commit.
                 with trio.CancelScope(shield=True):
@@ -71,7 +69,6 @@ class GroupCommit:
                 for _, done in [*batch, *self._pending]:
                     done(outcome.Error(error))
                 raise
-            self._is_committing = False
             for (_, done), result in zip(batch, results, strict=True):
                 done(result)
 
@@ -131,11 +128,9 @@ class GroupCommit:
         return value
 
     async def drain(self) -> None:
-        """Wait until everything submitted so far is durable, and what that has led to."""
-        while not self._is_broken:
+        """Wait until everything submitted so far is durable."""
+        if not self._is_broken:
             await self.call(_nothing)
-            if not self._pending and not self._is_committing:
-                return
 
 
 def _nothing(*_: object) -> None:

@@ -164,18 +164,3 @@ async def test_a_nudge_asks_what_wants_to_join(store, nursery):
     commits.nudge()
     await asked.wait()
     assert store.commits == 0
-
-
-async def test_a_drain_includes_what_the_drained_have_led_to(store, nursery):
-    commits = GroupCommit(store)
-    ids = []
-
-    def then(result):
-        ids.append(result.unwrap())
-        if len(ids) < 5:
-            commits.submit(add(f"after {ids[-1]}"), then)
-
-    commits.submit(add("first"), then)
-    nursery.start_soon(commits.run)
-    await commits.drain()
-    assert len(ids) == 5

@@ -85,7 +85,7 @@ async def test_leaving_ends_every_tree_and_says_so(tmp_path):
             runner.start("1.1", Command("sh", ("-c", script)), {}, seen)
             pids = await pids_in(file, 2)
     assert not any(is_alive(pid) for pid in pids)
-    assert seen.outcome.reason is Reason.ABANDONED
+    assert seen.outcome.reason is Reason.STOPPED
 
 
 # --- simulated ---
@@ -205,11 +205,11 @@ async def test_a_cancelled_run_is_killed(autojump_clock, processes):
         assert (await runner.run("true")).is_success
 
 
-async def test_a_run_ends_as_abandoned_when_its_program_leaves(autojump_clock, processes):
+async def test_a_run_ends_as_stopped_when_its_program_leaves(autojump_clock, processes):
     runner, host, seen = LocalRunner(slots=1, processes=processes), Host(), Recorder()
     async with runner.open(host):
         runner.start("1.1", Command("sleep"), {}, seen)
         await trio.testing.wait_all_tasks_blocked()
         told = host.capacities
-    assert seen.outcome.reason is Reason.ABANDONED
+    assert seen.outcome.reason is Reason.STOPPED
     assert host.capacities == told
