@@ -4,6 +4,7 @@ Owns the knowledge which process belongs to which job. Two ways, because two kin
 jobs: a worker, all of whose children are jobs', and a program that has children of its own.
 """
 
+import math
 import os
 from contextlib import suppress
 from typing import Final, Protocol
@@ -15,11 +16,15 @@ from simple_worker.tree import (
     kill_descendants,
     kill_marked,
     mark,
+    newest_process,
     own_children,
     session,
 )
 
 PAUSE: Final = 0.005
+ROUND: Final = 1.0
+"""Seconds in which the numbers of processes do not go all the way round: there are 32,768, or
+more on large machines. A job that takes longer can afford a look at all processes."""
 STUBBORN: Final = 2.0
 """Seconds after which what SIGKILL does not end (it runs as another user, or hangs in the kernel)
 holds the job's slot no longer."""
@@ -40,16 +45,32 @@ class Leftovers(Protocol):
 class MarkedLeftovers:
     """For a program that has children and orphans of its own: touches only what bears the cookie.
 
-    It scans /proc at every job's end, in a thread.
+    Such a program cannot be made a subreaper behind its back: that holds for all of it, so it
+    would inherit the daemons that its other children start, and have to bury them. Nothing tells
+    it then that a process has outlived a job, and only a look at /proc finds out. What a job has
+    started is younger than its main process, and has a higher number, so nobody looks when no
+    process at all was started since, and else only at those that were.
     """
 
+    def __init__(self) -> None:
+        self._began: dict[int, float] = {}
+
     def begin(self, pid: int, cookie: str) -> None:
-        pass
+        self._began[pid] = trio.current_time()
 
     async def end(self, pid: int, cookie: str) -> None:
         with trio.move_on_after(STUBBORN):
-            while await trio.to_thread.run_sync(kill_marked, {mark(cookie)}):  # noqa: ASYNC110
+            while await self._kill_rest(pid, cookie):  # noqa: ASYNC110 as below
                 await trio.sleep(PAUSE)
+        self._began.pop(pid, None)
+
+    async def _kill_rest(self, pid: int, cookie: str) -> bool:
+        newest = newest_process()
+        is_recent = trio.current_time() - self._began.get(pid, -math.inf) < ROUND
+        if is_recent and newest == pid:
+            return False
+        above = pid if is_recent and newest > pid else 0
+        return await trio.to_thread.run_sync(kill_marked, {mark(cookie)}, above)
 
 
 class AdoptedLeftovers:

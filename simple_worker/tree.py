@@ -42,14 +42,14 @@ def kill_descendants(pid: int) -> None:
             os.kill(current, signal.SIGKILL)
 
 
-def kill_marked(marks: set[bytes]) -> bool:
+def kill_marked(marks: set[bytes], above: int = 0) -> bool:
     """SIGKILL every process on the machine that carries one of these marks; True if any did.
 
-    This scans all of /proc.
+    It reads the environment of every process whose number is higher than `above`.
     """
     found = False
     for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid():
+        if not entry.isdigit() or int(entry) == os.getpid() or int(entry) <= above:
             continue
         content = environment(int(entry))
         if content and any(mark in content for mark in marks):
@@ -57,6 +57,14 @@ def kill_marked(marks: set[bytes]) -> bool:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry), signal.SIGKILL)
     return found
+
+
+def newest_process() -> int:
+    """The last process number that was given away; 0 where the kernel does not tell it."""
+    # Not /proc/loadavg, which a container may get from its host.
+    with suppress(OSError), open("/proc/sys/kernel/ns_last_pid", "rb") as file:
+        return int(file.read())
+    return 0
 
 
 def own_children() -> list[int]:
