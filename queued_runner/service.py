@@ -89,8 +89,10 @@ async def _keep_open(
         await trio.sleep_forever()
 
 
-def build_runners(settings: Settings) -> tuple[list[JobRunner], RemoteRunner | None]:
-    """The runners that the settings ask for."""
+def build_runners(
+    settings: Settings, *, owns_process: bool
+) -> tuple[list[JobRunner], RemoteRunner | None]:
+    """The runners that the settings ask for; `owns_process` as for `LocalRunner`."""
     runners: list[JobRunner] = []
     remote = None
     if settings.port is not None:
@@ -111,7 +113,7 @@ def build_runners(settings: Settings) -> tuple[list[JobRunner], RemoteRunner | N
         )
         runners.append(remote)
     if settings.local_slots:
-        runners.append(load_plug("local")(slots=settings.local_slots))
+        runners.append(load_plug("local")(slots=settings.local_slots, owns_process=owns_process))
     return runners, remote
 
 
@@ -132,18 +134,21 @@ async def open_runner(
     folder = Path(data_dir) if data_dir is not None else datadir.default_data_dir()
     settings = Settings(data_dir=folder, port=port, http_port=None, **options)
     settings.require_safe()
-    runners, _ = build_runners(settings)
+    runners, _ = build_runners(settings, owns_process=False)
     async with open_queue(settings, runners) as queue:
         yield queue
 
 
 async def serve(settings: Settings, stop: trio.Event) -> None:
-    """The whole service, until `stop` is set. Raises as `open_runner`."""
+    """The whole service, as all that this process does, until `stop` is set.
+
+    Raises as `open_runner`.
+    """
     from queued_runner.http.app import create_app
     from queued_runner.http.server import bind, serve_http
 
     settings.require_safe()
-    runners, remote = build_runners(settings)
+    runners, remote = build_runners(settings, owns_process=True)
     async with open_queue(settings, runners) as queue:
         facts: dict[str, Any] = {"pid": os.getpid(), "data_dir": str(settings.data_dir)}
         if remote is not None:

@@ -24,7 +24,7 @@ from remote_runner.types import (
     WorkerInfo,
 )
 from simple_worker.launch import Launch, SpawnFailure
-from simple_worker.machine import opened_machine
+from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.processes import Child, Processes
 from simple_worker.slots import READ
 from simple_worker.window import WINDOW
@@ -88,12 +88,21 @@ class LocalRunner(DirectRuns):
     Args:
         slots: commands at once; None: as many as there are processors.
         processes: starts the children; None: this machine.
+        owns_process: this program has no children but the runner's, and trio runs in its main
+            thread. The program becomes a subreaper then, and what a job leaves costs less to find.
     """
 
-    def __init__(self, slots: int | None = None, *, processes: Processes | None = None) -> None:
+    def __init__(
+        self,
+        slots: int | None = None,
+        *,
+        processes: Processes | None = None,
+        owns_process: bool = False,
+    ) -> None:
         super().__init__()
         self._slots = slots if slots is not None else os.cpu_count() or 1
         self._given_processes = processes
+        self._owns_process = owns_process
         self._processes: Processes | None = None
         self._nursery: trio.Nursery | None = None
         self._host: Host | None = None
@@ -111,7 +120,8 @@ class LocalRunner(DirectRuns):
             async with self._opened(self._given_processes, host):
                 yield
         else:
-            async with opened_machine() as machine, self._opened(machine, host):
+            opened = opened_own_machine if self._owns_process else opened_machine
+            async with opened() as machine, self._opened(machine, host):
                 yield
 
     @asynccontextmanager

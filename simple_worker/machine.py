@@ -35,7 +35,7 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
 
 
 @asynccontextmanager
-async def opened_own_machine(work_dir: Path | None) -> AsyncIterator[ProcessHost]:
+async def opened_own_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessHost]:
     """For a process that does nothing but run jobs: it becomes a subreaper. Else as above."""
     become_subreaper()
     with scratch_root(work_dir) as scratch:

@@ -28,6 +28,7 @@ def serve_until_signal(settings: Settings) -> None:
         SystemExit: it could not run; a sentence that says why was printed.
     """
     failure: BaseException | None = None
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take local jobs' status
     try:
         trio.run(_serve, settings)
     except* (RunnerError, OSError) as group:
