@@ -380,7 +380,11 @@ class Server:
             await trio.sleep(interval / 4)
             now = trio.current_time()
             for session in list(self._sessions.values()):
-                if session.worker.is_baseline or session.is_paused:
+                if session.worker.is_baseline:
+                    continue
+                if session.is_paused:
+                    number += 1  # what it asks is not read: it must hear from us all the same
+                    session.send(Ping(number))
                     continue
                 silence = now - session.emitter.last_received
                 if silence > SILENT_BEATS * interval:

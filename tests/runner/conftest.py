@@ -55,19 +55,22 @@ class Bench:
         self.runner = runner
         self.nursery = nursery
 
-    def dial(self):
-        ours, theirs = memory_stream_pair()
+    def dial(self, pair=memory_stream_pair):
+        ours, theirs = pair()
         self.nursery.start_soon(self.runner.handle_stream, theirs)
         return ours
 
     @asynccontextmanager
-    async def connect(self):
-        async with DuplexEmitter(self.dial(), Connection(Role.WORKER)) as emitter:
+    async def connect(self, pair=memory_stream_pair):
+        async with DuplexEmitter(self.dial(pair), Connection(Role.WORKER)) as emitter:
             yield ScriptedWorker(emitter)
 
     @asynccontextmanager
-    async def worker(self, worker_id="w-1", boot="b-1", slots=2, labels=None, holds=(), token=None):
-        async with self.connect() as worker:
+    async def worker(
+        self, worker_id="w-1", boot="b-1", slots=2, labels=None, holds=(), token=None,
+        pair=memory_stream_pair,
+    ):  # fmt: skip
+        async with self.connect(pair) as worker:
             await worker.say(
                 Hello((1, 1), worker_id, boot, worker_id, slots, labels or {}, "0", token)
             )

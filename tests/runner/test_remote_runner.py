@@ -1,9 +1,13 @@
 """`RemoteRunner` against a scripted worker: placement, output, ends, lies and silence."""
 
+from contextlib import AsyncExitStack
+
 import msgpack
 import pytest
 import trio
+from trio.testing import lockstep_stream_pair
 
+from remote_runner.emitter import WRITE_SIZE
 from remote_runner.errors import NoWorkerAvailable
 from remote_runner.protocol.messages import (
     Ack,
@@ -25,8 +29,13 @@ from remote_runner.protocol.messages import (
     Stdin,
     StdinEnd,
 )
-from remote_runner.runner import RemoteRunner
-from remote_runner.server import ServerSettings
+from remote_runner.runner import STDIN_CHUNK, RemoteRunner
+from remote_runner.server import (
+    SWAPS_PER_MINUTE,
+    UNACKED_MARK,
+    UNACKED_PER_RUN,
+    ServerSettings,
+)
 from remote_runner.types import Adoption, Command, Outcome, Reason
 from tests.runner.conftest import Bench
 
@@ -112,6 +121,27 @@ async def test_what_a_worker_dropped_beyond_the_limit_is_counted(bench, autojump
         await seen.closed.wait()
         assert seen.data == b"abcd"
         assert seen.outcome.output_bytes == 10
+
+
+async def test_a_large_input_delays_neither_a_kill_nor_another_spawn(bench, autojump_clock):
+    # A stream that takes nothing but what is read at its other end, as a slow network.
+    async with bench.worker(pair=lockstep_stream_pair) as worker:
+        size = 4 * 1024 * 1024
+        run = bench.runner.start("1.1", Command("x", stdin=bytes(size)), {}, Recorder())
+        await worker.hear(Spawn)
+        await settle()
+        bench.runner.start("2.1", Command("y"), {}, Recorder())
+        run.kill()
+        before, wanted = 0, {Spawn, Kill}
+        while wanted:
+            message = await worker.hear((Stdin, Spawn, Kill))
+            wanted.discard(type(message))
+            before += len(message.data) if isinstance(message, Stdin) else 0
+        assert before <= WRITE_SIZE + STDIN_CHUNK  # the write that was under way
+        rest = size - before
+        while rest:
+            rest -= len((await worker.hear(Stdin)).data)
+        assert await worker.hear(StdinEnd) == StdinEnd("1.1")
 
 
 async def test_the_least_loaded_worker_with_the_labels_gets_the_run(bench, autojump_clock):
@@ -252,6 +282,20 @@ async def test_two_clones_of_a_worker_are_both_refused(bench, autojump_clock):
             assert goodbye.reason == "duplicate"
             assert "state folders" in goodbye.message
         assert bench.runner.workers() == []
+
+
+async def test_a_worker_that_reconnects_again_and_again_is_no_clone(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker():
+        bench.runner.start("1.1", Command("x"), {}, seen)
+    async with AsyncExitStack() as connections:
+        for _ in range(2 * SWAPS_PER_MINUTE):
+            holds = [("1.1", "running", 0)]
+            worker = await connections.enter_async_context(bench.worker(holds=holds))
+            assert await worker.hear(Resume) == Resume("1.1", 0)
+        assert trio.current_time() < 60
+        assert len(bench.runner.workers()) == 1
+        assert seen.outcome is None
 
 
 async def test_silence_is_pinged_and_then_given_up(bench, autojump_clock):
@@ -433,6 +477,40 @@ async def test_a_flood_of_undurable_output_stops_the_reading_until_it_is_acked(
         run.ack(stopped)
         await settle()
         assert len(seen.data) > stopped
+
+
+async def test_a_connection_that_is_not_read_for_long_is_not_silent(bench, autojump_clock):
+    async with bench.worker() as worker:
+        seen = Recorder()
+        run = bench.runner.start("1.1", Command("x"), {}, seen)
+        chunk = bytes(65_536)
+        for number in range(200):
+            await worker.say(OutputChunk("stdout", chunk, "1.1", number * len(chunk)))
+        await settle()
+        assert len(seen.data) < 200 * len(chunk)
+        while trio.current_time() < 300:  # it hears that the runner is there
+            await worker.hear(Ping)
+        assert len(bench.runner.workers()) == 1
+        run.ack(len(seen.data))
+        await settle()
+        assert len(seen.data) == 200 * len(chunk)
+        began = trio.current_time()
+        await worker.hear_end()  # it says nothing more, and that is silence
+        assert 30 <= trio.current_time() - began <= 41
+
+
+async def test_the_time_in_which_it_was_not_read_is_no_silence_afterwards(bench, autojump_clock):
+    async with bench.worker() as worker:
+        run = bench.runner.start("1.1", Command("x"), {}, Recorder())
+        size = UNACKED_MARK + UNACKED_PER_RUN + 1  # the last byte is what stops the reading
+        for start in range(0, size, 65_536):
+            data = bytes(min(65_536, size - start))
+            await worker.say(OutputChunk("stdout", data, "1.1", start))
+            await settle()
+        await trio.sleep(100)
+        run.ack(size)
+        await trio.sleep(9)  # it has nothing to say yet
+        assert len(bench.runner.workers()) == 1
 
 
 async def test_ready_later_changes_the_slots(bench, autojump_clock):
