@@ -16,6 +16,7 @@ class Settings:
     """Everything `serve` and `open_runner` can be told. Durations are seconds, sizes bytes.
 
     A port of 0 picks a free one; `http_port` and `json_port` may be None for "not at all".
+    `drain`: jobs that run end before it does, instead of going on at their workers without it.
     """
 
     data_dir: Path
@@ -30,6 +31,7 @@ class Settings:
     detach: float = 120.0
     heartbeat: float = 10.0
     max_log_size: int = 1 << 30
+    drain: bool = False
 
     def require_safe(self) -> None:
         """Refuse what would let the network run commands here.

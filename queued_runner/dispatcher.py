@@ -264,6 +264,12 @@ class Dispatcher:
         while self._is_claim_open or any(attempt.is_ending for attempt in self._live.values()):
             await self._settled.park()
 
+    async def drain(self) -> None:
+        """Start nothing more, and wait until nothing runs any more."""
+        self.is_claiming = False
+        while self._is_claim_open or self._live:
+            await self._settled.park()
+
     # --- cancelling and waiting ---
 
     async def cancel(self, job_id: int, signal: str | None, grace: float | None) -> Job:

@@ -119,6 +119,8 @@ class QueuedRunner:
             return None
         if job.run_after > self._now():
             return "it is delayed"
+        if not self._dispatcher.is_claiming:
+            return "the server is stopping and starts no more jobs; the next one will"
         workers = self.workers()
         if not workers:
             return "no worker is connected; start one with `simple-worker`"
@@ -138,6 +140,14 @@ class QueuedRunner:
         """Cancel a job; a running one ends once its process tree is gone. Raises JobNotFound."""
         await self.get(job_id)
         return await self._dispatcher.cancel(job_id, signal, grace)
+
+    def stop_claiming(self) -> None:
+        """Start no more jobs. Those that run go on, and jobs can still be submitted."""
+        self._dispatcher.is_claiming = False
+
+    async def drain(self) -> None:
+        """Start no more jobs, and wait until none runs."""
+        await self._dispatcher.drain()
 
     async def _when(self, job_id: int, is_so: Callable[[Job], bool]) -> Job:
         """The job, once this is true of it."""

@@ -35,6 +35,8 @@ async def open_queue(
 ) -> AsyncIterator[QueuedRunner]:
     """The queue over these runners, while entered. Leaving stops claiming; what runs, runs on.
 
+    With `settings.drain` leaving waits for what runs, unless it is left with an error.
+
     Raises:
         DataDirUnusable: another server has the data directory.
         StoreError: the store cannot be opened.
@@ -71,9 +73,11 @@ async def open_queue(
                 nursery.start_soon(dispatcher.expire)
                 try:
                     yield queue
+                    if settings.drain:
+                        await queue.drain()
                 finally:
                     queue.is_accepting = False
-                    dispatcher.is_claiming = False
+                    queue.stop_claiming()
                     nursery.cancel_scope.cancel()
             with trio.move_on_after(5, shield=True):
                 await dispatcher.settle()
@@ -150,6 +154,7 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
     settings.require_safe()
     runners, remote = build_runners(settings, owns_process=True)
     async with open_queue(settings, runners) as queue:
+        closing = trio.Event()
         facts: dict[str, Any] = {"pid": os.getpid(), "data_dir": str(settings.data_dir)}
         if remote is not None:
             facts["port"] = remote.port
@@ -160,8 +165,8 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
                 token = datadir.read_or_create_token(settings.data_dir)
                 sock = bind(settings.http_host, settings.http_port)
                 port = sock.getsockname()[1]
-                app = create_app(queue, token=token, port=port, shutdown=stop)
-                await nursery.start(_serve_http, serve_http, sock, app, stop)
+                app = create_app(queue, token=token, port=port, shutdown=closing)
+                await nursery.start(_serve_http, serve_http, sock, app, closing)
                 host = (
                     f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
                 )
@@ -176,10 +181,16 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
                     queue=str(settings.data_dir),
                 )
                 await stop.wait()
-                log.info("stopping; running jobs go on at their workers")
+                queue.stop_claiming()
+                if settings.drain:
+                    log.info("draining; it stops when no job runs any more")
+                    await queue.drain()
+                else:
+                    log.info("stopping; running jobs go on at their workers")
+                closing.set()
 
 
 async def _serve_http(
-    serve_http: Any, sock: Any, app: Any, stop: trio.Event, *, task_status: trio.TaskStatus[None]
+    serve_http: Any, sock: Any, app: Any, closing: trio.Event, *, task_status: trio.TaskStatus[None]
 ) -> None:
-    await serve_http(sock, app, shutdown=stop, task_status=task_status)
+    await serve_http(sock, app, shutdown=closing, task_status=task_status)

@@ -32,6 +32,7 @@ from queued_runner.cli.values import DURATION, SIZE
 )  # fmt: skip
 @option("--heartbeat", default="10s", show_default=True, type=DURATION)
 @option("--max-log-size", default="1GiB", show_default=True, type=SIZE)
+@option("--drain", is_flag=True, help="At SIGTERM wait for the jobs that run; again: at once.")
 @option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)
 @option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @config_option

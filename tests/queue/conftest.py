@@ -34,12 +34,17 @@ class QueueBench:
         return self.store.get(job_id)
 
     @asynccontextmanager
-    async def server(self, *runners, limits=Limits()):  # noqa: B008 it is frozen
-        """A server on this queue; leaving it is a crash, of which the runners know nothing."""
-        commits = GroupCommit(self.store, inline)
+    async def server(self, *runners, limits=None, run_sync=inline):
+        """A server on this queue; leaving it is a crash. `run_sync` runs its commits."""
+        commits = GroupCommit(self.store, run_sync)
         logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
         dispatcher = Dispatcher(
-            commits, logs, runners, limits=limits, now=trio.current_time, rng=lambda: 0.5
+            commits,
+            logs,
+            runners,
+            limits=limits or Limits(),
+            now=trio.current_time,
+            rng=lambda: 0.5,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)
