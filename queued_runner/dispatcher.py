@@ -130,6 +130,7 @@ class Dispatcher:
             with trio.move_on_after(self._until(self._next_due)) as waiting:
                 await changed.wait()
             if waiting.cancelled_caught:
+                self._next_due = None  # the claim says what is next, when there is room for one
                 self.wake()
 
     def _until(self, due: float | None) -> float:
