@@ -225,8 +225,9 @@ class SQLiteStore:
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
         with _guarded(self._path):
             self._db.execute(
-                "UPDATE jobs SET is_delayed = 0 WHERE id IN (SELECT id FROM jobs"
-                " INDEXED BY jobs_delayed WHERE state = 'queued' AND is_delayed = 1 AND run_after <= ?"
+                "UPDATE jobs SET is_delayed = 0 WHERE id IN ("
+                "SELECT id FROM jobs INDEXED BY jobs_delayed"
+                " WHERE state = 'queued' AND is_delayed = 1 AND run_after <= ?"
                 " ORDER BY run_after LIMIT ?)",
                 (now, MAX_DUE),
             )

@@ -31,10 +31,10 @@ specs = st.builds(
     backoff=seconds,
     max_backoff=seconds,
     on_lost=st.sampled_from(["retry", "fail"]),
-    detach=seconds,
+    detach=st.none() | st.floats(1, 1e8),
     needs=st.dictionaries(names, texts, max_size=3),
     delay=seconds,
-    max_log_size=st.integers(0, 1 << 40),
+    max_log_size=st.none() | st.integers(0, 1 << 40),
 )  # fmt: skip
 
 

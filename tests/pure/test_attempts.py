@@ -38,7 +38,7 @@ class Attempt(RuleBasedStateMachine):
     @precondition(lambda self: self.outcome is None and len(self.written) >= self.life)
     @rule(code=st.integers(0, 255))
     def end(self, code):
-        self.outcome = Outcome(Reason.EXIT, code, None, 0, 1.25, 4096, 0.5)
+        self.outcome = Outcome(Reason.EXIT, code, None, len(self.written), 1.25, 4096, 0.5)
         self.held.end(self.outcome)
 
     @rule(max_chunk=st.integers(1, 12))

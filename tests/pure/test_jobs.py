@@ -15,6 +15,7 @@ from queued_runner.jobs import (
     Base64,
     JobSpec,
     JobState,
+    Limits,
     attempt_id,
     parse_attempt_id,
 )
@@ -71,7 +72,7 @@ def spawned(spec, codec):
     """What a worker hears of a job."""
     runner, worker = Connection(Role.RUNNER, codec), Connection(Role.WORKER, codec)
     runner.state = worker.state = ConnectionState.READY
-    command = spec.to_command(JOB_ENV)
+    command = spec.to_command(JOB_ENV, Limits())
     options = SpawnOptions(id="1.1", cwd=command.cwd, set_env=command.env, shell=command.shell)
     (heard,) = worker.receive_data(runner.send(Spawn(command.command, command.args, options)))
     return heard
@@ -133,12 +134,12 @@ def test_the_limit_of_stdin_counts_bytes_in_either_form(more):
 @given(st.binary(max_size=20))
 def test_stdin_in_base64_is_its_bytes(data):
     spec = JobSpec(command="x", stdin=Base64(base64=base64.b64encode(data).decode()))
-    assert spec.to_command({}).stdin == data
+    assert spec.to_command({}, Limits()).stdin == data
 
 
 @given(specs)
 def test_the_variables_of_the_queue_win(spec):
-    env = spec.to_command(JOB_ENV).env
+    env = spec.to_command(JOB_ENV, Limits()).env
     assert env == {**spec.env, **JOB_ENV}
 
 

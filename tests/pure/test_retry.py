@@ -14,7 +14,8 @@ from tests.pure.records import running
 
 NOW = 1_000_000.0
 LOSSES = [Reason.WORKER_LOST, Reason.ABANDONED]
-FAILURES = [reason for reason in Reason if reason not in (*LOSSES, Reason.REFUSED)]
+FREE = [Reason.REFUSED, Reason.STOPPED]
+FAILURES = [reason for reason in Reason if reason not in (*LOSSES, *FREE)]
 jitter = st.floats(0, 1, exclude_max=True)
 seconds = st.just(0.0) | st.floats(0.001, 1e8)
 
@@ -79,6 +80,17 @@ def test_what_is_to_be_cancelled_is_never_tried_again(job, outcome, random):
     job = replace(job, cancel_requested=True)
     decision = decide(job, outcome, NOW, lambda: random)
     assert (decision.event, decision.reason) == (JobEvent.CANCEL, "cancelled")
+
+
+@given(jobs, jitter)
+def test_a_planned_stop_spends_nothing_and_is_no_pause(job, random):
+    job = replace(job, cancel_requested=False)
+    decision = decide(job, Outcome(Reason.STOPPED), NOW, lambda: random)
+    assert (decision.is_failure, decision.is_loss) == (False, False)
+    if job.spec.on_lost == "fail":  # it has begun, and may not begin again
+        assert (decision.event, decision.reason) == (JobEvent.FAIL, "worker-lost")
+    else:
+        assert (decision.event, decision.run_after) == (JobEvent.RELEASE, NOW)
 
 
 @given(jobs, jitter)

@@ -102,8 +102,8 @@ def test_nothing_is_sent_to_a_process_that_has_ended(end):
 
 
 @pytest.mark.parametrize("name", ["SIGNONE", "9", "SIGRTMIN+x"])
-async def test_an_unknown_signal_is_sigterm(autojump_clock, ladder, name):
-    killed = ladder(kill_grace=1.0, kill_signal=name)
-    killed.begin(Reason.KILLED, None, None)
-    await trio.sleep(60)
+def test_an_unknown_signal_is_sigterm(name):
+    killed = Climbed(kill_grace=1.0, kill_signal=name)
+    killed.kill(Reason.KILLED)
+    killed.wait(60)
     assert killed.sent == [(signal.SIGTERM, 0.0), (signal.SIGKILL, 1.0)]
