@@ -258,7 +258,8 @@ class Dispatcher:
         self._live.pop(attempt.id, None)
         self._kills.pop(attempt.job.id, None)
         attempt.log.end()
-        self._settled.unpark_all()
+        if self._settled:
+            self._settled.unpark_all()
 
     async def settle(self) -> None:
         """Wait until every claim and every end that has begun is durable."""

@@ -17,7 +17,7 @@ class DirectRuns(ABC):
 
     def __init__(self) -> None:
         self._next_run = 1
-        self._room = trio.Event()
+        self._room = trio.lowlevel.ParkingLot()
 
     @abstractmethod
     def start(
@@ -26,8 +26,8 @@ class DirectRuns(ABC):
         """See `types.JobRunner`."""
 
     def _may_have_room(self) -> None:
-        self._room.set()
-        self._room = trio.Event()
+        if self._room:
+            self._room.unpark_all()
 
     async def run(
         self,
@@ -47,12 +47,11 @@ class DirectRuns(ABC):
         run_id = f"run-{self._next_run}"
         self._next_run += 1
         while True:
-            room = self._room
             try:
                 run = self.start(run_id, command, needs or {}, watcher)
                 break
             except NoWorkerAvailable:
-                await room.wait()
+                await self._room.park()
         try:
             await watcher.closed.wait()
         except trio.Cancelled:

@@ -166,7 +166,8 @@ class DuplexEmitter(Generic[E]):
         if self._control_size > MAX_CONTROL_PENDING:
             self.close_nowait("the peer does not read")
             raise ConnectionLost("the peer does not read")
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
 
     async def send(self, event: E) -> None:
         """Put an event in the output lane, once there is room. Raises as `send_nowait`."""
@@ -177,7 +178,8 @@ class DuplexEmitter(Generic[E]):
         data = self.wire.send(event)
         self._output.append(data)
         self._output_size += len(data)
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
 
     def send_last(self, data: bytes) -> None:
         """Put the last bytes of a connection that is ending in the control lane."""

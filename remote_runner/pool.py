@@ -63,6 +63,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._workers: dict[int, PooledWorker] = {}
+        self._keys: dict[int, GroupKey] = {}
         self._by_id: dict[str, PooledWorker] = {}
         self._groups: dict[GroupKey, _Group] = {}
         self._placed: dict[int, tuple[GroupKey, int]] = {}
@@ -76,6 +77,7 @@ class Pool:
     def add(self, worker: PooledWorker) -> None:
         """A worker has connected."""
         self._workers[worker.session] = worker
+        self._keys[worker.session] = tuple(sorted(worker.labels.items()))
         self._by_id[worker.id] = worker
         self.update(worker)
 
@@ -83,6 +85,7 @@ class Pool:
         """A worker's connection has ended."""
         self._take_out(worker)
         self._workers.pop(worker.session, None)
+        self._keys.pop(worker.session, None)
         if self._by_id.get(worker.id) is worker:
             del self._by_id[worker.id]
 
@@ -101,7 +104,7 @@ class Pool:
         self._take_out(worker)
         if free == 0:
             return
-        key = tuple(sorted(worker.labels.items()))
+        key = self._keys[worker.session]
         group = self._groups.setdefault(key, _Group(worker.labels))
         group.buckets.setdefault(free, {})[worker.session] = worker
         group.free += free

@@ -124,7 +124,7 @@ class Session:
     def on_acked(self, size: int) -> None:
         """`size` more bytes of this session's output are durable."""
         self.unacked -= size
-        if not self._is_above_mark():
+        if self._below_mark and not self._is_above_mark():
             self._below_mark.unpark_all()
 
     def _is_above_mark(self) -> bool:

@@ -144,7 +144,8 @@ class Session:
     def offer(self, held: HeldAttempt) -> None:
         """Give an attempt a turn to send."""
         self._turns[held.id] = held
-        self._to_send.unpark()
+        if self._to_send:
+            self._to_send.unpark()
 
     async def _send_turns(self, max_chunk: int) -> None:
         """Send what attempts hold, a chunk each in turn: one flood does not starve the others."""

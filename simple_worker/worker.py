@@ -21,6 +21,8 @@ FENCE: Final = 0.9
 """Share of `detach` after which a worker without contact stops an attempt by itself."""
 ASK: Final = 0.25
 """Share of it after which a runner that has nothing to say is asked for a sign of life."""
+FENCE_PAUSE: Final = 0.02
+"""Seconds between two looks at all attempts: a thousand short jobs need no thousand looks."""
 IDLE: Final = 1.0
 """Seconds without work, while connected, after which a worker with `once` leaves."""
 PARTING: Final = 2.0
@@ -59,6 +61,7 @@ class Worker:
         self._say = say
         self._once = once
         self._changed = trio.Event()
+        self._finished = trio.Event()
         self._slots = Slots(processes, identity.slots, identity.name, now, self._on_change)
         self._session: Session | None = None
         """The connection that the runner accepted last, also when it has ended."""
@@ -71,8 +74,7 @@ class Worker:
             nursery.start_soon(self._fence)
             if self._once:
                 nursery.start_soon(self._drain_when_idle)
-            while not (self._slots.is_draining and self._slots.is_idle):
-                await self._changed.wait()
+            await self._finished.wait()
             if self._session is not None and self._slots.outlet is self._session:
                 # A spawn that crossed `draining` on the wire is refused, not lost.
                 with trio.move_on_after(PARTING):
@@ -88,6 +90,8 @@ class Worker:
             self._on_change()
 
     def _on_change(self) -> None:
+        if self._slots.is_draining and self._slots.is_idle:
+            self._finished.set()
         self._changed.set()
         self._changed = trio.Event()
 
@@ -125,6 +129,7 @@ class Worker:
                         due = min(due, self._keep_in_contact(held, self._session))
             with trio.move_on_at(due):
                 await changed.wait()
+            await trio.sleep(FENCE_PAUSE)
 
     def _keep_in_contact(self, held: HeldAttempt, session: Session) -> float:
         """Ask for a sign of life, or stop the attempt, if it is time; when to look again."""

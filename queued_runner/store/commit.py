@@ -97,7 +97,8 @@ class GroupCommit:
 
     def nudge(self) -> None:
         """Ask `before_batch` now, if no commit runs; else it is asked after that."""
-        self._work.unpark()
+        if self._work:
+            self._work.unpark()
 
     def submit(self, operation: Operation, done: Done) -> None:
         """Queue an operation; `done` gets an `outcome.Outcome` once the commit is durable."""
@@ -105,7 +106,7 @@ class GroupCommit:
             done(outcome.Error(StoreBroken("the queue is closed after a disk error")))
             return
         self._pending.append((operation, done))
-        self._work.unpark()
+        self.nudge()
 
     async def wait_for_room(self) -> None:
         """Return once `call` will submit without waiting; at once, without a checkpoint, if so."""
