@@ -55,6 +55,7 @@ class Encoder(Protocol):
     def begin(self) -> bytes: ...
     def record(self, record: Record) -> bytes: ...
     def keep_alive(self) -> bytes: ...
+    def gap(self, begin: int, end: int) -> bytes: ...
     def end(self, outcome: Mapping[str, Any]) -> bytes: ...
 
 
@@ -77,6 +78,9 @@ class MsgpackEncoder:
 
     def keep_alive(self) -> bytes:
         return b"\xc0"
+
+    def gap(self, begin: int, end: int) -> bytes:
+        return b""  # its reader counts offsets, and the outcome says what is missing at the end
 
     def end(self, outcome: Mapping[str, Any]) -> bytes:
         packed: bytes = self._packer.pack(dict(outcome))
@@ -124,13 +128,25 @@ class SseEncoder:
     def keep_alive(self) -> bytes:
         return b": keep-alive\n\n"
 
+    def gap(self, begin: int, end: int) -> bytes:
+        """Say, once, that the bytes from `begin` to `end` were written and are not stored."""
+        if end <= self._position:
+            return b""
+        rest = self._flush()
+        begin, self._position = max(begin, self._position), end
+        return rest + self._event("gap", {"from": begin, "to": end})
+
     def end(self, outcome: Mapping[str, Any]) -> bytes:
+        return self._flush() + self._event("end", outcome)
+
+    def _flush(self) -> bytes:
+        """The bytes that waited for the rest of their character: it does not come."""
         rest = b""
         for stream, tail in self._tails.items():
             if tail:
                 self._tails[stream] = []
                 rest += self._output(stream, bytes(byte for _, byte in tail))
-        return rest + self._event("end", outcome)
+        return rest
 
     def _output(self, stream: str, data: bytes) -> bytes:
         try:

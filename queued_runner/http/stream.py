@@ -72,12 +72,12 @@ async def send_records(
     encoder: Encoder,
     push: Push,
     *,
-    attempt: int | None,
+    attempt: int,
     offset: int,
     follow: bool = True,
     keep_alive: float = KEEP_ALIVE_SECONDS,
 ) -> None:
-    """Replay one attempt, follow it, then say how the job stands."""
+    """Replay one attempt, follow it, then say what was dropped and how the job stands."""
     await push(encoder.begin())
     source, records = trio.open_memory_channel[Record](MAX_WAITING)
     async with trio.open_nursery() as nursery:
@@ -94,8 +94,19 @@ async def send_records(
                 await push(encoder.keep_alive())
             else:
                 await push(_gather(record, records, encoder))
+    size, dropped = await _size_and_dropped(queue, job_id, attempt)
+    if dropped:
+        await push(encoder.gap(size, size + dropped))
     job = await queue.get(job_id)
     await push(encoder.end(render_job(job, queue.pending_reason(job))))
+
+
+async def _size_and_dropped(queue: Queue, job_id: int, attempt: int) -> tuple[int, int]:
+    """How many bytes of an attempt's output are stored, and how many came after these."""
+    for each in await queue.attempts(job_id):
+        if each.number == attempt:
+            return each.log_bytes, each.log_dropped
+    return 0, 0
 
 
 def _gather(record: Record, records: trio.MemoryReceiveChannel[Record], encoder: Encoder) -> bytes:

@@ -115,6 +115,7 @@ class FakeQueue:
         signal: str | None = None,
         state: JobState | None = None,
         retry: bool = False,
+        dropped: int = 0,
     ) -> None:
         job = self.jobs[job_id]
         if self.tries.get(job_id):
@@ -127,6 +128,7 @@ class FakeQueue:
                 exit_code=exit_code,
                 signal=signal,
                 log_bytes=size,
+                log_dropped=dropped,
             )
         good = reason == "exit" and exit_code == 0
         if state is None:

@@ -136,6 +136,26 @@ async def test_every_event_is_a_point_to_resume_from(client, queue: FakeQueue) -
                 assert bytes_of(events[: index + 1], name) + bytes_of(rest, name) == data, point
 
 
+async def test_dropped_output_is_a_gap_before_the_end(client, queue: FakeQueue) -> None:
+    await submit(client, queue)
+    smile = "😀".encode()
+    queue.write(1, "stdout", b"a")
+    queue.write(1, "stderr", smile[:2])  # the limit cut this character
+    queue.finish(1, 1, retry=True, dropped=7)
+    queue.start(1)
+    queue.finish(1)
+    url = "/api/v1/jobs/1/logs/stream?attempt=1"
+    events = parse_events((await client.get(url)).content)
+    assert [name for name, _, _ in events] == ["stdout", "stderr", "gap", "end"]
+    assert events[2][1:] == ("10", {"from": 3, "to": 10})
+    for index, (_, point, _) in enumerate(events):
+        again = await client.get(url, headers={"Last-Event-ID": point})
+        names = [name for name, _, _ in parse_events(again.content)]
+        assert names == ([name for name, _, _ in events[index + 1 :]] or ["end"])
+    whole = parse_events((await client.get("/api/v1/jobs/1/logs/stream")).content)
+    assert [name for name, _, _ in whole] == ["end"]  # the newest attempt dropped nothing
+
+
 @pytest.mark.parametrize(
     "text", ["", "-1", "x", "1~", "5~2-2", "5~4-9", "9" * 19, "٣", "1~0-1" * 9]
 )
