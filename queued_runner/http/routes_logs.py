@@ -20,7 +20,7 @@ from queued_runner.http.frames import (
 )
 from queued_runner.http.problem import problem
 from queued_runner.http.routes_jobs import JobId
-from queued_runner.http.stream import LiveResponse, Push, close_iterator, send_records
+from queued_runner.http.stream import LongResponse, Push, close_iterator, send_records
 from queued_runner.http.tail import MAX_LINES, Tail
 from queued_runner.jobs import Job
 from queued_runner.queue import Queue, Record
@@ -83,7 +83,7 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         headers = {"X-Log-Offset": str(offset), "X-Log-Attempt": str(number)}
         cut = _Cut(stream, offset, limit)
         if follow:
-            return LiveResponse(
+            return LongResponse(
                 lambda push: _send_log(queue, job_id, number, offset, cut, push, follow=True),
                 media_type="application/octet-stream",
                 headers=headers,
@@ -116,7 +116,7 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         held.clear()
         headers["content-length"] = str(length)
         again = _Cut(stream, offset, length)
-        return LiveResponse(
+        return LongResponse(
             lambda push: _send_log(queue, job_id, number, offset, again, push, follow=False),
             media_type="application/octet-stream",
             headers=headers,
@@ -148,7 +148,7 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
             encoder = MsgpackEncoder()
         else:
             encoder = await _resumed(queue, job_id, number, point)
-        return LiveResponse(
+        return LongResponse(
             lambda push: send_records(
                 queue,
                 job_id,

@@ -1,9 +1,9 @@
-"""The accept loop: one guarded task a connection around anycorn's HTTP protocol.
+"""The accept loop: one guarded task a connection.
 
-It owns the sockets of HTTP and their end. anycorn's own `serve()` is not used: one malformed
-request would end it, and with it everything in our nursery. Here an error costs its connection.
-No lifespan is run: start and stop belong to the caller's nursery. The names taken from anycorn
-are half private: the version is pinned, and the fuzz test stands guard.
+It owns the sockets of HTTP, how many there are, and their end. anycorn's own `serve()` is not
+used: one malformed request would end it, and with it everything in our nursery. Here an error
+costs its connection. No lifespan is run: start and stop belong to the caller's nursery. The names
+taken from anycorn are half private: the version is pinned, and the fuzz test stands guard.
 """
 
 import errno
@@ -11,16 +11,13 @@ import logging
 import socket
 from typing import Any, Final, cast
 
-import anyio
-import anyio.abc
 import trio
 from anycorn.config import Config
-from anycorn.tcp_server import TCPServer
-from anycorn.typing import ConnectionState
 from anycorn.utils import wrap_app
 from anycorn.worker_context import WorkerContext
 from starlette.types import ASGIApp
 
+from queued_runner.http.connection import HttpConnection
 from remote_runner.errors import CannotListen
 
 log = logging.getLogger("queued_runner.http")
@@ -75,7 +72,7 @@ async def serve_http(
     Then requests have `grace` seconds to end before their sockets are shut down.
     """
     connections = _Connections(app)
-    listener = await anyio.abc.SocketListener.from_socket(sock)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
     try:
         async with listener, trio.open_nursery() as nursery:
             accepting = await nursery.start(connections.accept, listener, nursery)
@@ -83,7 +80,7 @@ async def serve_http(
             await shutdown.wait()
             accepting.cancel()
             await listener.aclose()
-            await connections.context.terminated.set()
+            await connections.finish()
             with trio.move_on_after(grace):
                 await connections.wait_empty()
             connections.shut_down()
@@ -102,15 +99,14 @@ class _Connections:
         self._config.errorlog = None
         self._config.accesslog = None
         self._config.include_server_header = False
-        self._config.keep_alive_timeout = 5.0  # also how long a half-closed one stays
-        self.context = WorkerContext(None)
-        self._open: set[socket.socket] = set()
+        self._context = WorkerContext(None)
+        self._open: set[HttpConnection] = set()
         self._room = trio.Semaphore(MAX_CONNECTIONS)
         self._changed = trio.lowlevel.ParkingLot()
 
     async def accept(
         self,
-        listener: anyio.abc.SocketListener,
+        listener: trio.SocketListener,
         nursery: trio.Nursery,
         *,
         task_status: trio.TaskStatus[trio.CancelScope],
@@ -121,8 +117,6 @@ class _Connections:
                 await self._room.acquire()
                 try:
                     stream = await listener.accept()
-                except anyio.ClosedResourceError:
-                    return
                 except OSError as error:
                     self._room.release()
                     if error.errno in _OUT_OF:
@@ -134,25 +128,26 @@ class _Connections:
                     raise
                 nursery.start_soon(self._handle, stream)
 
-    async def _handle(self, stream: anyio.abc.SocketStream) -> None:
-        raw: Any = stream.extra(anyio.abc.SocketAttribute.raw_socket)
-        self._open.add(raw)
+    async def _handle(self, stream: trio.SocketStream) -> None:
+        connection = HttpConnection(stream, self._app, self._config, self._context)
+        self._open.add(connection)
         try:
             if hasattr(socket, "TCP_USER_TIMEOUT"):
-                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
-            server = TCPServer(self._app, self._config, self.context, ConnectionState({}), stream)
-            await server.run()
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_MS)
+            await connection.run()
         except* Exception as errors:
             log.debug("an HTTP connection ended with an error", exc_info=errors)
         finally:
-            self._open.discard(raw)
+            stream.socket.close()
+            self._open.discard(connection)
             self._room.release()
             self._changed.unpark_all()
-            with trio.CancelScope(shield=True), trio.move_on_after(1):
-                try:
-                    await stream.aclose()
-                except Exception:
-                    log.debug("an HTTP connection could not be closed", exc_info=True)
+
+    async def finish(self) -> None:
+        """End what asks for nothing; what is being answered takes no further request."""
+        await self._context.terminated.set()
+        for connection in self._open:
+            connection.finish()
 
     async def wait_empty(self) -> None:
         while self._open:
@@ -160,8 +155,8 @@ class _Connections:
 
     def shut_down(self) -> None:
         """End what is left: a shielded send to a stalled client ends in no other way."""
-        for raw in self._open:
+        for connection in self._open:
             try:
-                raw.shutdown(socket.SHUT_RDWR)
+                connection.stream.socket.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass

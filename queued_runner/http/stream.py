@@ -25,8 +25,12 @@ MAX_FRAME: Final = 256 * 1024
 Push = Callable[[bytes], Awaitable[None]]
 
 
-class LiveResponse(Response):
-    """Runs `produce(push)` and sends what it pushes; `shutdown` ends it early, if given."""
+class LongResponse(Response):
+    """Runs `produce(push)` and sends what it pushes.
+
+    With `shutdown` it is a live one: that event ends it early, and so does a client that leaves.
+    Without, it has an end of its own, and a client that only closed its sending side gets it all.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,16 @@ class LiveResponse(Response):
         async def push(data: bytes) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": True})
 
+        await send(
+            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        )
+        if self._shutdown is None:
+            await self._produce(push)
+        else:
+            await self._produce_until(self._shutdown, receive, push)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _produce_until(self, shutdown: trio.Event, receive: Receive, push: Push) -> None:
         async def watch(departure: Callable[[], Awaitable[None]]) -> None:
             await departure()
             nursery.cancel_scope.cancel()
@@ -54,16 +68,11 @@ class LiveResponse(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        await send(
-            {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(watch, client_left)
-            if self._shutdown is not None:
-                nursery.start_soon(watch, self._shutdown.wait)
+            nursery.start_soon(watch, shutdown.wait)
             await self._produce(push)
             nursery.cancel_scope.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def send_records(

@@ -4,8 +4,10 @@ import random
 import socket
 from contextlib import aclosing
 
+import pytest
 import trio
 
+from queued_runner.http.connection import HEAD_SECONDS
 from queued_runner.http.server import bind, serve_http
 
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n"
@@ -20,15 +22,18 @@ SEEDS = [
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00\xff\xff"
 
 
+async def received(stream: trio.SocketStream) -> bytes:
+    """All that comes until the server ends the connection."""
+    return b"".join([data async for data in stream])
+
+
 async def throw(port: int, data: bytes) -> None:
     try:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         async with stream:
-            with trio.move_on_after(0.5):
-                await stream.send_all(data)
-                await stream.send_eof()
-                while await stream.receive_some(65_536):
-                    pass
+            await stream.send_all(data)
+            await stream.send_eof()
+            await received(stream)
     except (trio.BrokenResourceError, OSError):
         pass
 
@@ -96,6 +101,137 @@ async def test_a_client_that_does_not_read_cannot_hold_the_end(served) -> None:
         served.shutdown.set()
         with trio.fail_after(5):
             await served.ended.wait()
+
+
+def request(served, line: str, *headers: str, body: bytes = b"") -> bytes:
+    lines = (line, f"Host: 127.0.0.1:{served.port}", "Authorization: Bearer test-token", *headers)
+    return "\r\n".join((*lines, "", "")).encode() + body
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: a",
+        b"POST /api/v1/jobs HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer test-token\r\n"
+        b"Content-Length: 9\r\n\r\n{",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_a_client_that_ends_within_its_request_is_let_go_at_once(
+    served, begun: bytes, autojump_clock
+) -> None:
+    begun = begun.replace(b"%s", b"127.0.0.1:%d" % served.port)
+    begin = trio.current_time()
+    async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+        await stream.send_all(begun)
+        await stream.send_eof()
+        await received(stream)
+    assert trio.current_time() - begin < 1  # it is the clock of the test: nothing was waited for
+
+
+async def test_a_client_that_closes_its_side_after_its_request_gets_the_whole_answer(
+    served, autojump_clock
+) -> None:
+    async def exchange(sent: bytes) -> bytes:
+        async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+            await stream.send_all(sent)
+            await stream.send_eof()
+            return (await received(stream)).partition(b"\r\n\r\n")[2]
+
+    begin = trio.current_time()
+    body = b'{"command": "a"}'
+    post = request(served, "POST /api/v1/jobs HTTP/1.1", f"Content-Length: {len(body)}", body=body)
+    assert await exchange(post) == b'{"id":1}'
+    both = await exchange(post * 2)
+    assert both.startswith(b'{"id":2}')
+    assert both.endswith(b'{"id":3}')
+    served.queue.start(1)
+    for _ in range(20):
+        served.queue.write(1, "stdout", bytes(200_000))
+    assert await exchange(request(served, "GET /api/v1/jobs/1/logs HTTP/1.1")) == bytes(4_000_000)
+    assert trio.current_time() - begin < 1
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def wait() -> None:
+            answer = await exchange(request(served, "GET /api/v1/jobs/1?wait=60 HTTP/1.1"))
+            assert b'"state":"succeeded"' in answer
+
+        await served.queue.until(lambda: served.queue.waiters)
+        await trio.sleep(10)
+        served.queue.finish(1)
+
+
+async def test_a_head_that_takes_its_time_is_not_waited_for(served, autojump_clock) -> None:
+    begin = trio.current_time()
+    async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+        async with trio.open_nursery() as nursery:
+
+            @nursery.start_soon
+            async def dribble() -> None:
+                for byte in request(served, "GET /healthz HTTP/1.1"):
+                    await stream.send_all(bytes([byte]))
+                    await trio.sleep(0.9)
+
+            assert await received(stream) == b""
+            nursery.cancel_scope.cancel()
+    assert trio.current_time() - begin == pytest.approx(HEAD_SECONDS)
+
+
+async def test_a_connection_is_kept_between_requests(served, autojump_clock) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+        for _ in range(3):
+            await stream.send_all(request(served, "GET /healthz HTTP/1.1"))
+            answer = b""
+            while b'"ok"}' not in answer:
+                answer += await stream.receive_some()
+            assert answer.startswith(b"HTTP/1.1 200")
+            begin = trio.current_time()
+            await trio.sleep(HEAD_SECONDS - 1)
+        assert await received(stream) == b""
+    assert trio.current_time() - begin == pytest.approx(HEAD_SECONDS)
+
+
+async def test_a_client_that_leaves_in_a_long_answer_ends_it(served) -> None:
+    async with served.client() as client:
+        await client.post("/api/v1/jobs", json={"command": "a"})
+    served.queue.start(1)
+    for _ in range(200):
+        served.queue.write(1, "stdout", bytes(200_000))
+    passes: list[list[int]] = []
+    left = trio.Event()
+    records = served.queue.records
+
+    async def watched(*args, **settings):
+        passes.append([])
+        try:
+            async with aclosing(records(*args, **settings)) as source:
+                async for record in source:
+                    passes[-1].append(record.offset)
+                    yield record
+        finally:
+            if len(passes) == 2:  # the first one measures
+                left.set()
+
+    served.queue.records = watched
+    async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+        await stream.send_all(request(served, "GET /api/v1/jobs/1/logs HTTP/1.1"))
+        await stream.receive_some(10)
+    with trio.fail_after(5):
+        await left.wait()
+    assert len(passes[1]) < len(passes[0])
+
+
+async def test_an_offer_of_http_2_is_answered_in_http_1(served) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", served.port) as stream:
+        await stream.send_all(
+            request(
+                served, "GET /healthz HTTP/1.1", "Connection: Upgrade, HTTP2-Settings",
+                "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__",
+            )
+        )  # fmt: skip
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
 
 
 async def test_cancelling_is_clean() -> None:
