@@ -91,13 +91,14 @@ async def bombard(port: int, seed: int, count: int) -> None:
             nursery.start_soon(send_all, port, waiting)
 
 
-def test_garbage_on_the_worker_port_costs_nothing(service: Service) -> None:
+@pytest.mark.parametrize("port", ["port", "http_port"])
+def test_garbage_costs_nothing(service: Service, port: str) -> None:
     server = service.start_server()
     service.start_worker()
-    trio.run(bombard, service.facts["port"], 1, 200)
+    trio.run(bombard, service.facts[port], 1, 200)
     service.run("true")
     before = resident(server.pid)
-    trio.run(bombard, service.facts["port"], 2, CONNECTIONS)
+    trio.run(bombard, service.facts[port], 2, CONNECTIONS)
     job, output = service.run("echo", "alive")
     assert (job["state"], output) == ("succeeded", b"alive\n")
     assert resident(server.pid) - before < MAX_GROWTH
