@@ -38,6 +38,7 @@ from remote_runner.protocol.messages import (
     Welcome,
 )
 from remote_runner.protocol.states import Role
+from remote_runner.sparing_log import SparingLog
 
 log = structlog.get_logger("remote_runner")
 
@@ -177,6 +178,8 @@ class Server:
         self._sessions: dict[int, Session] = {}
         self._next_session = 1
         self._swaps: dict[str, deque[float]] = {}
+        self._on_rubbish = SparingLog("remote_runner", "connection refused")
+        self._on_refusal = SparingLog("remote_runner", "worker refused")
 
     async def serve(self, listeners: Sequence[trio.SocketListener], codec: Codec) -> None:
         """Accept connections for ever."""
@@ -201,7 +204,7 @@ class Server:
             try:
                 await self._converse(emitter, connection, address)
             except RemoteProtocolError as error:
-                log.warning("connection refused", peer=address, why=str(error))
+                self._on_rubbish.warning(peer=address, why=str(error))
                 goodbye = Goodbye("protocol-error", str(error))
                 emitter.send_last(connection.farewell(goodbye, error.reply))
             except ConnectionLost:
@@ -242,7 +245,7 @@ class Server:
             )
         refusal = self._refusal(batch[0])
         if refusal is not None:
-            log.warning("worker refused", peer=address, why=refusal.message)
+            self._on_refusal.warning(peer=address, why=refusal.message)
             emitter.send_nowait(refusal)
             return
         session = self._admit(emitter, batch[0], address)

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 
 from queued_runner.http.connection import HttpConnection
 from remote_runner.errors import CannotListen
+from remote_runner.sparing_log import SparingLog
 
 log = logging.getLogger("queued_runner.http")
 
@@ -103,6 +104,7 @@ class _Connections:
         self._open: set[HttpConnection] = set()
         self._room = trio.Semaphore(MAX_CONNECTIONS)
         self._changed = trio.lowlevel.ParkingLot()
+        self._on_shortage = SparingLog("queued_runner.http", "no connection can be accepted")
 
     async def accept(
         self,
@@ -120,7 +122,7 @@ class _Connections:
                 except OSError as error:
                     self._room.release()
                     if error.errno in _OUT_OF:
-                        log.warning("no connection can be accepted: %s", error)
+                        self._on_shortage.warning(why=str(error))
                         await trio.sleep(0.1)
                     continue
                 except BaseException:

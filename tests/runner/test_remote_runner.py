@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 import msgpack
 import pytest
 import trio
+from structlog.testing import capture_logs
 from trio.testing import lockstep_stream_pair
 
 from remote_runner.emitter import WRITE_SIZE
@@ -425,6 +426,24 @@ async def test_garbage_costs_its_own_connection(bench, autojump_clock, data):
         assert answer
         bench.runner.start("1.1", Command("x"), {}, Recorder())
         await worker.hear(Spawn)
+
+
+async def test_garbage_is_counted_in_the_log_and_seldom_said(bench, autojump_clock):
+    async def refuse(data):
+        stream = bench.dial()
+        await stream.send_all(data)
+        while await stream.receive_some():
+            pass
+
+    with capture_logs() as lines:
+        for data in (b"[}\n", b"\x16\x03\x01", b"\x16\x03\x01"):
+            await refuse(data)
+        await trio.sleep(10)
+        await refuse(b"\x16\x03\x01")
+    first, second = [line for line in lines if line["event"] == "connection refused"]
+    assert "JSON" in first["why"]
+    assert "unsaid" not in first
+    assert second["unsaid"] == 2
 
 
 async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings):

@@ -14,6 +14,7 @@ from tests.commands import PATIENCE, Service, resident
 CONNECTIONS = 10_000
 AT_ONCE = 20
 MAX_GROWTH = 16 * 1024 * 1024
+MAX_LINES = 100
 HELLO = msgpack.packb(
     ["hello", {"protocol": [1, 1], "worker_id": "w", "boot": "b", "name": "n", "slots": 1}]
 )
@@ -102,6 +103,7 @@ def test_garbage_costs_nothing(service: Service, port: str) -> None:
     job, output = service.run("echo", "alive")
     assert (job["state"], output) == ("succeeded", b"alive\n")
     assert resident(server.pid) - before < MAX_GROWTH
+    assert len(service.logs().splitlines()) < MAX_LINES
     assert server.poll() is None
 
 
