@@ -54,7 +54,7 @@ def process(folder: Path, name: str, *argv: str) -> Iterator[subprocess.Popen[by
     temporary.mkdir(exist_ok=True)
     environment = {
         **os.environ,
-        "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
         "TMPDIR": str(temporary),
     }
     with open(folder / f"{name}.log", "wb") as log:
@@ -107,7 +107,7 @@ def specs(folder: Path) -> list[dict[str, Any]]:
             "cwd": str(ROOT),
             "timeout": 60,
             "env": {
-                "PYTHONPYCACHEPREFIX": str(folder / "pycache"),
+                "PYTHONDONTWRITEBYTECODE": "1",
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
             },
         }

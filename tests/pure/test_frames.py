@@ -1,7 +1,7 @@
 """Live streams: every byte is carried, and every event is a point to resume from."""
 
 import msgpack
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queued_runner.http.frames import MsgpackEncoder, SseEncoder, parse_resume
@@ -74,6 +74,7 @@ def test_no_character_is_split(text, cuts):
     assert "".join(data["text"] for name, _, data in events if name == "stdout") == text.decode()
 
 
+@settings(max_examples=20)
 @given(records(), st.integers(1, 30))
 def test_a_gap_is_told(found, size):
     encoder = SseEncoder()
@@ -83,6 +84,7 @@ def test_a_gap_is_told(found, size):
     assert [data for name, _, data in events if name == "gap"] == [{"from": end, "to": end + size}]
 
 
+@settings(max_examples=20)
 @given(records())
 def test_messagepack_carries_the_records_as_they_are(found):
     encoder = MsgpackEncoder()
