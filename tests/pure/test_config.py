@@ -16,9 +16,11 @@ own = (
 others = st.integers(0x01000000, 0x7EFFFFFF) | st.integers(0x80000000, 0xFFFFFFFF)
 foreign = (
     others.map(IPv4Address).map(str)
-    | st.integers(2, 2**96).map(IPv6Address).map(str)
+    | st.integers(2**96, 2**128 - 1).map(IPv6Address).map(str)
     | st.sampled_from(["", "0.0.0.0", "::", "*", "example.com", "localhost.example.com"])
-    | st.text(max_size=9).filter(lambda text: text not in ("localhost", "::1"))
+    | st.text(st.characters(categories=["L", "P"], exclude_characters="."), max_size=9).filter(
+        lambda text: text not in ("localhost", "::1")
+    )
 )
 
 
