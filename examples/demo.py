@@ -24,6 +24,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("tests/pure", "tests/protocol", "tests/runner")
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "quick")
 WORKERS = ("w1", "w2")
 STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 console = Console()
@@ -101,7 +102,7 @@ def specs(folder: Path) -> list[dict[str, Any]]:
     return [
         {
             "command": sys.executable,
-            "args": ["-m", "pytest", "-q", "-p", "no:cacheprovider", file],
+            "args": [*PYTEST, file],
             "name": file,
             "group": "demo",
             "cwd": str(ROOT),

@@ -11,6 +11,8 @@ from tests.commands import Service
 # A machine that is busy with other tests is slow, and no test is wrong for it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+# For a look at everything, as the demo is: `--hypothesis-profile quick`.
+settings.register_profile("quick", settings.get_profile("patient"), max_examples=10)
 
 
 @pytest.fixture
