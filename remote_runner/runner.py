@@ -1,13 +1,15 @@
 """`RemoteRunner`: runs commands on connected workers. The default plug of the queue, usable alone.
 
-Owns the runs: which worker has which, how much of its output is known, what happens to it when
-its connection ends. `server.py` owns the connections, `pool.py` the choice of a worker.
+Owns the runs (`run.py`): which worker has which, and what happens to it when its connection ends.
+`server.py` owns the connections, `pool.py` the choice of a worker, `translation.py` what a command
+and its end are on the wire.
 """
 
 import math
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import trio
@@ -23,7 +25,6 @@ from remote_runner.errors import (
 from remote_runner.pool import Pool
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
-    Ack,
     AttemptState,
     Close,
     Closed,
@@ -32,14 +33,14 @@ from remote_runner.protocol.messages import (
     OutputChunk,
     Refused,
     Resume,
-    Spawn,
-    SpawnOptions,
     Stale,
     Started,
     Stdin,
     StdinEnd,
 )
+from remote_runner.run import Nobody, RemoteRun
 from remote_runner.server import Server, ServerSettings, Session
+from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
     Adoption,
     Command,
@@ -54,81 +55,9 @@ from remote_runner.types import (
 )
 
 DEFAULT_PORT: Final = 8632
-DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 STDIN_CHUNK: Final = 64 * 1024
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
-
-_REASONS: Final = {
-    reason.value: reason
-    for reason in (
-        Reason.EXIT, Reason.SIGNAL, Reason.TIMEOUT, Reason.KILLED, Reason.SPAWN_ERROR,
-        Reason.ABANDONED,
-    )
-}  # fmt: skip
-"""What a worker may give as the reason of a `close`."""
-
-
-def _ms(seconds: float | None) -> int | None:
-    return None if seconds is None else math.ceil(seconds * 1000)
-
-
-class RemoteRun:
-    """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
-
-    __slots__ = (
-        "_runner", "acked", "command", "detach", "detached_until", "id", "is_ended", "is_lost",
-        "kill_order", "kill_reason", "max_output", "observer", "received", "session",
-        "worker", "worker_id",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        runner: "RemoteRunner",
-        run_id: str,
-        command: Command | None,
-        observer: Observer,
-        session: Session,
-    ) -> None:
-        self._runner = runner
-        self.id = run_id
-        self.command = command
-        self.observer = observer
-        self.session: Session | None = session
-        self.worker = session.worker.name
-        self.worker_id = session.worker.id
-        self.max_output = None if command is None else command.max_output
-        self.detach = None if command is None else command.detach
-        self.received = 0
-        self.acked = 0
-        self.kill_reason: Reason | None = None
-        self.kill_order: Kill | None = None
-        """What its worker is told, again after every reconnection: it may have been missed."""
-        self.detached_until: float | None = None
-        self.is_ended = False
-        """Its outcome was told to the observer, who has not called `forget` yet."""
-        self.is_lost = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether all that may come of its output has come: its worker drops what is above."""
-        return self.max_output is not None and self.received >= self.max_output
-
-    def ack(self, offset: int) -> None:
-        grown = offset - self.acked
-        if grown <= 0:
-            return
-        self.acked = offset
-        if self.session is not None:
-            self.session.on_acked(grown)
-            if not self.session.worker.is_baseline:
-                self.session.send(Ack(self.id, offset))
-
-    def forget(self) -> None:
-        self._runner.forget(self)
-
-    def kill(self, signal: str | None = None, grace: float | None = None) -> None:
-        self._runner.kill(self, Reason.KILLED, signal, grace)
 
 
 class _NoHost:
@@ -260,24 +189,12 @@ class RemoteRunner(DirectRuns):
 
     def _spawn(self, session: Session, run: RemoteRun, command: Command) -> None:
         if session.worker.is_baseline:
-            session.send(Spawn(command.command, command.args, _baseline_options(command)))
+            session.send(baseline_spawn(command))
             if command.timeout is not None and self._nursery is not None:
-                self._nursery.start_soon(self._time_out_baseline, run, command.timeout)
+                time_out = partial(self.kill, run, Reason.TIMEOUT, None, None)
+                self._nursery.start_soon(self._after, run, command.timeout, time_out)
             return
-        options = SpawnOptions(
-            id=run.id,
-            cwd=command.cwd,
-            set_env=dict(command.env),
-            shell=command.shell,
-            argv0=command.argv0,
-            timeout_ms=_ms(command.timeout),
-            kill_signal=command.kill_signal,
-            kill_grace_ms=_ms(command.kill_grace),
-            stdin="ignore" if command.stdin is None else "pipe",
-            max_output=command.max_output,
-            detach_ms=_ms(command.detach),
-        )
-        session.send(Spawn(command.command, command.args, options))
+        session.send(spawn(run.id, command))
         if command.stdin is not None and self._nursery is not None:
             self._nursery.start_soon(self._send_stdin, session, run.id, command.stdin)
 
@@ -295,17 +212,18 @@ class RemoteRunner(DirectRuns):
         if run.is_ended:
             return
         run.kill_reason = reason
-        run.kill_order = Kill(run.id, signal, _ms(grace))
+        run.kill_order = Kill(run.id, signal, milliseconds(grace))
         if run.session is None:
             return
         if not run.session.worker.is_baseline:
             run.session.send(run.kill_order)
             return
-        run.session.send(Kill(None, signal, _ms(grace)))
+        run.session.send(Kill(None, signal, milliseconds(grace)))
         if self._nursery is not None:
             if grace is None:
                 grace = run.command.kill_grace if run.command is not None else 0.0
-            self._nursery.start_soon(self._cut_off_baseline, run, grace + BASELINE_SETTLE)
+            cut_off = partial(self._cut_off, run)
+            self._nursery.start_soon(self._after, run, grace + BASELINE_SETTLE, cut_off)
 
     def forget(self, run: RemoteRun) -> None:
         """The run's outcome is durable. Late words about it are answered with `stale`."""
@@ -338,7 +256,7 @@ class RemoteRunner(DirectRuns):
                 known.session = session  # it hears `closed` once that is true
                 continue
             if known is None:
-                known = RemoteRun(self, run_id, None, _Nobody(), session)
+                known = RemoteRun(self, run_id, None, Nobody(), session)
                 known.session = None  # until it is attached: what the host orders is said then
                 adoption = self._host.adopt(known, size)
                 if adoption is None:
@@ -410,22 +328,7 @@ class RemoteRunner(DirectRuns):
             if not run.is_full:
                 session.send(Resume(run.id, run.received))
                 return
-        self._end(run, self._outcome(run, message))
-
-    def _outcome(self, run: RemoteRun, message: Close) -> Outcome:
-        reason = _REASONS.get(message.reason or "")
-        if reason is None:
-            reason = Reason.EXIT if message.code is not None else Reason.SIGNAL
-            reason = run.kill_reason or reason
-        return Outcome(
-            reason=reason,
-            exit_code=message.code,
-            signal=message.signal,
-            output_bytes=run.received if message.offset is None else message.offset,
-            duration=None if message.duration_ms is None else message.duration_ms / 1000,
-            max_rss=None if message.max_rss_kb is None else message.max_rss_kb * 1024,
-            cpu_time=None if message.cpu_ms is None else message.cpu_ms / 1000,
-        )
+        self._end(run, outcome_of(message, run.received, run.kill_reason))
 
     def on_left(self, session: Session) -> None:
         worker = session.worker
@@ -460,6 +363,8 @@ class RemoteRunner(DirectRuns):
 
     def _end(self, run: RemoteRun, outcome: Outcome) -> None:
         run.is_ended = True
+        for timer in run.timers:
+            timer.cancel()
         run.detached_until = None
         session = run.session
         if session is not None:
@@ -495,37 +400,16 @@ class RemoteRunner(DirectRuns):
             with trio.move_on_at(due):
                 await self._detached.wait()
 
-    async def _time_out_baseline(self, run: RemoteRun, after: float) -> None:
-        await trio.sleep(after)
-        self.kill(run, Reason.TIMEOUT, None, None)
+    async def _after(self, run: RemoteRun, seconds: float, act: Callable[[], None]) -> None:
+        """Do something about a run of a baseline worker, unless it has ended by then."""
+        if run.is_ended:
+            return
+        with trio.CancelScope() as timer:
+            run.timers.append(timer)
+            await trio.sleep(seconds)
+            act()
 
-    async def _cut_off_baseline(self, run: RemoteRun, after: float) -> None:
+    def _cut_off(self, run: RemoteRun) -> None:
         """A baseline worker that does not end its job loses its connection, and the job with it."""
-        await trio.sleep(after)
-        if not run.is_ended and run.session is not None:
+        if run.session is not None:
             run.session.emitter.close_nowait("the worker did not end its job")
-
-
-def _baseline_options(command: Command) -> SpawnOptions:
-    own = {key: value for key, value in command.env.items() if not key.startswith("JOB_")}
-    return SpawnOptions(
-        cwd=command.cwd,
-        env={"PATH": DEFAULT_PATH, **command.env} if own else None,
-        shell=command.shell,
-        argv0=command.argv0,
-        timeout_ms=_ms(command.timeout),
-        kill_signal=None if command.kill_signal == "SIGTERM" else command.kill_signal,
-    )
-
-
-class _Nobody:
-    """The observer of a run between its presentation and its adoption."""
-
-    def on_started(self, run: Run, pid: int | None) -> None:
-        pass
-
-    def on_output(self, run: Run, output: Output) -> None:
-        pass
-
-    def on_closed(self, run: Run, outcome: Outcome) -> None:
-        pass

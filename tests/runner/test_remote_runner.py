@@ -402,6 +402,27 @@ async def test_a_baseline_worker_that_leaves_has_lost_its_run_at_once(bench, aut
     assert trio.current_time() == before
 
 
+async def test_a_run_that_has_ended_is_timed_no_more(bench, autojump_clock):
+    """Or each short job with a timeout of a day would keep a task for a day."""
+    stream = bench.dial()
+    await trio.sleep(1.5)
+
+    def living():
+        return trio.lowlevel.current_statistics().tasks_living
+
+    before = living()
+    for number in range(20):
+        seen = Recorder()
+        run = bench.runner.start(str(number), Command("ls", timeout=86_400.0), {}, seen)
+        if number % 2:
+            run.kill(None, 86_400.0)
+        await stream.send_all(msgpack.packb(["close", 0]))
+        await seen.closed.wait()
+        run.forget()
+    await trio.testing.wait_all_tasks_blocked()
+    assert living() == before
+
+
 async def test_a_baseline_worker_that_ignores_a_kill_is_cut_off(bench, autojump_clock):
     bench.dial()
     await trio.sleep(1.5)

@@ -1,0 +1,94 @@
+"""One run on a worker, as the runner knows it: how much of its output came, what was ordered.
+
+Owns no connection and decides nothing; `runner.py` does.
+"""
+
+from typing import Protocol
+
+import trio
+
+from remote_runner.protocol.messages import Ack, Kill
+from remote_runner.server import Session
+from remote_runner.types import Command, Observer, Outcome, Output, Reason, Run
+
+
+class RunOwner(Protocol):
+    """What a run hands on to its runner."""
+
+    def kill(
+        self, run: "RemoteRun", reason: Reason, signal: str | None, grace: float | None
+    ) -> None: ...
+    def forget(self, run: "RemoteRun") -> None: ...
+
+
+class RemoteRun:
+    """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
+
+    __slots__ = (
+        "_owner", "acked", "command", "detach", "detached_until", "id", "is_ended", "is_lost",
+        "kill_order", "kill_reason", "max_output", "observer", "received", "session", "timers",
+        "worker", "worker_id",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        owner: RunOwner,
+        run_id: str,
+        command: Command | None,
+        observer: Observer,
+        session: Session,
+    ) -> None:
+        self._owner = owner
+        self.id = run_id
+        self.command = command
+        self.observer = observer
+        self.session: Session | None = session
+        self.worker = session.worker.name
+        self.worker_id = session.worker.id
+        self.max_output = None if command is None else command.max_output
+        self.detach = None if command is None else command.detach
+        self.received = 0
+        self.acked = 0
+        self.kill_reason: Reason | None = None
+        self.kill_order: Kill | None = None
+        """What its worker is told, again after every reconnection: it may have been missed."""
+        self.timers: list[trio.CancelScope] = []
+        """Cancelled when it ends: what waits for a limit of its time (at a baseline worker)."""
+        self.detached_until: float | None = None
+        self.is_ended = False
+        """Its outcome was told to the observer, who has not called `forget` yet."""
+        self.is_lost = False
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all that may come of its output has come: its worker drops what is above."""
+        return self.max_output is not None and self.received >= self.max_output
+
+    def ack(self, offset: int) -> None:
+        grown = offset - self.acked
+        if grown <= 0:
+            return
+        self.acked = offset
+        if self.session is not None:
+            self.session.on_acked(grown)
+            if not self.session.worker.is_baseline:
+                self.session.send(Ack(self.id, offset))
+
+    def forget(self) -> None:
+        self._owner.forget(self)
+
+    def kill(self, signal: str | None = None, grace: float | None = None) -> None:
+        self._owner.kill(self, Reason.KILLED, signal, grace)
+
+
+class Nobody:
+    """The observer of a run between its presentation and its adoption."""
+
+    def on_started(self, run: Run, pid: int | None) -> None:
+        pass
+
+    def on_output(self, run: Run, output: Output) -> None:
+        pass
+
+    def on_closed(self, run: Run, outcome: Outcome) -> None:
+        pass
