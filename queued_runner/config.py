@@ -17,6 +17,7 @@ class Settings:
 
     A port of 0 picks a free one; `http_port` and `json_port` may be None for "not at all".
     `drain`: jobs that run end before it does, instead of going on at their workers without it.
+    `cors_origins` are those (`https://ci.example`) whose pages may use the API.
     """
 
     data_dir: Path
@@ -24,6 +25,7 @@ class Settings:
     port: int | None = 8632
     http_host: str = "127.0.0.1"
     http_port: int | None = 8633
+    cors_origins: tuple[str, ...] = ()
     json_port: int | None = None
     local_slots: int = 0
     allow_baseline: bool = True

@@ -165,7 +165,13 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
                 token = datadir.read_or_create_token(settings.data_dir)
                 sock = bind(settings.http_host, settings.http_port)
                 port = sock.getsockname()[1]
-                app = create_app(queue, token=token, port=port, shutdown=closing)
+                app = create_app(
+                    queue,
+                    token=token,
+                    port=port,
+                    shutdown=closing,
+                    cors_origins=settings.cors_origins,
+                )
                 await nursery.start(_serve_http, serve_http, sock, app, closing)
                 host = (
                     f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host

@@ -10,7 +10,7 @@ import click
 
 from queued_runner.cli.config_file import config_option
 from queued_runner.cli.options import option
-from queued_runner.cli.values import DURATION, SIZE
+from queued_runner.cli.values import DURATION, ORIGIN, SIZE
 
 
 @click.command()
@@ -21,6 +21,13 @@ from queued_runner.cli.values import DURATION, SIZE
 @option("--http-host", default="127.0.0.1", show_default=True, help="Address of the HTTP API.")
 @option("--http-port", default=8633, show_default=True, type=click.IntRange(0, 65535))
 @option("--no-http", is_flag=True, help="No HTTP API; the client verbs then cannot be used.")
+@option(
+    "--cors-origin",
+    "cors_origins",
+    type=ORIGIN,
+    multiple=True,
+    help="Pages of this origin may use the API, with the token; repeatable.",
+)
 @option("--data-dir", type=click.Path(path_type=Path), help="Where the queue lies.")
 @option("--local-slots", default=0, show_default=True, type=click.IntRange(0, 10_000))
 @option("--json-port", type=click.IntRange(0, 65535), help="Workers that speak JSON lines.")

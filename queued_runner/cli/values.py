@@ -1,4 +1,4 @@
-"""Values of options: durations, sizes, pairs and signals, from text to what is meant. Pure.
+"""Values of options: durations, sizes, pairs, signals, origins, from text to what is meant. Pure.
 
 It owns which spellings are understood; what a value means is the option's own affair.
 """
@@ -14,6 +14,10 @@ _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])", re.ASCII)
 _SECONDS: Final = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
 _POWER: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
+_ORIGIN = re.compile(
+    r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.ASCII | re.IGNORECASE
+)
+_DEFAULT_PORT: Final = {"http": "80", "https": "443"}
 
 
 def parse_duration(text: str) -> float:
@@ -62,6 +66,21 @@ def parse_signal(text: str) -> str:
     if name not in signal.Signals.__members__:
         raise ValueError(f"{text!r} is not a signal; write TERM, INT or KILL")
     return name
+
+
+def parse_origin(text: str) -> str:
+    """`https://CI.example:443/` → `https://ci.example`, as a browser writes the origin of a page.
+
+    Raises:
+        ValueError: it is no origin, or one of more than one page (`*`, `null`).
+    """
+    match = _ORIGIN.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(
+            f"{text!r} is not an origin; write https://ci.example or http://localhost:3000"
+        )
+    scheme, host, port = (part and part.lower() for part in match.groups())
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORT[scheme] else "")
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
@@ -124,7 +143,22 @@ class Signal(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class Origin(click.ParamType):  # type: ignore[type-arg]
+    """The origin of a page, as a browser writes it."""
+
+    name = "url"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        try:
+            return parse_origin(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 DURATION = Duration()
 SIZE = Size()
 PAIR = Pair()
 SIGNAL = Signal()
+ORIGIN = Origin()

@@ -1,4 +1,4 @@
-"""Durations, sizes, pairs and signals: every spelling that is understood, and none else."""
+"""Durations, sizes, signals and origins: every spelling that is understood, and none else."""
 
 import signal
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.cli.values import parse_duration, parse_signal, parse_size
+from queued_runner.cli.values import parse_duration, parse_origin, parse_signal, parse_size
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,31 @@ def test_signals_by_name_and_number(item: signal.Signals, is_short: bool, is_low
     assert signal.Signals[parse_signal(str(item.value))] is item
 
 
-@pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_signal])
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://ci.example", "https://ci.example"),
+        ("HTTPS://CI.Example:443/", "https://ci.example"),
+        ("http://localhost:3000", "http://localhost:3000"),
+        ("http://[::1]:80", "http://[::1]"),
+        ("http://ci.example:443", "http://ci.example:443"),
+    ],
+)
+def test_origins(text: str, origin: str) -> None:
+    assert parse_origin(text) == origin
+    assert parse_origin(origin) == origin
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["*", "null", "ci.example", "https://*.example", "https://a/b", "https://u@a", "ftp://a"],
+)
+def test_what_is_no_origin(text: str) -> None:
+    with pytest.raises(ValueError, match="is not an origin"):
+        parse_origin(text)
+
+
+@pytest.mark.parametrize("parse", [parse_duration, parse_size, parse_signal, parse_origin])
 @given(text=st.text(max_size=12) | st.from_regex(r"[0-9.smhdKMGTiB\- ]{1,8}", fullmatch=True))
 def test_anything_else_is_refused_with_an_example(parse, text: str) -> None:
     try:
