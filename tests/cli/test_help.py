@@ -47,6 +47,7 @@ def test_no_verb_is_a_usage_error(verb: Verb) -> None:
         (["frobnicate"], "There is no verb 'frobnicate'"),
         (["ps", "--limt", "3"], "--limit"),
         (["ps", "--state", "runing"], "'running'"),
+        (["run", "--timout", "3", "--", "true"], "--timeout"),
         (["run"], "Missing argument 'COMMAND...'"),
         (["run", "--timeout", "soon", "--", "true"], "write 90, 90s, 15m or 1h30m"),
         (["run", "--env", "A", "--", "true"], "'A' is not KEY=VALUE"),

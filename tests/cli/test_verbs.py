@@ -175,6 +175,7 @@ class TestNoWayToTheServer:
         done = verb(*arguments)
         assert done.exit_code == 125
         assert "did not accept the token" in done.stderr
+        assert "DUPLEX_RUNNER_TOKEN" in done.stderr
 
 
 @pytest.mark.parametrize(
