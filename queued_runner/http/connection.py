@@ -22,8 +22,8 @@ from anycorn.worker_context import WorkerContext
 
 HEAD_SECONDS: Final = 5.0
 """From the accept, or from the end of an answer, to the end of the next request's head."""
-MAX_RECEIVED: Final = 16 * 1024
-"""Bytes that are read at once: no more than a head may have."""
+MAX_RECEIVED: Final = 64 * 1024
+"""Bytes that are read at once."""
 
 
 class HttpConnection:
