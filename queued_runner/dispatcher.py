@@ -36,7 +36,7 @@ log = structlog.get_logger("queued_runner")
 
 MAX_CLAIM: Final = 1000
 """Jobs in one claim: bounds the time that one transaction takes."""
-PLACING_PAUSE: Final = 0.005
+PLACING_PAUSE: Final = 0.02
 """Seconds that the note of who runs a job waits for another commit to go with."""
 
 
