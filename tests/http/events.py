@@ -13,7 +13,7 @@ def parse_events(body: bytes) -> list[Event]:
     events = []
     for block in body.decode().split("\n\n"):
         fields = dict(
-            line.split(": ", 1) for line in block.splitlines() if line[:1] not in (":", "")
+            line.split(": ", 1) for line in block.split("\n") if line[:1] not in (":", "")
         )
         if "event" in fields:
             events.append((fields["event"], fields["id"], json.loads(fields["data"])))
