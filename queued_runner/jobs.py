@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Annotated, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,12 +22,23 @@ from pydantic import (
     model_validator,
 )
 
+from remote_runner.signals import signal_number
 from remote_runner.types import Command
 
 Text = Annotated[str, StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$")]
 """An argument or variable: Linux allows 128 KiB in one string, and no NUL."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]*$")]
+
+
+def _is_signal(name: str) -> str:
+    if signal_number(name) is None:
+        raise ValueError(f"{name!r} is not a signal; write SIGTERM, SIGINT or SIGKILL")
+    return name
+
+
+SignalName = Annotated[str, AfterValidator(_is_signal)]
+"""A signal that this machine knows, the real-time ones included: `SIGRTMIN+3`."""
 
 MAX_ARGS = 1024
 """As many as one event of the wire protocol carries."""
@@ -97,7 +109,7 @@ class JobSpec(BaseModel):
     stdin: str | Base64 | None = None
     priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     timeout: Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
-    kill_signal: Annotated[str, StringConstraints(pattern=r"^SIG[A-Z0-9]{2,12}$")] = "SIGTERM"
+    kill_signal: SignalName = "SIGTERM"
     kill_grace: Seconds = 10.0
     retries: int = Field(default=0, ge=0, le=1000)
     backoff: Seconds = 1.0

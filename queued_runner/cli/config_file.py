@@ -23,7 +23,10 @@ def read_defaults(text: str) -> dict[str, dict[str, str | list[str]]]:
         ValueError: it is not TOML, says something of an option or verb that there is not, or
             gives an option what no text is.
     """
-    values = tomllib.loads(text)
+    try:
+        values = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     known = {verb: dict(_keys(load_verb(verb))) for verb in VERBS}
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
     shared = {key: value for key, value in values.items() if key not in tables}

@@ -4,10 +4,11 @@ It owns which spellings are understood; what a value means is the option's own a
 """
 
 import re
-import signal
 from typing import Final
 
 import click
+
+from remote_runner.signals import signal_name, signal_number
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[dhms]))+", re.ASCII)
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])", re.ASCII)
@@ -57,13 +58,10 @@ def parse_signal(text: str) -> str:
         ValueError: there is no such signal.
     """
     name = text.strip().upper()
-    if name.isascii() and name.isdigit():
-        number = int(name)
-        found = [item.name for item in signal.Signals if item.value == number]
-        if found:
-            return found[0]
+    if name.isascii() and name.isdigit() and len(name) < 4:
+        name = signal_name(int(name))
     name = name if name.startswith("SIG") else f"SIG{name}"
-    if name not in signal.Signals.__members__:
+    if signal_number(name) is None:
         raise ValueError(f"{text!r} is not a signal; write TERM, INT or KILL")
     return name
 

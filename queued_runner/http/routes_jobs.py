@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.render import json_response, render_attempt, render_job
-from queued_runner.jobs import Job, JobSpec, JobState, Name, Seconds
+from queued_runner.jobs import Job, JobSpec, JobState, Name, Seconds, SignalName
 from queued_runner.queue import Queue
 
 MAX_JOBS: Final = 10_000
@@ -36,7 +36,7 @@ class CancelRequest(BaseModel):
     """How to end a job; what is left out is taken from the job."""
 
     model_config = ConfigDict(extra="forbid")
-    signal: Annotated[str, Field(pattern=r"^SIG[A-Z0-9]{2,12}$")] | None = None
+    signal: SignalName | None = None
     grace: Seconds | None = None
 
 

@@ -20,7 +20,7 @@ BAD_VALUES = {
     "stdin": [1, [], {"base64": "?"}, {"base64": 1}, {"text": "x"}, "x" * (4 * 1024 * 1024 + 1)],
     "priority": [1.5, "high", 1_000_001, -1_000_001, None],
     "timeout": [0, -1, "soon", 1e300, []],
-    "kill_signal": ["TERM", "SIG", "SIGterm", 9, "SIGTERM\n"],
+    "kill_signal": ["TERM", "SIG", "SIGterm", 9, "SIGTERM\n", "SIGTERN", "SIG_DFL", "SIGRTMIN+99"],
     "kill_grace": [-1, "x", 1e300],
     "retries": [-1, 1001, 0.5],
     "backoff": [-0.1, "x"],

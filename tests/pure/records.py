@@ -25,7 +25,7 @@ specs = st.builds(
     ),
     priority=st.integers(-1_000_000, 1_000_000),
     timeout=st.none() | st.floats(0.001, 1e8),
-    kill_signal=st.sampled_from(["SIGTERM", "SIGINT", "SIGUSR1"]),
+    kill_signal=st.sampled_from(["SIGTERM", "SIGINT", "SIGUSR1", "SIGRTMIN+3"]),
     kill_grace=seconds,
     retries=st.integers(0, 1000),
     backoff=seconds,

@@ -107,3 +107,8 @@ def test_any_text_gives_defaults_of_every_verb_or_a_value_error(text):
 def test_what_no_option_takes_is_refused(text, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         read_defaults(text)
+
+
+def test_brackets_in_brackets_are_refused():
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_defaults("port = " + "[" * 100_000)

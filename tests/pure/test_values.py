@@ -47,6 +47,14 @@ def test_signals_by_name_and_number(item: signal.Signals, is_short: bool, is_low
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [("40", "SIGRTMIN+6"), ("sigrtmin+6", "SIGRTMIN+6"), ("rtmin", "SIGRTMIN")],
+)
+def test_real_time_signals(text: str, name: str) -> None:
+    assert parse_signal(text) == name
+
+
+@pytest.mark.parametrize(
     ("text", "origin"),
     [
         ("https://ci.example", "https://ci.example"),
