@@ -18,7 +18,7 @@ from outcome import Outcome as Result
 from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.retry import decide
-from queued_runner.store.base import Placement, Store
+from queued_runner.store.base import Store
 from queued_runner.store.commit import GroupCommit
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
 from remote_runner.types import (
@@ -34,10 +34,8 @@ from remote_runner.types import (
 
 log = structlog.get_logger("queued_runner")
 
-MAX_CLAIM: Final = 1000
-"""Jobs in one claim: bounds the time that one transaction takes."""
-PLACING_PAUSE: Final = 0.02
-"""Seconds that the note of who runs a job waits for another commit to go with."""
+MAX_CLAIM: Final = 256
+"""Jobs in one claim, and slots of equal workers that are offered to it: bounds its time."""
 
 
 class LiveAttempt:
@@ -102,8 +100,6 @@ class Dispatcher:
         self._is_claim_wanted = True
         self._next_due: float | None = None
         self._due_changed = trio.Event()
-        self._unplaced: dict[str, Placement] = {}
-        self._placing = trio.lowlevel.ParkingLot()
         self._changes: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
         self._is_claim_open = False
@@ -113,18 +109,13 @@ class Dispatcher:
 
     # --- claiming ---
 
-    async def run(self) -> None:
-        """Claim what becomes due, and write down who runs what, for ever."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._wake_when_due)
-            nursery.start_soon(self._place_in_time)
-
     def wake(self) -> None:
         """There may be something to claim, or room for it."""
         self._is_claim_wanted = True
         self._commits.nudge()
 
-    async def _wake_when_due(self) -> None:
+    async def run(self) -> None:
+        """Wake when a delayed job becomes due, for ever."""
         while True:
             changed = self._due_changed
             with trio.move_on_after(self._until(self._next_due)) as waiting:
@@ -139,11 +130,9 @@ class Dispatcher:
     def _join_batch(self) -> None:
         """A commit is about to begin. A claim joins it last: it sees all the room there is by now,
         and what the batch itself has added; so a job's end and its successor's start cost one."""
-        if self._unplaced and self._commits.has_pending:
-            self._submit_placements()
         if self._is_claim_wanted and self.is_claiming:
-            offers = [offer for runner in self._runners for offer in runner.offers()]
-            if any(offer.free for offer in offers):
+            offers = [offer for runner in self._runners for offer in runner.offers(MAX_CLAIM)]
+            if any(offer.slots for offer in offers):
                 self._is_claim_wanted, self._is_claim_open = False, True
                 self._commits.submit(partial(self._claim, offers), self._on_claimed)
 
@@ -175,28 +164,14 @@ class Dispatcher:
                 continue
             attempt.run = run
             self._tell(job.id)
-            self._unplaced[attempt.id] = Placement(job.id, job.attempt, run.worker, run.worker_id)
             kill = self._kills.pop(job.id, None)
             if kill is not None:
                 run.kill(*kill)
-        self._placing.unpark()
-
-    async def _place_in_time(self) -> None:
-        while True:
-            if not self._unplaced:
-                await self._placing.park()
-            await trio.sleep(PLACING_PAUSE)
-            self._submit_placements()
-
-    def _submit_placements(self) -> None:
-        placements, self._unplaced = list(self._unplaced.values()), {}
-        if placements:
-            self._commits.submit(lambda store: store.placed(placements), _ignore)
 
     def _place(self, attempt: LiveAttempt, command: Command, job: Job) -> Run | None:
         for runner in self._runners:
             try:
-                return runner.start(attempt.id, command, job.spec.needs, attempt)
+                return runner.start(attempt.id, command, job.spec.needs, attempt, job.worker_id)
             except NoWorkerAvailable:
                 continue
             except DuplicateRun:
@@ -225,9 +200,6 @@ class Dispatcher:
     def _finish(self, attempt: LiveAttempt, outcome: Outcome) -> None:
         job = attempt.job
         stored = attempt.log.stored()
-
-        if attempt.id in self._unplaced:
-            self._submit_placements()  # which count only while the job runs
 
         def finish(store: Store) -> Job | None:
             return store.finish(
@@ -331,14 +303,12 @@ class Dispatcher:
         attempt = self._live.get(run.id)
         if attempt is None or attempt.is_ending or attempt.run is not None:
             return None
+        if attempt.job.worker_id != run.worker_id:
+            return None  # it was claimed for another worker, who may come with it yet
         attempt.run = run
         attempt.deadline = None
         attempt.log.skip_dropped(size)
         job = attempt.job
-        self._commits.submit(
-            lambda store: store.placed([Placement(job.id, job.attempt, run.worker, run.worker_id)]),
-            _ignore,
-        )
         kill = self._kills.pop(job.id, None)
         if kill is not None:
             run.kill(*kill)
@@ -357,10 +327,6 @@ class Dispatcher:
         """The log of an attempt that is live here."""
         attempt = self._live.get(attempt_id(job_id, number))
         return None if attempt is None else attempt.log
-
-
-def _ignore(_: object) -> None:
-    pass
 
 
 def _job_variables(job: Job) -> dict[str, str]:

@@ -21,7 +21,12 @@ class DirectRuns(ABC):
 
     @abstractmethod
     def start(
-        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+        self,
+        run_id: str,
+        command: Command,
+        needs: Mapping[str, str],
+        observer: Observer,
+        worker_id: str | None = None,
     ) -> Run:
         """See `types.JobRunner`."""
 

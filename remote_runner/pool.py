@@ -6,8 +6,9 @@ so that placing a run costs the same with ten workers and with ten thousand.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
-from remote_runner.types import Offer, satisfies
+from remote_runner.types import Offer, Slot, satisfies
 
 
 @dataclass(eq=False, slots=True)
@@ -44,12 +45,19 @@ class PooledWorker:
 class _Group:
     """Workers with equal labels, in buckets by their free slots."""
 
-    __slots__ = ("buckets", "free", "labels")
+    __slots__ = ("buckets", "labels")
 
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = labels
-        self.free = 0
         self.buckets: dict[int, dict[int, PooledWorker]] = {}
+
+    def slots(self) -> Iterator[Slot]:
+        """Always one of the least loaded worker, of equals of the one that came first."""
+        level: list[PooledWorker] = []
+        for free in range(max(self.buckets), 0, -1):
+            level = [*self.buckets.get(free, {}).values(), *level]
+            for worker in level:
+                yield Slot(worker.name, worker.id)
 
 
 GroupKey = tuple[tuple[str, str], ...]
@@ -107,7 +115,6 @@ class Pool:
         key = self._keys[worker.session]
         group = self._groups.setdefault(key, _Group(worker.labels))
         group.buckets.setdefault(free, {})[worker.session] = worker
-        group.free += free
         self._placed[worker.session] = (key, free)
 
     def _take_out(self, worker: PooledWorker) -> None:
@@ -118,15 +125,20 @@ class Pool:
         group = self._groups[key]
         bucket = group.buckets[free]
         del bucket[worker.session]
-        group.free -= free
         if not bucket:
             del group.buckets[free]
         if not group.buckets:
             del self._groups[key]
 
-    def offers(self) -> list[Offer]:
-        """The room there is, one offer a set of labels."""
-        return [Offer(group.labels, group.free) for group in self._groups.values()]
+    def offers(self, limit: int) -> list[Offer]:
+        """The room there is, one offer a set of labels: its first `limit` slots, in their order.
+
+        They are in the order in which `choose` would take them.
+        """
+        return [
+            Offer(group.labels, tuple(islice(group.slots(), limit)))
+            for group in self._groups.values()
+        ]
 
     def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
         """The worker with the most free slots that satisfies `needs`.

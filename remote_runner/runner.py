@@ -151,8 +151,8 @@ class RemoteRunner(DirectRuns):
 
     # --- the plug ---
 
-    def offers(self) -> Sequence[Offer]:
-        return self._pool.offers()
+    def offers(self, limit: int) -> Sequence[Offer]:
+        return self._pool.offers(limit)
 
     def workers(self) -> Sequence[WorkerInfo]:
         return [
@@ -172,12 +172,17 @@ class RemoteRunner(DirectRuns):
         ]
 
     def start(
-        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+        self,
+        run_id: str,
+        command: Command,
+        needs: Mapping[str, str],
+        observer: Observer,
+        worker_id: str | None = None,
     ) -> RemoteRun:
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
-        worker = self._pool.choose(needs)
-        if worker is None:
+        worker = self._pool.choose(needs) if worker_id is None else self._pool.find(worker_id)
+        if worker is None or not worker.free:
             raise NoWorkerAvailable("no connected worker has a free slot and the labels needed")
         session = self._sessions[worker.session]
         run = RemoteRun(self, run_id, command, observer, session)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 StreamName = Literal["stdout", "stderr"]
 
@@ -106,12 +106,19 @@ class WorkerInfo:
     is_baseline: bool = False
 
 
+class Slot(NamedTuple):
+    """Room for one run at a worker, by its name and its stable id."""
+
+    worker: str
+    worker_id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Room for `free` more runs at workers that carry exactly `labels`."""
+    """Room at workers that carry exactly `labels`, the slot that is to be taken first in front."""
 
     labels: Mapping[str, str]
-    free: int
+    slots: tuple[Slot, ...]
 
 
 def satisfies(labels: Mapping[str, str], needs: Mapping[str, str]) -> bool:
@@ -198,17 +205,22 @@ class JobRunner(Protocol):
 
     def open(self, host: Host | None = None) -> AbstractAsyncContextManager[None]: ...
 
-    def offers(self) -> Sequence[Offer]:
-        """The room there is now, one offer a set of labels."""
+    def offers(self, limit: int) -> Sequence[Offer]:
+        """The room there is now, one offer a set of labels, each with at most `limit` slots."""
         ...
 
     def start(
-        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+        self,
+        run_id: str,
+        command: Command,
+        needs: Mapping[str, str],
+        observer: Observer,
+        worker_id: str | None = None,
     ) -> Run:
-        """Place and start a run; never blocks.
+        """Place and start a run, at the worker given or at any that suits; never blocks.
 
         Raises:
-            NoWorkerAvailable: nothing with these labels has a free slot now.
+            NoWorkerAvailable: nothing with these labels has a free slot now, or that worker not.
             DuplicateRun: `run_id` is already running here.
         """
         ...

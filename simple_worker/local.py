@@ -20,6 +20,7 @@ from remote_runner.types import (
     Outcome,
     Output,
     Reason,
+    Slot,
     StreamName,
     WorkerInfo,
 )
@@ -141,15 +142,22 @@ class LocalRunner(DirectRuns):
     def _free(self) -> int:
         return 0 if self._processes is None else self._slots - len(self._running)
 
-    def offers(self) -> Sequence[Offer]:
-        return [Offer({}, self._free)] if self._free else []
+    def offers(self, limit: int) -> Sequence[Offer]:
+        slots = (Slot(LOCAL, LOCAL),) * min(limit, self._free)
+        return [Offer({}, slots)] if slots else []
 
     def start(
-        self, run_id: str, command: Command, needs: Mapping[str, str], observer: Observer
+        self,
+        run_id: str,
+        command: Command,
+        needs: Mapping[str, str],
+        observer: Observer,
+        worker_id: str | None = None,
     ) -> LocalRun:
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
-        if needs or not self._free or self._processes is None or self._nursery is None:
+        suits = worker_id in (None, LOCAL) and not needs
+        if not suits or not self._free or self._processes is None or self._nursery is None:
             raise NoWorkerAvailable("this program has no free slot, or not the labels needed")
         child = self._processes.start(Launch(command, extra_env={"JOB_WORKER": LOCAL}))
         run = self._runs[run_id] = LocalRun(self, run_id, child, observer)

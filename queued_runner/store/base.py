@@ -48,16 +48,6 @@ class SchemaTooNew(StoreError):
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Which worker has which attempt."""
-
-    job_id: int
-    attempt: int
-    worker: str
-    worker_id: str
-
-
-@dataclass(frozen=True, slots=True)
 class StoredOutput:
     """Output of an attempt that has ended: its size, and its records if they are small."""
 
@@ -100,15 +90,11 @@ class Store(Protocol):
         ...
 
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
-        """Move queued jobs to running, as many as the offers have room for, with a new attempt."""
+        """Move queued jobs to running, each with a new attempt at the worker who has its slot."""
         ...
 
     def next_run_after(self, now: float) -> float | None:
         """When the next delayed job becomes due."""
-        ...
-
-    def placed(self, placements: Sequence[Placement]) -> None:
-        """Write down which workers have the attempts."""
         ...
 
     def finish(

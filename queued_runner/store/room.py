@@ -1,15 +1,10 @@
 """The free slots of some offers while a claim fills them. Pure; any engine uses it."""
 
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from queued_runner.store.needs import Seek, satisfied_needs
-from remote_runner.types import Offer
-
-
-@dataclass(slots=True)
-class _Place:
-    free: int
+from remote_runner.types import Offer, Slot
 
 
 class Room:
@@ -21,25 +16,24 @@ class Room:
     """
 
     def __init__(self, offers: Iterable[Offer], seek: Seek) -> None:
-        self._places: dict[str, list[_Place]] = {}
+        self._places: dict[str, list[deque[Slot]]] = {}
         # The place with the most labels comes first in a list, so it is the last to be taken:
         # scarce labels are kept free for those who need them.
         for offer in sorted(offers, key=lambda offer: -len(offer.labels)):
-            if offer.free > 0:
-                place = _Place(offer.free)
+            if offer.slots:
+                place = deque(offer.slots)
                 for needs in satisfied_needs(offer.labels, seek):
                     self._places.setdefault(needs, []).append(place)
 
     def sizes(self) -> list[tuple[str, int]]:
         """Each text of needs that some offer satisfies, and how many jobs with it fit at most."""
-        return [(needs, sum(p.free for p in places)) for needs, places in self._places.items()]
+        return [(needs, sum(map(len, places))) for needs, places in self._places.items()]
 
-    def take(self, needs: str) -> bool:
-        """Take one slot for a job with these needs; False if all of them are taken."""
+    def take(self, needs: str) -> Slot | None:
+        """Take a slot for a job with these needs; None if all of them are taken."""
         places = self._places[needs]
-        while places and not places[-1].free:
+        while places:
+            if places[-1]:
+                return places[-1].popleft()
             places.pop()
-        if not places:
-            return False
-        places[-1].free -= 1
-        return True
+        return None

@@ -15,14 +15,13 @@ from queued_runner.retry import Decision
 from queued_runner.store.base import (
     JobNotFound,
     KeyConflict,
-    Placement,
     StoreBroken,
     StoredOutput,
 )
 from queued_runner.store.needs import needs_text
 from queued_runner.store.room import Room
 from queued_runner.store.schema import migrate
-from remote_runner.types import Offer, Outcome
+from remote_runner.types import Offer, Outcome, Slot
 
 MEMORY: Final = ":memory:"
 MAX_DUE: Final = 10_000
@@ -234,24 +233,25 @@ class SQLiteStore:
             chosen = self._choose(Room(offers, self._next_needs), limit)
             if not chosen:
                 return []
-            ids = json.dumps(chosen)
+            places = json.dumps([(job_id, *slot) for job_id, slot in chosen.items()])
             rows = self._db.execute(
-                "UPDATE jobs SET state = 'running', attempt = attempt + 1, worker = NULL,"
-                " worker_id = NULL, started_at = ?, finished_at = NULL, reason = NULL,"
-                " exit_code = NULL, signal = NULL, log_bytes = 0, log_dropped = 0"
-                f" WHERE id IN (SELECT value FROM json_each(?)) RETURNING {_JOB}",
-                (now, ids),
+                "UPDATE jobs SET state = 'running', attempt = attempt + 1,"
+                " worker = place.value ->> 1, worker_id = place.value ->> 2, started_at = ?,"
+                " finished_at = NULL, reason = NULL, exit_code = NULL, signal = NULL,"
+                " log_bytes = 0, log_dropped = 0 FROM json_each(?) AS place"
+                f" WHERE jobs.id = place.value ->> 0 RETURNING {_JOB}",
+                (now, places),
             )
             jobs = {row[0]: _job(row) for row in rows}
-            self._db.execute(
-                "INSERT INTO attempts (job_id, number, started_at) SELECT id, attempt, started_at"
-                " FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
-                (ids,),
+            self._db.executemany(
+                "INSERT INTO attempts (job_id, number, worker, worker_id, started_at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [(job.id, job.attempt, job.worker, job.worker_id, now) for job in jobs.values()],
             )
             return [jobs[job_id] for job_id in chosen]
 
-    def _choose(self, room: Room, limit: int) -> list[int]:
-        """The ready jobs that get the slots: by priority, then by age."""
+    def _choose(self, room: Room, limit: int) -> dict[int, Slot]:
+        """The ready jobs that get slots, by priority, then by age; and which."""
         candidates: list[tuple[int, int, str]] = []
         for needs, size in room.sizes():
             candidates += self._db.execute(
@@ -261,8 +261,8 @@ class SQLiteStore:
                 (needs, min(size, limit)),
             )
         candidates.sort()
-        fitting = (job_id for _, job_id, needs in candidates if room.take(needs))
-        return list(islice(fitting, limit))
+        taken = ((job_id, room.take(needs)) for _, job_id, needs in candidates)
+        return dict(islice(((job_id, slot) for job_id, slot in taken if slot), limit))
 
     def _next_needs(self, after: str) -> str | None:
         value: str | None = self._value(
@@ -279,20 +279,6 @@ class SQLiteStore:
                 " WHERE state = 'queued' AND is_delayed = 1"
             )
             return value
-
-    def placed(self, placements: Sequence[Placement]) -> None:
-        with _guarded(self._path):
-            rows = [(p.worker, p.worker_id, p.job_id, p.attempt) for p in placements]
-            self._db.executemany(
-                "UPDATE jobs SET worker = ?, worker_id = ?"
-                " WHERE id = ? AND attempt = ? AND state = 'running'",
-                rows,
-            )
-            self._db.executemany(
-                "UPDATE attempts SET worker = ?, worker_id = ?"
-                " WHERE job_id = ? AND number = ? AND finished_at IS NULL",
-                rows,
-            )
 
     def finish(
         self,

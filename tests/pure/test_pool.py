@@ -120,9 +120,26 @@ class PoolMachine(RuleBasedStateMachine):
         room = Counter()
         for worker in self.here:
             room[tuple(sorted(worker.labels.items()))] += worker.free
-        offers = [(tuple(sorted(o.labels.items())), o.free) for o in self.pool.offers()]
+        offers = [(tuple(sorted(o.labels.items())), len(o.slots)) for o in self.pool.offers(99)]
         assert len(offers) == len(dict(offers))
         assert dict(offers) == {key: free for key, free in room.items() if free}
+
+    @rule(limit=st.integers(1, 9))
+    def the_slots_offered_are_those_that_choices_would_take(self, limit):
+        for offer in self.pool.offers(limit):
+            workers = [w for w in self.here if w.labels == offer.labels and w.free]
+            before = {worker: set(worker.runs) for worker in workers}
+            turns = dict(self.here), dict(self.free)
+            for number, slot in enumerate(offer.slots):
+                waiting = [w for w in workers if w.free == max(w.free for w in workers)]
+                chosen = min(waiting, key=self.here.__getitem__)
+                assert slot == (chosen.name, chosen.id)
+                chosen.runs.add(f"offered-{number}")
+                self.here[chosen] = next(self.clock)
+            assert len(offer.slots) == limit or not any(worker.free for worker in workers)
+            for worker, runs in before.items():
+                worker.runs = runs
+            self.here, self.free = turns
 
     @invariant()
     def who_is_here_is_found(self):

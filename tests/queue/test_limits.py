@@ -4,73 +4,11 @@ from itertools import pairwise
 
 import pytest
 import trio
-from trio.testing import memory_stream_pair
 
 from queued_runner.jobs import JobState, Limits
 from remote_runner.runner import RemoteRunner
 from simple_worker.local import LocalRunner
-from simple_worker.session import Identity
-from simple_worker.worker import Worker
-from tests.worker.simulation import SimulatedProcesses
-
-
-class Wire:
-    """Connects workers to the server of the moment; each can be cut off by its name."""
-
-    def __init__(self, nursery):
-        self._nursery = nursery
-        self._ends = {}
-        self.runner = None
-        self.cut_off = set()
-
-    async def dial(self, name):
-        if self.runner is None or name in self.cut_off:
-            raise OSError("no route")
-        ours, theirs = memory_stream_pair()
-        self._ends[name] = ours, theirs
-        self._nursery.start_soon(self.runner.handle_stream, theirs)
-        return ours
-
-    async def cut(self, name):
-        self.cut_off.add(name)
-        for end in self._ends[name]:
-            await trio.aclose_forcefully(end)
-
-
-@pytest.fixture
-def processes():
-    """Those of every worker, with the times of each child's life in `lives`."""
-    processes = SimulatedProcesses()
-    processes.lives = []
-
-    async def live(child):
-        begin = trio.current_time()
-        try:
-            await trio.sleep(40)
-        finally:
-            processes.lives.append((begin, trio.current_time()))
-
-    async def talk(child):
-        await child.write(b"0123456789")
-
-    processes.programs = {"live": live, "talk": talk}
-    return processes
-
-
-@pytest.fixture
-def start_worker(nursery, processes):
-    def start(wire, name):
-        worker = Worker(
-            Identity(name, f"boot-{name}", name, 1),
-            lambda: wire.dial(name),
-            processes,
-            rng=lambda: 0.5,
-            now=trio.current_time,
-            say=lambda line: None,
-        )
-        nursery.start_soon(worker.run)
-
-    return start
+from tests.queue.conftest import Wire
 
 
 @pytest.mark.parametrize(("detach", "server"), [(10, 120.0), (None, 15.0), (5, 300.0)])
@@ -105,7 +43,7 @@ async def test_after_a_restart_a_job_is_waited_for_as_long_as_it_says(
         start_worker(wire, "w-1")
         start_worker(wire, "w-2")
         await trio.sleep(3)
-        assert len(wire.runner.offers()) == 0
+        assert len(wire.runner.offers(9)) == 0
         wire.runner = None
     async with queue.server(RemoteRunner(port=None)):
         await trio.sleep(4.9)

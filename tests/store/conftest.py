@@ -11,7 +11,7 @@ from queued_runner.lifecycle import JobEvent
 from queued_runner.retry import Decision
 from queued_runner.store.base import Store, StoredOutput
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
-from remote_runner.types import Offer, Outcome, Reason
+from remote_runner.types import Offer, Outcome, Reason, Slot
 
 ENGINES: dict[str, Callable[[Path], Store]] = {
     "sqlite-memory": lambda _: SQLiteStore(MEMORY),
@@ -47,7 +47,11 @@ class Transacted:
         return self.add(JobSpec(**{"command": "true", **fields}))[0]
 
     def claim(self, *offers: tuple[dict[str, str], int], limit: int = 1000) -> list[Job]:
-        given = [Offer(labels, free) for labels, free in offers or [({}, 100)]]
+        """`offers` are labels, and how many slots one worker with them has: the first `w0`…"""
+        given = [
+            Offer(labels, (Slot(f"w{number}", f"id-{number}"),) * free)
+            for number, (labels, free) in enumerate(offers or [({}, 100)])
+        ]
         return self(lambda store: store.claim(given, self.now, limit))
 
     def start(self, **fields: Any) -> Job:

@@ -7,7 +7,7 @@ from queued_runner.jobs import JobSpec
 from queued_runner.store.base import JobNotFound, StoreBroken
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
-from remote_runner.types import Offer
+from remote_runner.types import Offer, Slot
 
 
 class Disk:
@@ -146,7 +146,9 @@ async def test_what_joins_a_batch_as_it_is_formed_sees_what_is_in_it(store, nurs
 
     def join():
         if commits.has_pending and not claimed:
-            commits.submit(lambda s: s.claim([Offer({}, 5)], 1.0, 9), claimed.append)
+            commits.submit(
+                lambda s: s.claim([Offer({}, (Slot("w", "w-1"),))], 1.0, 9), claimed.append
+            )
 
     commits.before_batch = join
     nursery.start_soon(commits.run)

@@ -5,8 +5,8 @@ import pytest
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import IllegalMove, JobEvent
 from queued_runner.retry import Decision
-from queued_runner.store.base import JobNotFound, KeyConflict, Placement, StoredOutput
-from remote_runner.types import Outcome, Reason
+from queued_runner.store.base import JobNotFound, KeyConflict, StoredOutput
+from remote_runner.types import Offer, Outcome, Reason, Slot
 from tests.store.conftest import FAILURE, SUCCESS
 
 FULL = JobSpec(
@@ -213,17 +213,30 @@ def test_a_delayed_job_is_claimed_once_it_is_due(store):
     assert store.raw.next_run_after(store.now) is None
 
 
-def test_a_worker_is_noted_while_the_attempt_runs_and_only_then(store):
-    job = store.start()
-    store(lambda raw: raw.placed([Placement(job.id, 1, "name", "id"), Placement(99, 1, "n", "i")]))
-    assert (store.raw.get(job.id).worker, store.raw.get(job.id).worker_id) == ("name", "id")
-    assert store.raw.attempts(job.id)[0].worker == "name"
-    store(lambda raw: raw.placed([Placement(job.id, 2, "other", "other")]))
-    assert store.raw.get(job.id).worker == "name"
-    store.finish(job)
-    store(lambda raw: raw.placed([Placement(job.id, 1, "late", "late")]))
-    assert store.raw.get(job.id).worker == "name"
-    assert store.raw.attempts(job.id)[0].worker == "name"
+def test_who_gets_a_job_is_written_down_with_the_claim(store):
+    plain, linux = store.submit(), store.submit(needs={"os": "linux"})
+    store.claim(({}, 1), ({"os": "linux"}, 1))
+    for job_id, worker, worker_id in ((plain, "w0", "id-0"), (linux, "w1", "id-1")):
+        job = store.raw.get(job_id)
+        assert (job.worker, job.worker_id) == (worker, worker_id)
+        assert store.raw.attempts(job_id)[0].worker == worker
+
+
+def test_the_next_attempt_may_be_another_workers(store):
+    job_id = store.submit(needs={"os": "linux"})
+    (first,) = store.claim(({"os": "linux"}, 1))
+    store.finish(first, JobEvent.RETRY, FAILURE, run_after=store.now)
+    store.claim(({}, 1), ({"os": "linux"}, 1))
+    assert store.raw.get(job_id).worker == "w1"
+    assert [attempt.worker for attempt in store.raw.attempts(job_id)] == ["w0", "w1"]
+
+
+def test_slots_are_taken_in_the_order_of_their_offer(store):
+    for _ in range(3):
+        store.submit()
+    slots = (Slot("a", "1"), Slot("b", "2"), Slot("a", "1"))
+    jobs = store(lambda raw: raw.claim([Offer({}, slots)], store.now, 9))
+    assert [job.worker for job in jobs] == ["a", "b", "a"]
 
 
 # --- ends ---

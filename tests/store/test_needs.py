@@ -1,5 +1,6 @@
 """Needs as text, and the slots that claims fill: against the plain meaning of both."""
 
+from ast import literal_eval
 from bisect import bisect_right
 
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from queued_runner.store.needs import needs_text, satisfied_needs
 from queued_runner.store.room import Room
-from remote_runner.types import Offer, satisfies
+from remote_runner.types import Offer, Slot, satisfies
 
 # Few and close to each other, so that they meet; characters on both sides of the separators.
 words = st.sampled_from(["a", "b", "ab", "a\t", "a b", "é", "~", "zz"])
@@ -51,17 +52,23 @@ def test_a_million_needs_for_others_cost_a_few_looks():
     assert seek.count < 12
 
 
+def offer(mine, free):
+    return Offer(mine, (Slot(repr(mine), repr(mine)),) * free)
+
+
 @given(st.lists(st.tuples(labels, st.integers(0, 3)), max_size=4), st.lists(labels, max_size=12))
 def test_no_slot_is_taken_twice_nor_by_one_whom_it_does_not_suit(offers, queued):
     index = {needs_text(needs): needs for needs in queued}
-    room = Room([Offer(mine, free) for mine, free in offers], seek_in(index))
+    room = Room([offer(mine, free) for mine, free in offers], seek_in(index))
     known = dict(room.sizes())
     taken = []
     for needs in queued:
         suiting = sum(free for mine, free in offers if satisfies(mine, needs))
         text = needs_text(needs)
         assert known.get(text, 0) == suiting
-        if suiting and room.take(text):
+        slot = room.take(text) if suiting else None
+        if slot is not None:
+            assert satisfies(literal_eval(slot.worker), needs)
             taken.append(needs)
     # Hall's condition for every set of needs that was served: enough suiting slots for them all.
     for needs in taken:
@@ -72,7 +79,7 @@ def test_no_slot_is_taken_twice_nor_by_one_whom_it_does_not_suit(offers, queued)
 
 
 def test_the_offer_with_the_fewest_labels_is_filled_first():
-    room = Room([Offer({"gpu": "1"}, 1), Offer({}, 1)], seek_in([needs_text({"gpu": "1"})]))
+    room = Room([offer({"gpu": "1"}, 1), offer({}, 1)], seek_in([needs_text({"gpu": "1"})]))
     assert room.take("")
     assert room.take(needs_text({"gpu": "1"}))
     assert not room.take("")

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
-from remote_runner.types import Command, Offer, Reason
+from remote_runner.types import Command, Offer, Reason, Slot
 from simple_worker.local import LocalRunner
 from simple_worker.window import WINDOW
 from tests.commands import is_alive
@@ -119,12 +119,12 @@ def processes():
 
 async def test_slots_labels_and_ids(autojump_clock, processes):
     runner, host = LocalRunner(slots=2, processes=processes), Host()
-    assert runner.offers() == []
+    assert runner.offers(9) == []
     with pytest.raises(NoWorkerAvailable):
         runner.start("1.1", Command("true"), {}, Recorder())
     async with runner.open(host):
         assert host.ready == [("local", frozenset())]
-        assert runner.offers() == [Offer({}, 2)]
+        assert runner.offers(9) == [Offer({}, (Slot("local", "local"),) * 2)]
         first = Recorder()
         run = runner.start("1.1", Command("sleep"), {}, first)
         assert (run.id, run.worker, run.worker_id) == ("1.1", "local", "local")
@@ -132,10 +132,12 @@ async def test_slots_labels_and_ids(autojump_clock, processes):
             runner.start("1.1", Command("sleep"), {}, Recorder())
         with pytest.raises(NoWorkerAvailable):
             runner.start("2.1", Command("sleep"), {"gpu": "yes"}, Recorder())
-        runner.start("2.1", Command("sleep"), {}, Recorder())
+        with pytest.raises(NoWorkerAvailable):
+            runner.start("2.1", Command("sleep"), {}, Recorder(), "another")
+        runner.start("2.1", Command("sleep"), {}, Recorder(), "local")
         with pytest.raises(NoWorkerAvailable):
             runner.start("3.1", Command("sleep"), {}, Recorder())
-        assert runner.offers() == []
+        assert runner.offers(9) == []
         [info] = runner.workers()
         assert (info.slots, info.free, info.running) == (2, 0, ("1.1", "2.1"))
 
@@ -146,12 +148,12 @@ async def test_slots_labels_and_ids(autojump_clock, processes):
         assert first.outcome.signal == "SIGINT"
         await trio.testing.wait_all_tasks_blocked()
         assert host.capacities == told + 1
-        assert runner.offers() == [Offer({}, 1)]
+        assert runner.offers(9) == [Offer({}, (Slot("local", "local"),))]
         with pytest.raises(DuplicateRun):
             runner.start("1.1", Command("sleep"), {}, Recorder())
         run.forget()
         runner.start("1.1", Command("true"), {}, Recorder())
-    assert runner.offers() == []
+    assert runner.offers(9) == []
 
 
 async def test_a_started_run_is_told_later_than_start_returns(autojump_clock, processes):

@@ -1,0 +1,47 @@
+"""A claim names its worker: what that is good for when the server dies or a worker lies."""
+
+import trio
+from trio.testing import memory_stream_pair
+
+from queued_runner.jobs import JobState
+from remote_runner.emitter import DuplexEmitter
+from remote_runner.protocol.connection import Connection
+from remote_runner.protocol.messages import Attempts, Hello, Ready, Stale
+from remote_runner.protocol.states import Role
+from remote_runner.runner import RemoteRunner
+from remote_runner.types import Offer, Slot
+from tests.queue.conftest import Wire
+
+
+async def test_what_a_server_claimed_and_never_sent_is_known_when_its_worker_comes(
+    autojump_clock, nursery, queue, processes, start_worker
+):
+    """It died between the two. Who was to run it is written down with the claim."""
+    job_id = queue.add("live")
+    queue.store.claim([Offer({}, (Slot("w-1", "w-1"),))], trio.current_time(), 1)
+    assert queue.job(job_id).state is JobState.RUNNING
+    wire = Wire(nursery)
+    wire.runner = RemoteRunner(port=None)
+    async with queue.server(wire.runner):
+        start_worker(wire, "w-1")
+        await trio.sleep(5)  # and not `detach`
+        assert (queue.job(job_id).state, queue.job(job_id).attempt) == (JobState.RUNNING, 2)
+
+
+async def test_a_worker_cannot_take_over_what_was_claimed_for_another(queue, autojump_clock):
+    job_id = queue.add("live")
+    queue.store.claim([Offer({}, (Slot("w-1", "w-1"),))], trio.current_time(), 1)
+    runner = RemoteRunner(port=None)
+    async with queue.server(runner), trio.open_nursery() as nursery:
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(runner.handle_stream, theirs)
+        async with DuplexEmitter(ours, Connection(Role.WORKER)) as liar:
+            await liar.send(Hello((1, 1), "w-2", "b", "w-2", 1, {}, "0", None))
+            await liar.receive_batch()
+            await liar.send(Attempts(((f"{job_id}.1", "running", 0),)))
+            await liar.send(Ready(0))
+            heard = []
+            while not any(isinstance(message, Stale) for message in heard):
+                heard += await liar.receive_batch()
+        assert queue.job(job_id).worker_id == "w-1"
+        nursery.cancel_scope.cancel()
