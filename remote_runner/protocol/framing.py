@@ -240,6 +240,8 @@ def _refuse_constant(name: str) -> NoReturn:
 def _parse_line(line: bytes) -> Value:
     try:
         value = json.loads(line, object_pairs_hook=_pairs, parse_constant=_refuse_constant)
+        if b"\\u" in line:  # may be half a character, which nothing else could hold
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise RemoteProtocolError(f"not a line of JSON: {error}") from error
     if not isinstance(value, list):

@@ -106,6 +106,28 @@ def test_a_broken_line_is_refused(line):
         JsonLinesDecoder().feed(line)
 
 
+halves = st.text(st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF), min_size=1, max_size=3)
+
+
+@given(st.text(max_size=5), halves, st.booleans())
+def test_half_a_character_is_refused(text, half, is_key):
+    """No file, no database and no codec but this one could hold it."""
+    value = text + half + "."  # no two of them make a whole one
+    line = json.dumps(["x", {value: 1} if is_key else value]).encode() + b"\n"
+    whole = json.loads(line)
+    try:
+        json.dumps(whole, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        with pytest.raises(RemoteProtocolError, match="surrogates not allowed"):
+            JsonLinesDecoder(MAX_VALUE).feed(line)
+    else:  # a high half and a low one
+        assert JsonLinesDecoder(MAX_VALUE).feed(line) == [whole]
+
+
+def test_a_character_in_two_halves_is_one():
+    assert JsonLinesDecoder().feed(b'["\\ud83d\\ude00"]\n') == [["\U0001f600"]]
+
+
 def test_nested_headers_cost_no_memory():
     bomb = b"\xdc\x04\x00" * 5000
     tracemalloc.start()

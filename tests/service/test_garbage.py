@@ -51,6 +51,10 @@ KINDS: list[Callable[[random.Random], bytes]] = [
     lambda rng: b"[" * rng.randint(1, 60_000),
     lambda rng: b'["hello",' + b'{"a":' * rng.randint(1, 10_000),
     lambda rng: b'["stdout",{"type":"Buffer","data":[%s' % (b"300," * rng.randint(1, 10_000)),
+    lambda rng: (
+        b'["hello",{"protocol":[1,1],"worker_id":"w","boot":"b","name":"\\ud800","slots":1}]\n'
+        b'["ready",1]\n'
+    ),
     lambda rng: TLS,
     lambda rng: b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n",
     lambda rng: b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * rng.randint(1, 10_000),
