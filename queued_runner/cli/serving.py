@@ -71,7 +71,10 @@ def configure_logging(form: str, level: str) -> None:
     """Log to stderr, as `text` for people or `json` for machines, from this level on."""
     renderer: Any = structlog.processors.JSONRenderer()
     if form == "text":
-        renderer = structlog.dev.ConsoleRenderer(colors=is_coloured(sys.stderr))
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=is_coloured(sys.stderr),
+            exception_formatter=structlog.dev.plain_traceback,  # a rich one shows variables: tokens
+        )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
