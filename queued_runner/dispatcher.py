@@ -317,11 +317,16 @@ class Dispatcher:
         limits = attempt.limits
         return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach)
 
-    def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
+    def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
         for attempt in list(self._live.values()):
-            if attempt.deadline is not None and attempt.job.worker_id == worker_id:
-                if attempt.id not in held:
-                    self._lose(attempt)
+            job = attempt.job
+            if attempt.deadline is None or job.worker_id != worker_id or attempt.id in held:
+                continue
+            if job.worker_boot == boot and not attempt.log.size:
+                attempt.deadline = None
+                self.end(attempt, Outcome(Reason.REFUSED))  # the server died before it sent it
+            else:
+                self._lose(attempt)
 
     def live_log(self, job_id: int, number: int) -> AttemptLog | None:
         """The log of an attempt that is live here."""

@@ -195,6 +195,7 @@ class Job:
     attempt: int
     worker: str | None
     worker_id: str | None
+    worker_boot: str | None
     created_at: float
     run_after: float
     started_at: float | None

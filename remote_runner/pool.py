@@ -20,6 +20,7 @@ class PooledWorker:
     name: str
     labels: Mapping[str, str]
     slots: int
+    boot: str = ""
     version: str = ""
     address: str = ""
     is_baseline: bool = False
@@ -57,7 +58,7 @@ class _Group:
         for free in range(max(self.buckets), 0, -1):
             level = [*self.buckets.get(free, {}).values(), *level]
             for worker in level:
-                yield Slot(worker.name, worker.id)
+                yield Slot(worker.name, worker.id, worker.boot)
 
 
 GroupKey = tuple[tuple[str, str], ...]

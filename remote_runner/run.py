@@ -25,9 +25,24 @@ class RemoteRun:
     """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
 
     __slots__ = (
-        "_owner", "acked", "command", "detach", "detached_until", "id", "is_ended", "is_lost",
-        "kill_order", "kill_reason", "max_output", "observer", "received", "session", "timers",
-        "worker", "worker_id",
+        "_owner",
+        "acked",
+        "boot",
+        "command",
+        "detach",
+        "detached_until",
+        "id",
+        "is_ended",
+        "is_lost",
+        "kill_order",
+        "kill_reason",
+        "max_output",
+        "observer",
+        "received",
+        "session",
+        "timers",
+        "worker",
+        "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +60,7 @@ class RemoteRun:
         self.session: Session | None = session
         self.worker = session.worker.name
         self.worker_id = session.worker.id
+        self.boot = session.worker.boot
         self.max_output = None if command is None else command.max_output
         self.detach = None if command is None else command.detach
         self.received = 0

@@ -69,7 +69,7 @@ class _NoHost:
     def adopt(self, run: Run, size: int) -> Adoption | None:
         return None
 
-    def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
+    def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
         pass
 
 
@@ -253,10 +253,16 @@ class RemoteRunner(DirectRuns):
         worker = session.worker
         for run in [r for r in self._runs.values() if r.worker_id == worker.id]:
             if run.id not in listed and not run.is_ended:
-                self._lose(run)
+                if run.boot == worker.boot and not run.received:
+                    self._end(run, Outcome(Reason.REFUSED))  # the spawn did not arrive
+                else:
+                    self._lose(run)
         held = set()
         for run_id, (_, size) in listed.items():
             known = self._runs.get(run_id)
+            if known is not None and known.worker_id != worker.id:
+                session.send(Stale(run_id))
+                continue
             if known is not None and known.is_ended:
                 known.session = session  # it hears `closed` once that is true
                 continue
@@ -273,7 +279,7 @@ class RemoteRunner(DirectRuns):
                 self._runs[run_id] = known
             held.add(run_id)
             self._attach(known, session)
-        self._host.on_worker_ready(worker.id, frozenset(held))
+        self._host.on_worker_ready(worker.id, worker.boot, frozenset(held))
         self._pool.update(worker)
         self._on_capacity()
 

@@ -104,12 +104,9 @@ class SessionOwner(Protocol):
 class Session:
     """One accepted connection of a worker."""
 
-    def __init__(
-        self, emitter: DuplexEmitter[Message], worker: PooledWorker, boot: str = ""
-    ) -> None:
+    def __init__(self, emitter: DuplexEmitter[Message], worker: PooledWorker) -> None:
         self.emitter = emitter
         self.worker = worker
-        self.boot = boot
         self.unacked = 0
         self.is_paused = False
         """Whether we do not read it: its silence is then ours."""
@@ -271,7 +268,11 @@ class Server:
         if not 1 <= hello.slots <= MAX_SLOTS:
             return Goodbye("slots", f"a worker has 1 to {MAX_SLOTS} slots, not {hello.slots}")
         previous = self._find(hello.worker_id)
-        if previous is not None and previous.boot != hello.boot and self._swaps_too_often(hello):
+        if (
+            previous is not None
+            and previous.worker.boot != hello.boot
+            and self._swaps_too_often(hello)
+        ):
             self._end_previous(hello.worker_id, "two workers share one id")
             return Goodbye(
                 "duplicate",
@@ -299,6 +300,7 @@ class Server:
             name=hello.name,
             labels=dict(hello.labels),
             slots=hello.slots,
+            boot=hello.boot,
             version=hello.version,
             address=address,
         )
@@ -312,7 +314,7 @@ class Server:
                 max_chunk=settings.max_chunk,
             )
         )
-        return Session(emitter, worker, hello.boot)
+        return Session(emitter, worker)
 
     def _new_session(self) -> int:
         self._next_session += 1

@@ -107,10 +107,11 @@ class WorkerInfo:
 
 
 class Slot(NamedTuple):
-    """Room for one run at a worker, by its name and its stable id."""
+    """Room for one run at a worker: its name, its stable id, and the id of its process."""
 
     worker: str
     worker_id: str
+    boot: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,8 +193,11 @@ class Host(Protocol):
         """
         ...
 
-    def on_worker_ready(self, worker_id: str, held: frozenset[str]) -> None:
-        """A worker has listed all that it holds: whatever else was its is dead."""
+    def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
+        """A worker has listed all that it holds: whatever else was its is dead.
+
+        What was given to this very process (`boot`) and is not held has never begun there.
+        """
         ...
 
 

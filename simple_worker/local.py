@@ -4,6 +4,7 @@ Owns its runs; nothing of them survives the program, so there is nothing to resu
 """
 
 import os
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
@@ -101,6 +102,7 @@ class LocalRunner(DirectRuns):
         owns_process: bool = False,
     ) -> None:
         super().__init__()
+        self._boot = secrets.token_hex(8)
         self._slots = slots if slots is not None else os.cpu_count() or 1
         self._given_processes = processes
         self._owns_process = owns_process
@@ -130,7 +132,9 @@ class LocalRunner(DirectRuns):
         async with trio.open_nursery() as self._nursery:
             self._processes, self._host = processes, host
             if host is not None:
-                host.on_worker_ready(LOCAL, frozenset())  # what an earlier program ran is dead
+                host.on_worker_ready(
+                    LOCAL, self._boot, frozenset()
+                )  # what an earlier program ran is dead
             self._on_capacity()
             try:
                 yield
@@ -143,7 +147,7 @@ class LocalRunner(DirectRuns):
         return 0 if self._processes is None else self._slots - len(self._running)
 
     def offers(self, limit: int) -> Sequence[Offer]:
-        slots = (Slot(LOCAL, LOCAL),) * min(limit, self._free)
+        slots = (Slot(LOCAL, LOCAL, self._boot),) * min(limit, self._free)
         return [Offer({}, slots)] if slots else []
 
     def start(

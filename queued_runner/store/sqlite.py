@@ -28,8 +28,9 @@ MAX_DUE: Final = 10_000
 """Delayed jobs that one claim makes ready: bounds the time that its transaction takes."""
 
 _JOB: Final = (
-    "id, spec, state, reason, exit_code, signal, attempt, worker, worker_id, created_at, run_after,"
-    " started_at, finished_at, cancel_requested, failures, losses, log_bytes, log_dropped"
+    "id, spec, state, reason, exit_code, signal, attempt, worker, worker_id, worker_boot,"
+    " created_at, run_after, started_at, finished_at, cancel_requested, failures, losses,"
+    " log_bytes, log_dropped"
 )
 _ATTEMPT: Final = (
     "job_id, number, worker, started_at, finished_at, reason, exit_code, signal, duration,"
@@ -61,7 +62,7 @@ def _guarded(path: str) -> Iterator[None]:
 
 def _job(row: Any) -> Job:
     job_id, spec, state, *facts = row
-    facts[10] = bool(facts[10])
+    facts[11] = bool(facts[11])
     return Job(job_id, JobSpec.model_validate_json(spec), JobState(state), *facts)
 
 
@@ -236,9 +237,10 @@ class SQLiteStore:
             places = json.dumps([(job_id, *slot) for job_id, slot in chosen.items()])
             rows = self._db.execute(
                 "UPDATE jobs SET state = 'running', attempt = attempt + 1,"
-                " worker = place.value ->> 1, worker_id = place.value ->> 2, started_at = ?,"
-                " finished_at = NULL, reason = NULL, exit_code = NULL, signal = NULL,"
-                " log_bytes = 0, log_dropped = 0 FROM json_each(?) AS place"
+                " worker = place.value ->> 1, worker_id = place.value ->> 2,"
+                " worker_boot = place.value ->> 3, started_at = ?, finished_at = NULL,"
+                " reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0, log_dropped = 0"
+                " FROM json_each(?) AS place"
                 f" WHERE jobs.id = place.value ->> 0 RETURNING {_JOB}",
                 (now, places),
             )

@@ -43,7 +43,8 @@ def running(spec=None, **fields):
     return replace(
         Job(
             id=1, spec=spec or JobSpec(command="x"), state=JobState.RUNNING, reason=None,
-            exit_code=None, signal=None, attempt=1, worker="w", worker_id="w", created_at=0.0,
+            exit_code=None, signal=None, attempt=1, worker="w", worker_id="w", worker_boot="b",
+            created_at=0.0,
             run_after=0.0, started_at=0.0, finished_at=None, cancel_requested=False, failures=0,
             losses=0, log_bytes=0, log_dropped=0,
         ),

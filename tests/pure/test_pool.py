@@ -133,7 +133,7 @@ class PoolMachine(RuleBasedStateMachine):
             for number, slot in enumerate(offer.slots):
                 waiting = [w for w in workers if w.free == max(w.free for w in workers)]
                 chosen = min(waiting, key=self.here.__getitem__)
-                assert slot == (chosen.name, chosen.id)
+                assert slot == (chosen.name, chosen.id, chosen.boot)
                 chosen.runs.add(f"offered-{number}")
                 self.here[chosen] = next(self.clock)
             assert len(offer.slots) == limit or not any(worker.free for worker in workers)

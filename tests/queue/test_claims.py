@@ -1,5 +1,6 @@
 """A claim names its worker: what that is good for when the server dies or a worker lies."""
 
+import pytest
 import trio
 from trio.testing import memory_stream_pair
 
@@ -13,24 +14,42 @@ from remote_runner.types import Offer, Slot
 from tests.queue.conftest import Wire
 
 
+@pytest.mark.parametrize("on_lost", ["retry", "fail"])
 async def test_what_a_server_claimed_and_never_sent_is_known_when_its_worker_comes(
-    autojump_clock, nursery, queue, processes, start_worker
+    autojump_clock, nursery, queue, start_worker, on_lost
 ):
-    """It died between the two. Who was to run it is written down with the claim."""
-    job_id = queue.add("live")
-    queue.store.claim([Offer({}, (Slot("w-1", "w-1"),))], trio.current_time(), 1)
+    """It died between the two. The worker's process is the same, so the job has not begun."""
+    job_id = queue.add("live", on_lost=on_lost)
+    queue.store.claim([Offer({}, (Slot("w-1", "w-1", "boot-w-1"),))], trio.current_time(), 1)
     assert queue.job(job_id).state is JobState.RUNNING
     wire = Wire(nursery)
     wire.runner = RemoteRunner(port=None)
     async with queue.server(wire.runner):
         start_worker(wire, "w-1")
         await trio.sleep(5)  # and not `detach`
-        assert (queue.job(job_id).state, queue.job(job_id).attempt) == (JobState.RUNNING, 2)
+        job = queue.job(job_id)
+        assert (job.state, job.attempt, job.losses) == (JobState.RUNNING, 2, 0)
+
+
+@pytest.mark.parametrize("on_lost", ["retry", "fail"])
+async def test_it_may_have_begun_where_the_worker_has_started_anew(
+    autojump_clock, nursery, queue, start_worker, on_lost
+):
+    job_id = queue.add("live", on_lost=on_lost)
+    queue.store.claim([Offer({}, (Slot("w-1", "w-1", "earlier"),))], trio.current_time(), 1)
+    wire = Wire(nursery)
+    wire.runner = RemoteRunner(port=None)
+    async with queue.server(wire.runner):
+        start_worker(wire, "w-1")
+        await trio.sleep(5)
+        job = queue.job(job_id)
+        expected = JobState.RUNNING if on_lost == "retry" else JobState.FAILED
+        assert (job.state, job.losses) == (expected, 1)
 
 
 async def test_a_worker_cannot_take_over_what_was_claimed_for_another(queue, autojump_clock):
     job_id = queue.add("live")
-    queue.store.claim([Offer({}, (Slot("w-1", "w-1"),))], trio.current_time(), 1)
+    queue.store.claim([Offer({}, (Slot("w-1", "w-1", "b"),))], trio.current_time(), 1)
     runner = RemoteRunner(port=None)
     async with queue.server(runner), trio.open_nursery() as nursery:
         ours, theirs = memory_stream_pair()

@@ -480,7 +480,7 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
         def adopt(self, run, size):
             return Adoption(seen, 3) if run.id == "1.1" else None
 
-        def on_worker_ready(self, worker_id, held):
+        def on_worker_ready(self, worker_id, boot, held):
             self.ready = (worker_id, held)
 
     host = Adopter()
@@ -571,7 +571,7 @@ async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
             run.kill("SIGINT", 3.0)
             return Adoption(Recorder(), 0)
 
-        def on_worker_ready(self, worker_id, held):
+        def on_worker_ready(self, worker_id, boot, held):
             pass
 
     runner = RemoteRunner(port=None, settings=settings)
@@ -597,3 +597,28 @@ async def test_a_paused_connection_that_is_replaced_leaves_nothing_behind(bench)
         async with bench.worker(holds=[("1.1", "running", 200 * len(chunk))]):
             await settle()
             assert len(bench.nursery.child_tasks) == 1
+
+
+async def test_a_worker_cannot_take_over_a_run_of_another(bench, autojump_clock):
+    async with bench.worker("w-1") as owner:
+        seen = Recorder()
+        bench.runner.start("1.1", Command("x"), {}, seen)
+        await owner.hear(Spawn)
+        await owner.say(OutputChunk("stdout", b"mine", "1.1", 0))
+        async with bench.worker("w-2", holds=[("1.1", "running", 4)]) as thief:
+            assert (await thief.hear(Stale)).id == "1.1"
+            await thief.say(Close(0, id="1.1", offset=4))
+            assert (await thief.hear(Stale)).id == "1.1"
+        await owner.say(OutputChunk("stdout", b" still", "1.1", 4), Close(3, id="1.1", offset=10))
+        await seen.closed.wait()
+    assert (seen.data, seen.outcome.exit_code) == (b"mine still", 3)
+
+
+@pytest.mark.parametrize(("boot", "reason"), [("b-1", Reason.REFUSED), ("b-2", Reason.WORKER_LOST)])
+async def test_a_spawn_that_did_not_arrive_is_no_loss(bench, autojump_clock, boot, reason):
+    seen = Recorder()
+    async with bench.worker():
+        bench.runner.start("1.1", Command("x"), {}, seen)
+    async with bench.worker(boot=boot):
+        await seen.closed.wait()
+    assert seen.outcome.reason is reason

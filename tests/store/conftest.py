@@ -49,7 +49,7 @@ class Transacted:
     def claim(self, *offers: tuple[dict[str, str], int], limit: int = 1000) -> list[Job]:
         """`offers` are labels, and how many slots one worker with them has: the first `w0`…"""
         given = [
-            Offer(labels, (Slot(f"w{number}", f"id-{number}"),) * free)
+            Offer(labels, (Slot(f"w{number}", f"id-{number}", f"boot-{number}"),) * free)
             for number, (labels, free) in enumerate(offers or [({}, 100)])
         ]
         return self(lambda store: store.claim(given, self.now, limit))

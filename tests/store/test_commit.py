@@ -147,7 +147,7 @@ async def test_what_joins_a_batch_as_it_is_formed_sees_what_is_in_it(store, nurs
     def join():
         if commits.has_pending and not claimed:
             commits.submit(
-                lambda s: s.claim([Offer({}, (Slot("w", "w-1"),))], 1.0, 9), claimed.append
+                lambda s: s.claim([Offer({}, (Slot("w", "w-1", "b"),))], 1.0, 9), claimed.append
             )
 
     commits.before_batch = join

@@ -219,6 +219,7 @@ def test_who_gets_a_job_is_written_down_with_the_claim(store):
     for job_id, worker, worker_id in ((plain, "w0", "id-0"), (linux, "w1", "id-1")):
         job = store.raw.get(job_id)
         assert (job.worker, job.worker_id) == (worker, worker_id)
+        assert job.worker_boot == worker_id.replace("id", "boot")
         assert store.raw.attempts(job_id)[0].worker == worker
 
 
@@ -234,7 +235,7 @@ def test_the_next_attempt_may_be_another_workers(store):
 def test_slots_are_taken_in_the_order_of_their_offer(store):
     for _ in range(3):
         store.submit()
-    slots = (Slot("a", "1"), Slot("b", "2"), Slot("a", "1"))
+    slots = (Slot("a", "1", "x"), Slot("b", "2", "y"), Slot("a", "1", "x"))
     jobs = store(lambda raw: raw.claim([Offer({}, slots)], store.now, 9))
     assert [job.worker for job in jobs] == ["a", "b", "a"]
 

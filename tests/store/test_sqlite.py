@@ -164,7 +164,7 @@ def test_a_claim_costs_the_same_in_a_long_queue():
             return False
 
         store._db.set_progress_handler(tick, 10)
-        store.claim([Offer({}, (Slot("w", "w-1"),) * 8)], 1.0, 1000)
+        store.claim([Offer({}, (Slot("w", "w-1", "b"),) * 8)], 1.0, 1000)
         store.next_run_after(1.0)
         store._db.set_progress_handler(None)
         store.close()

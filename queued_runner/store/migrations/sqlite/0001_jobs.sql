@@ -14,6 +14,7 @@ CREATE TABLE jobs (
     attempt INTEGER NOT NULL DEFAULT 0,
     worker TEXT,
     worker_id TEXT,
+    worker_boot TEXT,
     created_at REAL NOT NULL,
     run_after REAL NOT NULL,
     started_at REAL,
