@@ -24,7 +24,10 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ("tests/pure", "tests/protocol", "tests/runner")
-PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile", "quick")
+PYTEST = (
+    "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_trio.plugin",
+    "-p", "pytest_timeout",
+)  # fmt: skip
 WORKERS = ("w1", "w2")
 STYLES = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan"}
 console = Console()
@@ -109,6 +112,8 @@ def specs(folder: Path) -> list[dict[str, Any]]:
             "timeout": 60,
             "env": {
                 "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # the two above: half of a start is plugins
+                "HYPOTHESIS_PROFILE": "quick",
                 "HYPOTHESIS_STORAGE_DIRECTORY": str(folder / "hypothesis"),
             },
         }
@@ -167,7 +172,7 @@ def run(folder: Path, stack: contextlib.ExitStack, stop: Stop) -> int:
                 "--slots", "2", "--name", name, "--state-dir", str(folder / name),
             )
         )  # fmt: skip
-    console.print(f"server on port {info['port']}, page and API at {info['url']}, 2 workers")
+    console.print(f"server on port {info['port']}, API at {info['url']}, 2 workers")
 
     token = Path(info["token_file"]).read_text().strip()
     headers = {"Authorization": f"Bearer {token}"}

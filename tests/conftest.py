@@ -1,5 +1,6 @@
 """How all tests run, and the fixtures of those that need the real commands."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from tests.commands import Service
 
 # A machine that is busy with other tests is slow, and no test is wrong for it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-# For a look at everything, as the demo is: `--hypothesis-profile quick`.
+# For a look at everything, as the demo is: HYPOTHESIS_PROFILE=quick.
 settings.register_profile("quick", settings.get_profile("patient"), max_examples=10)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
 
 
 @pytest.fixture
