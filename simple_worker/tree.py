@@ -7,12 +7,22 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import Final, NamedTuple
 
 COOKIE: Final = "JOB_COOKIE"
 """The variable that marks every process of a job, but those that clear their environment."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
+
+
+class Facts(NamedTuple):
+    """What the kernel says of a living process."""
+
+    parent: int
+    session: int
+    start: int
+    """When it began, in ticks since the machine did: with its number, it names one process."""
 
 
 def mark(cookie: str) -> bytes:
@@ -31,6 +41,12 @@ def signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def signal_process(pid: int, number: int) -> None:
+    """Signal a process; one that is gone, or not ours to signal, is fine."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
 def kill_descendants(pid: int) -> None:
     """SIGKILL a process and everything below it."""
     found = [pid]
@@ -38,8 +54,7 @@ def kill_descendants(pid: int) -> None:
         with suppress(OSError):
             for thread in os.listdir(f"/proc/{current}/task"):
                 found += _children(current, int(thread))
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(current, signal.SIGKILL)
+        signal_process(current, signal.SIGKILL)
 
 
 def kill_marked(marks: set[bytes], above: int = 0) -> bool:
@@ -48,15 +63,41 @@ def kill_marked(marks: set[bytes], above: int = 0) -> bool:
     It reads the environment of every process whose number is higher than `above`.
     """
     found = False
-    for entry in os.listdir("/proc"):
-        if not entry.isdigit() or int(entry) == os.getpid() or int(entry) <= above:
-            continue
-        content = environment(int(entry))
-        if content and any(mark in content for mark in marks):
+    for pid in _all_processes():
+        if pid > above and is_marked(pid, marks):
             found = True
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(int(entry), signal.SIGKILL)
+            signal_process(pid, signal.SIGKILL)
     return found
+
+
+def is_marked(pid: int, marks: set[bytes]) -> bool:
+    """Whether a process carries one of these marks in its environment."""
+    content = environment(pid)
+    return bool(content) and any(mark in content for mark in marks)
+
+
+def living() -> dict[int, Facts]:
+    """Every process on the machine but this one."""
+    return {pid: facts for pid in _all_processes() if (facts := look_at(pid)) is not None}
+
+
+def look_at(pid: int) -> Facts | None:
+    """The facts of a process; None if there is no such process, or it is dead."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            words = file.readall().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    # The first thread of a process may be dead, while others live on.
+    is_dead = words[0] in (b"Z", b"X") and int(words[17]) <= 1
+    return None if is_dead else Facts(int(words[1]), int(words[3]), int(words[19]))
+
+
+def _all_processes() -> Iterator[int]:
+    own = os.getpid()
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and int(entry) != own:
+            yield int(entry)
 
 
 def newest_process() -> int:

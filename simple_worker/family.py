@@ -1,0 +1,74 @@
+"""Which processes belong to the jobs of a dead worker, and their end.
+
+Knows them by whose children they are, by session and by cookie. The standard library alone, because
+the reaper uses it.
+"""
+
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from simple_worker.tree import Facts, is_marked, living, signal_process
+
+ROUNDS: Final = 80
+PAUSE: Final = 0.02
+"""Seconds between two looks; long enough for a signal to have done its work."""
+
+
+def relatives(processes: Mapping[int, Facts], founders: Collection[int]) -> set[int]:
+    """Those of `processes` that are founders, below one, or in the session of one. Pure.
+
+    A founder may be dead: its session goes on.
+    """
+    below: defaultdict[int, list[int]] = defaultdict(list)
+    for pid, facts in processes.items():
+        below[facts.parent].append(pid)
+        below[facts.session].append(pid)
+    found = set(founders)
+    queue = list(found)
+    for current in queue:
+        for pid in below[current]:
+            if pid not in found:
+                found.add(pid)
+                queue.append(pid)
+    return processes.keys() & found
+
+
+def end_family(founders: dict[int, int | None], marks: set[bytes]) -> None:
+    """SIGKILL the relatives of the founders and of all that carry a mark, until none is left.
+
+    They are stopped first, and killed when a look finds no new one: what is killed leaves its
+    children to init, and one that it has just started would be found by nobody. A family that
+    grows faster than it can be stopped is killed all the same. Gives up, after `ROUNDS`, on what
+    SIGKILL does not end.
+
+    Args:
+        founders: when each began, as in `Facts`; None: it leads a session. A process with the
+            number of a founder that is not the founder is a stranger.
+        marks: as `tree.mark` makes them.
+    """
+    known = dict(founders)
+    stopped: set[int] = set()
+    for rounds in range(ROUNDS):
+        processes = living()
+        known = {pid: start for pid, start in known.items() if not _is_other(pid, start, processes)}
+        marked = {pid for pid in processes if pid not in known and is_marked(pid, marks)}
+        family = relatives(processes, known.keys() | marked)
+        if not family:
+            return
+        known |= {pid: processes[pid].start for pid in family}
+        is_whole = family <= stopped or rounds > ROUNDS // 4
+        for pid in family:
+            signal_process(pid, signal.SIGKILL if is_whole else signal.SIGSTOP)
+        stopped |= family
+        time.sleep(PAUSE)
+
+
+def _is_other(pid: int, start: int | None, processes: Mapping[int, Facts]) -> bool:
+    """Whether this number has been given to another process."""
+    facts = processes.get(pid)
+    if facts is None:
+        return False
+    return facts.session != pid if start is None else facts.start != start
