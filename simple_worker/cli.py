@@ -123,7 +123,7 @@ def main(
         token = None
         if token_file is not None:
             token = token_file.read_text(encoding="utf-8").strip()
-        async with opened_own_machine(work_dir) as machine:
+        async with opened_own_machine(work_dir, say) as machine:
             worker = Worker(
                 Identity(worker_id, secrets.token_hex(8), name, slots, labels, token),
                 connect,

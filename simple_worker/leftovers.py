@@ -11,10 +11,12 @@ from typing import Final, Protocol
 
 import trio
 
+from simple_worker.reaper_link import ReaperLink
 from simple_worker.tree import (
     environment,
     kill_descendants,
     kill_marked,
+    look_at,
     mark,
     newest_process,
     own_children,
@@ -79,9 +81,11 @@ class AdoptedLeftovers:
     One read of its own children after a job's end tells whether anything is left: no scan of
     /proc. An orphan belongs to the job whose session or cookie it has. One that has shed both may
     be any job's that ran when it was first seen, and is ended when the last of these has ended.
+    The reaper learns of every orphan: what has shed both, it would not find.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reaper: ReaperLink) -> None:
+        self._reaper = reaper
         self._live: dict[int, bytes] = {}
         self._owners: dict[int, set[int]] = {}
         self._not_jobs = frozenset(own_children())
@@ -98,7 +102,8 @@ class AdoptedLeftovers:
         self._live.pop(pid, None)
 
     async def reap(self, interval: float) -> None:
-        """Bury orphans that end by themselves, for ever: one job could fill the process table."""
+        """Look for orphans, for ever: the reaper must know those that live, and one job could
+        fill the process table with those that have ended."""
         while True:
             await trio.sleep(interval)
             self._sweep(None)
@@ -109,7 +114,9 @@ class AdoptedLeftovers:
         for pid in own_children():
             if not self._is_orphan(pid):
                 continue
-            owners = self._owners.setdefault(pid, self._possible_owners(pid))
+            owners = self._owners.get(pid)
+            if owners is None:
+                owners = self._adopt(pid)
             owners.discard(ended or 0)
             if not owners:
                 found = True
@@ -118,13 +125,21 @@ class AdoptedLeftovers:
 
     def _is_orphan(self, pid: int) -> bool:
         """Whether a living orphan has this number; a dead one is reaped."""
-        if pid in self._live or pid in self._not_jobs:
+        if pid in self._live or pid in self._not_jobs or pid == self._reaper.pid:
             return False
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
                 return True
-        self._owners.pop(pid, None)
+        if self._owners.pop(pid, None) is not None:
+            self._reaper.bury(pid)
         return False
+
+    def _adopt(self, pid: int) -> set[int]:
+        self._owners[pid] = owners = self._possible_owners(pid)
+        facts = look_at(pid)
+        if facts is not None:
+            self._reaper.adopt(pid, facts.start)
+        return owners
 
     def _possible_owners(self, pid: int) -> set[int]:
         own_session = session(pid)

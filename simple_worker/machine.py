@@ -12,7 +12,7 @@ import trio
 
 from simple_worker.leftovers import AdoptedLeftovers, MarkedLeftovers
 from simple_worker.process import ProcessHost
-from simple_worker.reaper_link import opened_reaper
+from simple_worker.reaper_link import Say, log, opened_reaper
 from simple_worker.scratch import scratch_root
 from simple_worker.tree import become_subreaper
 
@@ -35,12 +35,19 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
 
 
 @asynccontextmanager
-async def opened_own_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessHost]:
-    """For a process that does nothing but run jobs: it becomes a subreaper. Else as above."""
+async def opened_own_machine(
+    work_dir: Path | None = None, say: Say = log.warning
+) -> AsyncIterator[ProcessHost]:
+    """For a process that does nothing but run jobs: it becomes a subreaper. Else as above.
+
+    Args:
+        work_dir: see there.
+        say: takes a line when the reaper has died.
+    """
     become_subreaper()
     with scratch_root(work_dir) as scratch:
-        async with opened_reaper(scratch) as reaper:
-            leftovers = AdoptedLeftovers()
+        async with opened_reaper(scratch, say) as reaper:
+            leftovers = AdoptedLeftovers(reaper)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leftovers.reap, REAP_INTERVAL)
                 yield ProcessHost(scratch, reaper, leftovers)

@@ -1,107 +1,232 @@
 """The worker's end of its reaper: starts it, tells it which jobs run, sends it home.
 
-Never blocks, whatever became of the reaper. What the reaper does is `reaper.py`'s.
+Owns that there is one: what the reaper is told never blocks, whatever became of it, and one that
+has died gets a successor that is told all that is known. What the reaper does is `reaper.py`'s.
 """
 
+import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from remote_runner.signals import signal_name
+from simple_worker.backoff import reconnect_delay
+from simple_worker.reaper import ORPHAN
+
 QUIT_TIMEOUT: Final = 2.0
+YOUNG: Final = 1.0
+"""A reaper that dies at this age, in seconds, is replaced then; an older one at once."""
 
 _START: Final = (
     "import sys; sys.path.insert(0, sys.argv[1]);"
     " from simple_worker.reaper import watch; watch(int(sys.argv[2]), sys.argv[3])"
 )
 
+log = logging.getLogger("simple_worker")
+
+Say = Callable[[str], None]
+
 
 class ReaperLink:
     """Tells the reaper about jobs; what it has not read costs at most a line a job it knows."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self) -> None:
+        self.pid = 0
+        """The number of the reaper; 0 while there is none."""
+        self._pipe: int | None = None
+        self._live: dict[str, int] = {}
+        self._untold: dict[str, None] = {}
+        """About whom there is news: the newest word about each is enough."""
+        self._known: set[str] = set()
+        """Whom the reaper takes for alive."""
+
+    def connect(self, pid: int, pipe: int) -> None:
+        """There is a new reaper: tell it all."""
         os.set_blocking(pipe, False)
-        self._pipe = pipe
-        self._untold: dict[str, bytes] = {}
-        self._unknown: set[str] = set()
+        self.pid, self._pipe = pid, pipe
+        self._known.clear()
+        self._untold = dict.fromkeys(self._live)
+        self._flush()
+
+    def disconnect(self) -> None:
+        """It has died."""
+        self.pid, self._pipe = 0, None
 
     def expect(self, cookie: str) -> None:
         """A job with this cookie is about to begin."""
-        self._unknown.add(cookie)
-        self._tell(cookie, f"+{cookie} 0\n")
+        self._set(cookie, 0)
 
     def watch(self, cookie: str, pid: int) -> None:
         """Its main process is `pid`."""
-        self._tell(cookie, f"+{cookie} {pid}\n")
+        self._set(cookie, pid)
 
     def unwatch(self, cookie: str) -> None:
         """Nothing of the job is left."""
-        if cookie in self._unknown:
-            self._unknown.remove(cookie)
-            del self._untold[cookie]
-        else:
-            self._tell(cookie, f"-{cookie}\n")
+        self._remove(cookie)
+
+    def adopt(self, pid: int, start: int) -> None:
+        """A job has left this process behind; `start` as in `tree.Facts`."""
+        self._set(f"{ORPHAN}{pid}", start)
+
+    def bury(self, pid: int) -> None:
+        """It has ended."""
+        self._remove(f"{ORPHAN}{pid}")
 
     def quit(self) -> None:
         """Nothing of any job is left, and the worker leaves."""
-        self._tell("", "quit\n")
+        self._flush()
+        self._write("quit\n")
 
-    def _tell(self, cookie: str, line: str) -> None:
-        self._untold[cookie] = line.encode()  # the newest word about a job is enough
+    def _set(self, name: str, number: int) -> None:
+        self._live[name] = number
+        self._untold[name] = None
+        self._flush()
+
+    def _remove(self, name: str) -> None:
+        if self._live.pop(name, None) is None:
+            return
+        if name in self._known:
+            self._untold[name] = None
+            self._flush()
+        else:
+            del self._untold[name]
+
+    def _flush(self) -> None:
+        while self._untold:
+            name = next(iter(self._untold))
+            number = self._live.get(name)
+            if not self._write(f"-{name}\n" if number is None else f"+{name} {number}\n"):
+                return
+            del self._untold[name]
+            if number is None:
+                self._known.discard(name)
+            else:
+                self._known.add(name)
+
+    def _write(self, line: str) -> bool:
+        """Write a line if there is room: shorter than PIPE_BUF, it is whole or not there at all."""
+        if self._pipe is None:
+            return False
         try:
-            while self._untold:
-                first = next(iter(self._untold))
-                # Shorter than PIPE_BUF: it is written whole or not at all.
-                os.write(self._pipe, self._untold[first])
-                del self._untold[first]
-                self._unknown.discard(first)
+            os.write(self._pipe, line.encode())
         except (BlockingIOError, BrokenPipeError):
-            pass
+            return False
+        return True
+
+
+class ReaperProcess:
+    """A reaper that runs, and the pipe into it.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+
+    def __init__(self, scratch: Path) -> None:
+        reading, self.pipe = os.pipe2(os.O_CLOEXEC)
+        try:
+            # From this thread: the children of another one are inherited, like an orphan, at its
+            # end.
+            self._popen = subprocess.Popen(
+                [
+                    sys.executable, "-I", "-S", "-c", _START,
+                    str(Path(__file__).parents[1]), str(reading), str(scratch),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=(reading,),
+                start_new_session=True,
+                env={"PATH": os.defpath},
+            )  # fmt: skip
+            self.pid = self._popen.pid
+            self._pidfd = self._open_pidfd()
+        except OSError:
+            os.close(self.pipe)
+            raise
+        finally:
+            os.close(reading)
+
+    async def wait(self) -> str:
+        """Wait for its end: how it ended, in words."""
+        await trio.lowlevel.wait_readable(self._pidfd)
+        status = self._popen.wait()
+        return f"exit status {status}" if status >= 0 else signal_name(-status)
+
+    async def close(self) -> None:
+        """Wait until it has left, which the end of its pipe makes it do; kill it if it does not."""
+        os.close(self.pipe)
+        with trio.move_on_after(QUIT_TIMEOUT, shield=True) as waiting:
+            await self.wait()
+        if waiting.cancelled_caught:
+            self._kill()
+        os.close(self._pidfd)
+
+    def _open_pidfd(self) -> int:
+        try:
+            return os.pidfd_open(self.pid)
+        except OSError:
+            self._kill()  # the end of its pipe would make it think that this process has died
+            raise
+
+    def _kill(self) -> None:
+        self._popen.kill()
+        self._popen.wait()
 
 
 @asynccontextmanager
-async def opened_reaper(scratch: Path) -> AsyncIterator[ReaperLink]:
-    """A reaper process while entered; should this process die, it removes `scratch` as well."""
-    reading, writing = os.pipe2(os.O_CLOEXEC)
-    try:
-        # From this thread: the children of another one are inherited, like an orphan, at its end.
-        process = subprocess.Popen(  # noqa: ASYNC220 see docs/decisions/0002
-            [
-                sys.executable, "-I", "-S", "-c", _START,
-                str(Path(__file__).parents[1]), str(reading), str(scratch),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(reading,),
-            start_new_session=True,
-            env={"PATH": os.defpath},
-        )  # fmt: skip
-    except OSError:
-        os.close(writing)
-        raise
-    finally:
-        os.close(reading)
-    link = ReaperLink(writing)
-    try:
-        yield link
-    finally:
-        link.quit()
-        os.close(writing)
-        await _wait(process)
+async def opened_reaper(scratch: Path, say: Say = log.warning) -> AsyncIterator[ReaperLink]:
+    """A reaper while entered; should this process die, it removes `scratch` as well.
+
+    Raises:
+        OSError: there is no reaper to begin with.
+    """
+    link = ReaperLink()
+    process = ReaperProcess(scratch)
+    link.connect(process.pid, process.pipe)
+    # Jobs that are cancelled need it until their trees are gone.
+    keeping = trio.CancelScope(shield=True)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_keep, link, process, scratch, say, keeping)
+        try:
+            yield link
+        finally:
+            link.quit()
+            keeping.cancel()
 
 
-async def _wait(process: subprocess.Popen[bytes]) -> None:
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        with trio.move_on_after(QUIT_TIMEOUT, shield=True) as waiting:
-            await trio.lowlevel.wait_readable(pidfd)
-    finally:
-        os.close(pidfd)
-        if waiting.cancelled_caught:
-            process.kill()
-        process.wait()
+async def _keep(
+    link: ReaperLink, process: ReaperProcess, scratch: Path, say: Say, keeping: trio.CancelScope
+) -> None:
+    """Put another in the place of each reaper that dies, until `keeping` is cancelled."""
+    with keeping:
+        while True:
+            began = trio.current_time()
+            try:
+                why = await process.wait()
+            finally:
+                link.disconnect()
+                await process.close()
+            say(f"the reaper process has died ({why}): starting another")
+            await trio.sleep_until(began + YOUNG)
+            process = await _start_again(scratch, say)
+            link.connect(process.pid, process.pipe)
+
+
+async def _start_again(scratch: Path, say: Say) -> ReaperProcess:
+    failures = 0
+    while True:
+        try:
+            return ReaperProcess(scratch)
+        except OSError as error:
+            failures += 1
+            delay = reconnect_delay(failures, lambda: 1.0)
+            say(
+                "cannot start the reaper process, without which jobs outlive a killed worker:"
+                f" {error}; next try in {delay:g} s"
+            )
+            await trio.sleep(delay)

@@ -1,5 +1,6 @@
 """A worker is killed or stopped: its process trees are gone, its jobs end well all the same."""
 
+import os
 import signal
 
 import pytest
@@ -13,6 +14,35 @@ def test_the_reaper_ends_every_tree_when_the_worker_is_killed(service, tmp_path)
     worker = service.start_worker()
     service.submit("sh", "-c", f"setsid sleep 1000 & echo $! $$ > {file}; sleep 1000")
     pids = service.read_pids(file, 2)
+    kill(worker)
+    service.wait_for(lambda: not any(is_alive(pid) for pid in pids), "the reaper", 2)
+
+
+def test_the_reaper_ends_what_jobs_have_orphaned_and_nothing_marks(service, tmp_path):
+    file = tmp_path / "pids"
+    service.start_server()
+    worker = service.start_worker()
+    daemon = f"setsid sleep 1000 & echo $! $$ >> {file}; wait"
+    script = f'(env -i setsid sh -c "$0" >/dev/null 2>&1 &); echo $$ >> {file}; sleep 1000'
+    service.submit("sh", "-c", script, daemon)
+    pids = service.read_pids(file, 3)
+    service.run("true")  # at the end of a job its worker looks for orphans
+    kill(worker)
+    service.wait_for(lambda: not any(is_alive(pid) for pid in pids), "the reaper", 2)
+
+
+def test_orphans_are_looked_for_each_second_too(service, tmp_path):
+    file = tmp_path / "pids"
+    service.start_server()
+    worker = service.start_worker()
+    # What ends after the orphan has begun is an orphan too, and is buried in the same look.
+    script = (
+        f"(env -i setsid sleep 1000 >/dev/null 2>&1 & echo $! >> {file});"
+        f"(true & echo $! >> {file}); echo $$ >> {file}; sleep 1000"
+    )
+    service.submit("sh", "-c", script)
+    pids = service.read_pids(file, 3)
+    service.wait_for(lambda: not os.path.exists(f"/proc/{pids[1]}"), "the burial")
     kill(worker)
     service.wait_for(lambda: not any(is_alive(pid) for pid in pids), "the reaper", 2)
 

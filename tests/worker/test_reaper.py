@@ -2,8 +2,10 @@
 
 import os
 import signal
+import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -37,24 +39,86 @@ TREES = [
     "(setsid sh -c 'sleep 1000 >&- 2>&- & echo $! >> $F' &); echo $$ >> $F; sleep 1000",
     "trap '' TERM HUP INT; touch $JOB_SCRATCH/left; echo $$ >> $F; while :; do sleep 1; done",
     "echo $$ >> $F; exec env -i sleep 1000",
+    "env -i setsid sleep 1000 & echo $! $$ >> $F; sleep 1000",
+    "env -i setsid sh -c 'trap \"\" TERM; setsid sleep 1000 & echo $! $$ >> $F; wait' & wait",
 ]
 
 
-@pytest.mark.parametrize("kind", ["worker", "program"])
-async def test_it_ends_every_tree_within_two_seconds_of_sigkill(tmp_path, kind):
-    file, scratch = tmp_path / "pids", tmp_path / "scratch"
+@asynccontextmanager
+async def worker_with_trees(kind, folder):
+    """A process that runs `TREES`, and the processes of these; it is killed at the end."""
+    file, scratch = folder / "pids", folder / "scratch"
     scratch.mkdir()
     scripts = [tree.replace("$F", str(file)) for tree in TREES]
     worker = await trio.lowlevel.open_process(
-        [sys.executable, "-c", RUN_JOBS, kind, str(scratch), *scripts], cwd=ROOT
+        [sys.executable, "-c", RUN_JOBS, kind, str(scratch), *scripts],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
     )
-    pids = await pids_in(file, 6)
-    worker.kill()
-    await worker.wait()
+    async with worker.stderr:
+        try:
+            pids = await pids_in(file, 10)
+            yield worker, pids
+        finally:
+            worker.kill()
+            await worker.wait()
     with trio.fail_after(2):
         await until(lambda: not any(is_alive(pid) for pid in pids))
     await until(lambda: not list(scratch.iterdir()))
     assert processes_with(str(file)) == []
+
+
+@pytest.mark.parametrize("kind", ["worker", "program"])
+async def test_it_ends_every_tree_within_two_seconds_of_sigkill(tmp_path, kind):
+    async with worker_with_trees(kind, tmp_path) as (_, pids):
+        assert all(is_alive(pid) for pid in pids)
+
+
+def _reapers_of(pid):
+    """The reapers among the children of a process."""
+    found = []
+    for child in _children(pid):
+        with suppress(OSError):
+            if b"simple_worker.reaper" in Path(f"/proc/{child}/cmdline").read_bytes():
+                found.append(child)
+    return found
+
+
+async def test_a_killed_reaper_has_a_successor_that_knows_what_runs(tmp_path):
+    async with worker_with_trees("worker", tmp_path) as (worker, pids):
+        [first] = _reapers_of(worker.pid)
+        os.kill(first, signal.SIGKILL)
+        with trio.fail_after(PATIENCE):
+            said = await worker.stderr.receive_some()
+        assert said == b"the reaper process has died (SIGKILL): starting another\n"
+        await until(lambda: _reapers_of(worker.pid) not in ([], [first]))
+        assert all(is_alive(pid) for pid in pids)
+
+
+async def test_a_reaper_that_cannot_be_started_is_tried_again(tmp_path, monkeypatch):
+    said = []
+    async with opened_reaper(tmp_path, said.append) as link:
+        monkeypatch.setattr(sys, "executable", "/no/such")
+        os.kill(link.pid, signal.SIGKILL)
+        await until(lambda: len(said) == 2)
+        assert said[0].startswith("the reaper process has died (SIGKILL)")
+        assert "cannot start the reaper process" in said[1]
+        assert "'/no/such'; next try in 1 s" in said[1]
+        link.expect("cookie")
+        link.unwatch("cookie")
+        monkeypatch.undo()
+        await until(lambda: link.pid)
+    assert len(said) == 2
+    assert not is_alive(link.pid)
+
+
+async def test_without_a_reaper_a_worker_leaves_at_once(tmp_path, monkeypatch):
+    said = []
+    with trio.fail_after(PATIENCE):
+        async with opened_reaper(tmp_path, said.append) as link:
+            monkeypatch.setattr(sys, "executable", "/no/such")
+            os.kill(link.pid, signal.SIGKILL)
+            await until(lambda: len(said) == 2)
 
 
 @asynccontextmanager
@@ -67,9 +131,12 @@ async def stopped_reaper(folder):
         yield link, pid
 
 
+def _children(pid):
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def _own_children():
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:
-        return [int(pid) for pid in file.read().split()]
+    return _children(os.getpid())
 
 
 async def test_a_stopped_reaper_stops_nobody(tmp_path):
@@ -94,7 +161,8 @@ async def test_a_reaper_that_has_died_stops_nobody(tmp_path):
 def link():
     """A link whose pipe has a reader, and what the reader would know after all that was said."""
     reading, writing = os.pipe()
-    link = ReaperLink(writing)
+    link = ReaperLink()
+    link.connect(1, writing)
 
     def known():
         told = b""
@@ -123,6 +191,24 @@ def test_what_a_full_pipe_could_not_take_is_told_later(link):
         if number % 1000:
             link.unwatch(f"c{number}")
     assert known() == {f"c{number}": number for number in range(0, 30_000, 1000)}
+
+
+def test_a_new_reader_is_told_all_that_lives(link):
+    link, _ = link
+    link.watch("main", 3)
+    link.watch("gone", 4)
+    link.adopt(5, 777)
+    link.adopt(6, 778)
+    link.unwatch("gone")
+    link.bury(6)
+    link.disconnect()
+    link.expect("new")
+    link.unwatch("main")
+    reading, writing = os.pipe()
+    link.connect(2, writing)
+    assert os.read(reading, 1000) == b"+@5 777\n+new 0\n"
+    os.close(reading)
+    os.close(writing)
 
 
 async def test_it_leaves_with_its_worker(tmp_path):
