@@ -66,10 +66,11 @@ class HeldAttempt:
         if self.child is not None and self.is_running:
             self.child.kill(reason, signal, grace)
 
-    def abandon(self, grace: float) -> None:
-        """End its tree within `grace` seconds, because the runner is about to give it up."""
+    def abandon(self, grace: float, signal: str | None = None) -> None:
+        """End its tree within `grace` seconds, because the runner is about to give it up, or
+        the worker to leave."""
         self.is_abandoned = True
-        self.kill(Reason.ABANDONED, grace=grace)
+        self.kill(Reason.ABANDONED, signal, grace)
 
     def ack(self, offset: int) -> None:
         """Everything below `offset` is durable at the runner."""

@@ -57,7 +57,16 @@ def _address(_: click.Context, __: click.Parameter, value: str) -> tuple[str, in
     is_number = port.isascii() and port.isdigit() and len(port) <= 5
     if not (colon and host and is_number) or not 0 < int(port) < 65536:
         raise click.BadParameter(f"{value!r} is not HOST:PORT, for example 127.0.0.1:8632")
-    return host.strip("[]"), int(port)
+    host = host.strip("[]")
+    try:
+        host.encode("idna")  # as the look-up of its address does
+    except UnicodeError as error:
+        raise click.BadParameter(f"{host!r} cannot be the name of a host") from error
+    return host, int(port)
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -131,20 +140,24 @@ def main(
                 rng=random.random,
                 now=time.time,
                 say=say,
+                runner=f"the runner at {_shown(*server)} (--server)",
                 once=once,
             )
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(obey, signals, worker, nursery.cancel_scope)
+                    nursery.start_soon(obey, signals, worker, nursery)
                     await worker.run()
                     nursery.cancel_scope.cancel()
 
-    async def obey(signals: AsyncIterator[int], worker: Worker, jobs: trio.CancelScope) -> None:
+    async def obey(signals: AsyncIterator[int], worker: Worker, nursery: trio.Nursery) -> None:
         await anext(signals)
         say("draining: no new jobs; what runs may finish, a second signal ends it")
         worker.drain()
         await anext(signals)
-        jobs.cancel()
+        say("ending what runs")
+        nursery.start_soon(worker.stop)
+        await anext(signals)
+        nursery.cancel_scope.cancel()
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take our children's status
     try:

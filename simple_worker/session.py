@@ -193,7 +193,7 @@ class Session:
     async def _greet(self) -> Sequence[Message]:
         self.send(self._identity.hello())
         batch: Sequence[Message] = ()
-        self._why = "nobody there who welcomes a worker"
+        self._why = "nobody there who welcomes a worker; is it the HTTP port, perhaps?"
         with trio.move_on_after(WELCOME_TIMEOUT):
             batch = await self._receive_batch()
         match batch:

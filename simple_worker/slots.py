@@ -86,6 +86,16 @@ class Slots:
         return max(0, self.count - self._running - len(self._waiting_input))
 
     @property
+    def unfinished(self) -> int:
+        """Attempts that run, or wait for their input."""
+        return sum(held.is_running for held in self._held.values()) + len(self._waiting_input)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Attempts that have ended, and the runner has not said that it knows."""
+        return sum(not held.is_running for held in self._held.values())
+
+    @property
     def held(self) -> Collection[HeldAttempt]:
         """All that is not forgotten."""
         return self._held.values()
@@ -99,6 +109,15 @@ class Slots:
         """The rest of an input will not come: what waits for it never starts."""
         self.outlet = None
         self._waiting_input.clear()
+
+    def abandon(self) -> None:
+        """End all that runs, at once; what waits for its input never starts."""
+        for attempt_id in self._waiting_input:
+            self._send(Refused(attempt_id, "the worker leaves"))
+        self._waiting_input.clear()
+        for held in self._held.values():
+            held.abandon(0.0, "SIGKILL")
+        self._on_change()
 
     def receive(self, message: Message) -> None:
         """What the runner says about attempts; the rest is ignored."""

@@ -26,7 +26,9 @@ FENCE_PAUSE: Final = 0.02
 IDLE: Final = 1.0
 """Seconds without work, while connected, after which a worker with `once` leaves."""
 PARTING: Final = 2.0
-"""Seconds that a drained worker waits for the runner's last word."""
+"""Seconds that a worker which leaves waits for the runner's last word."""
+REMIND: Final = 5.0
+"""Seconds at least between two lines about what a draining worker waits for."""
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 Say = Callable[[str], None]
@@ -41,6 +43,7 @@ class Worker:
         processes: starts children.
         rng: 0 to 1, the jitter of reconnecting. now: wall clock, UNIX seconds.
         say: takes one line for the person who watches.
+        runner: what that person calls the runner.
         once: leave when there is nothing to do.
     """
 
@@ -53,14 +56,17 @@ class Worker:
         rng: Callable[[], float],
         now: Callable[[], float],
         say: Say,
+        runner: str = "the runner",
         once: bool = False,
     ) -> None:
         self._identity = identity
         self._connect = connect
         self._rng = rng
         self._say = say
+        self._runner = runner
         self._once = once
         self._changed = trio.Event()
+        self._draining = trio.Event()
         self._finished = trio.Event()
         self._slots = Slots(processes, identity.slots, identity.name, now, self._on_change)
         self._session: Session | None = None
@@ -72,13 +78,15 @@ class Worker:
             await nursery.start(self._slots.run)
             nursery.start_soon(self._stay_connected)
             nursery.start_soon(self._fence)
+            nursery.start_soon(self._say_what_is_waited_for)
             if self._once:
                 nursery.start_soon(self._drain_when_idle)
             await self._finished.wait()
-            if self._session is not None and self._slots.outlet is self._session:
+            session = self._session
+            if session is not None and self._slots.outlet is session and self._slots.is_idle:
                 # A spawn that crossed `draining` on the wire is refused, not lost.
                 with trio.move_on_after(PARTING):
-                    await self._session.round_trip()
+                    await session.round_trip()
             nursery.cancel_scope.cancel()
 
     def drain(self) -> None:
@@ -87,7 +95,17 @@ class Worker:
             self._slots.is_draining = True
             if self._slots.outlet is not None:
                 self._slots.outlet.send(Draining())
+            self._draining.set()
             self._on_change()
+
+    async def stop(self) -> None:
+        """End all that runs; `run` returns once the runner knows of it, or soon if it does not."""
+        self.drain()
+        self._slots.abandon()
+        if self._slots.outlet is not None:
+            with trio.move_on_after(PARTING):
+                await self._finished.wait()
+        self._finished.set()
 
     def _on_change(self) -> None:
         if self._slots.is_draining and self._slots.is_idle:
@@ -108,13 +126,16 @@ class Worker:
                 stream = await self._connect()
             except OSError as error:
                 failures += 1
-                self._say(f"no connection to the runner: {error}")
+                self._say(f"no connection to {self._runner}: {error.strerror or error}")
             else:
                 session = Session(self._identity, self._slots, self._on_welcome, self.drain)
                 ending = await session.run(stream)
                 failures = 0 if ending.was_welcome else failures + 1
                 retry_after = ending.retry_after
-                self._say(f"no runner any more: {ending.why}")
+                what = (
+                    "no runner any more" if ending.was_welcome else f"no work from {self._runner}"
+                )
+                self._say(f"{what}: {ending.why}")
             delay = reconnect_delay(failures, self._rng, retry_after)
             self._say(f"next try in {delay:.1f} s")
             await trio.sleep(delay)
@@ -143,6 +164,26 @@ class Worker:
         if now >= max(contact, session.last_ping) + ASK * detach:
             session.ping()
         return min(fence, max(contact, session.last_ping) + ASK * detach)
+
+    async def _say_what_is_waited_for(self) -> None:
+        await self._draining.wait()
+        said = ""
+        while True:
+            changed, line = self._changed, self._what_is_waited_for()
+            if line == said:
+                await changed.wait()
+            else:
+                self._say(line)
+                said = line
+                await trio.sleep(REMIND)
+
+    def _what_is_waited_for(self) -> str:
+        counts = (
+            (self._slots.unfinished, "running job", ""),
+            (self._slots.unconfirmed, "end", " that the runner has not confirmed"),
+        )
+        parts = [f"{n} {what}{'s' * (n > 1)}{which}" for n, what, which in counts if n]
+        return f"waiting for {' and '.join(parts)}" if parts else ""
 
     async def _drain_when_idle(self) -> None:
         while True:

@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from tests.commands import is_alive, kill
+from simple_worker.tree import look_at
+from tests.commands import PATIENCE, is_alive, kill
 
 
 def test_the_reaper_ends_every_tree_when_the_worker_is_killed(service, tmp_path):
@@ -32,16 +33,18 @@ def test_the_reaper_ends_what_jobs_have_orphaned_and_nothing_marks(service, tmp_
 
 
 def test_orphans_are_looked_for_each_second_too(service, tmp_path):
-    file = tmp_path / "pids"
+    file, go = tmp_path / "pids", tmp_path / "go"
     service.start_server()
     worker = service.start_worker()
-    # What ends after the orphan has begun is an orphan too, and is buried in the same look.
     script = (
         f"(env -i setsid sleep 1000 >/dev/null 2>&1 & echo $! >> {file});"
-        f"(true & echo $! >> {file}); echo $$ >> {file}; sleep 1000"
+        f"(sh -c 'while [ ! -e {go} ]; do sleep 0.02; done' & echo $! >> {file});"
+        f"echo $$ >> {file}; sleep 1000"
     )
     service.submit("sh", "-c", script)
     pids = service.read_pids(file, 3)
+    service.wait_for(lambda: {look_at(pid).parent for pid in pids} == {worker.pid}, "the orphans")
+    go.touch()  # one ends, and its worker comes round to bury it: it meets the other then
     service.wait_for(lambda: not os.path.exists(f"/proc/{pids[1]}"), "the burial")
     kill(worker)
     service.wait_for(lambda: not any(is_alive(pid) for pid in pids), "the reaper", 2)
@@ -85,3 +88,31 @@ def test_a_worker_drains_on_sigterm(service, tmp_path):
     go.touch()
     assert worker.wait(20) == 0
     assert service.job(job)["exit_code"] == 4
+
+
+@pytest.mark.parametrize(("on_lost", "state"), [("retry", "queued"), ("fail", "failed")])
+def test_a_second_sigterm_gives_the_jobs_back_at_once(service, on_lost, state):
+    service.start_server()
+    worker = service.start_worker()
+    job = service.submit("sh", "-c", "trap '' TERM; echo here; sleep 1000 & wait", on_lost=on_lost)
+    service.wait_for(lambda: service.output(job) == b"here\n", "the job")
+    worker.send_signal(signal.SIGTERM)
+    service.wait_for(lambda: "waiting for 1 running job\n" in service.logs(), "the drain")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    # No wait here: the worker has left when the server has written what became of its jobs.
+    assert service.job(job)["state"] == state
+
+
+def test_a_second_sigterm_without_a_server_ends_the_worker_all_the_same(service, tmp_path):
+    file = tmp_path / "pids"
+    server = service.start_server()
+    worker = service.start_worker()
+    service.submit("sh", "-c", f"trap '' TERM; echo $$ > {file}; while :; do sleep 1; done")
+    pids = service.read_pids(file, 1)
+    kill(server)
+    worker.send_signal(signal.SIGTERM)
+    service.wait_for(lambda: "waiting for 1 running job\n" in service.logs(), "the drain")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0
+    assert not any(is_alive(pid) for pid in pids)

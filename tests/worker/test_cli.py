@@ -29,6 +29,8 @@ def run_worker(home, *options):
         (["--server", "host:99999"], "'host:99999' is not HOST:PORT"),
         (["--server", ":8632"], "':8632' is not HOST:PORT"),
         (["--server", "host:٣"], "'host:٣' is not HOST:PORT"),
+        (["--server", "a..b:1"], "'a..b' cannot be the name of a host"),
+        (["--server", f"{'x' * 64}:1"], "cannot be the name of a host"),
         (["--label", "x"], "'x' is not KEY=VALUE, for example os=linux"),
         (["--label", "=x"], "'=x' is not KEY=VALUE"),
         (["--slots", "0"], "0 is not in the range"),
@@ -60,6 +62,36 @@ def test_the_id_stays_and_two_workers_on_one_folder_have_two(tmp_path):
         assert again == first
 
 
+@pytest.mark.parametrize(
+    ("server", "sentence"),
+    [
+        (
+            "no.such.invalid:8632",
+            "no connection to the runner at no.such.invalid:8632 (--server): ",
+        ),
+        ("[::1]:1", "no connection to the runner at [::1]:1 (--server): "),
+    ],
+)
+def test_a_runner_that_cannot_be_reached_is_named(service, server, sentence):
+    service.start(
+        "lost", sys.executable, "-m", "simple_worker", "--name", "lost",
+        "--server", server, "--state-dir", service.folder / "lost",
+    )  # fmt: skip
+    service.wait_for(lambda: sentence in service.logs(), "the sentence")
+    assert "Errno" not in service.logs()
+
+
+def test_a_worker_at_the_http_port_is_told_so(service):
+    service.start_server()
+    port = service.facts["url"].rpartition(":")[2]
+    service.start(
+        "lost", sys.executable, "-m", "simple_worker", "--name", "lost",
+        "--server", f"127.0.0.1:{port}", "--state-dir", service.folder / "lost",
+    )  # fmt: skip
+    sentence = f"no work from the runner at 127.0.0.1:{port} (--server): nobody there who welcomes"
+    service.wait_for(lambda: sentence in service.logs(), "the sentence")
+
+
 def test_a_second_sigterm_ends_the_trees_and_the_worker(service, tmp_path):
     file = tmp_path / "pids"
     service.start_server()
@@ -67,7 +99,7 @@ def test_a_second_sigterm_ends_the_trees_and_the_worker(service, tmp_path):
     service.submit("sh", "-c", f"trap '' TERM; setsid sleep 1000 & echo $! $$ > {file}; sleep 1000")
     pids = service.read_pids(file, 2)
     worker.send_signal(signal.SIGTERM)
-    service.wait_for(lambda: "draining" in (service.folder / "w1.log").read_text(), "the drain")
+    service.wait_for(lambda: "waiting for 1 running job\n" in service.logs(), "the drain")
     assert all(is_alive(pid) for pid in pids)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE) == 0

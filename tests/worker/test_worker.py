@@ -30,6 +30,7 @@ from remote_runner.protocol.messages import (
 from remote_runner.types import Reason
 from simple_worker.slots import MAX_STDIN
 from simple_worker.window import WINDOW
+from simple_worker.worker import PARTING
 
 
 def spawn(attempt_id, command, **options):
@@ -483,6 +484,71 @@ async def test_a_draining_worker_says_so_again_after_a_cut(autojump_clock, bench
         await runner.hear(Draining)
         await runner.say(Closed("1.1"))
     await bench.left.wait()
+
+
+async def test_a_draining_worker_says_what_it_waits_for_when_that_changes(autojump_clock, bench):
+    bench.start(slots=3)
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "sleep"), spawn("2.1", "sleep"), spawn("3.1", "speak"))
+        await runner.hear(Close)
+        bench.said.clear()
+        bench.worker.drain()
+        await trio.sleep(20)
+        await runner.say(Kill("1.1"), Kill("2.1"), Closed("3.1"))
+        await trio.sleep(20)
+        assert bench.said == [
+            "waiting for 2 running jobs and 1 end that the runner has not confirmed",
+            "waiting for 2 ends that the runner has not confirmed",
+        ]
+        await runner.say(Closed("1.1"), Closed("2.1"))
+        await runner.hear_end()
+    await bench.left.wait()
+
+
+async def test_a_stopped_worker_leaves_when_the_runner_knows_what_became_of_its_attempts(
+    autojump_clock, bench
+):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "chat"), spawn("2.1", "true", stdin="pipe"))
+        await hear_output(runner, 10)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(bench.worker.stop)
+            assert (await runner.hear(Refused)).id == "2.1"
+            close = await runner.hear(Close)
+            assert (close.id, close.reason, close.offset) == ("1.1", "abandoned", 10)
+            await trio.sleep(PARTING / 2)
+            assert not bench.left.is_set()
+            await runner.say(Closed("1.1"))
+            await runner.hear_end()
+    await bench.left.wait()
+    assert bench.processes.children[0].kills == [(Reason.ABANDONED, "SIGKILL", 0.0)]
+
+
+async def test_a_stopped_worker_does_not_wait_long_for_a_runner_that_says_nothing(
+    autojump_clock, bench
+):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "sleep"))
+        await runner.hear(Started)
+        began = trio.current_time()
+        await bench.worker.stop()
+        await bench.left.wait()
+        assert trio.current_time() - began <= PARTING
+
+
+async def test_a_stopped_worker_without_a_connection_waits_for_nothing(autojump_clock, bench):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "sleep"))
+        await runner.hear(Started)
+        bench.network.is_up = False
+    await settle()
+    began = trio.current_time()
+    await bench.worker.stop()
+    await bench.left.wait()
+    assert trio.current_time() == began
 
 
 async def test_an_idle_worker_without_a_runner_drains_at_once(autojump_clock, bench):
