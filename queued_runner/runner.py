@@ -3,6 +3,7 @@
 import base64
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from itertools import count
 from typing import Any
 
 import trio
@@ -55,9 +56,12 @@ class QueuedRunner:
         """Add one job and return its id once it is on disk. `options` are those of `JobSpec`.
 
         Raises:
+            TypeError: `args` is one text; its letters would be the arguments.
             pydantic.ValidationError: this is not a job; it names the field.
             KeyConflict: its key belongs to another job.
         """
+        if isinstance(args, str | bytes):
+            raise TypeError("args is a list of arguments, and not one text: write ['-l'], not '-l'")
         if isinstance(stdin, bytes):
             options["stdin"] = Base64(base64=base64.b64encode(stdin).decode())
         elif stdin is not None:
@@ -194,7 +198,15 @@ class QueuedRunner:
                 yield record
 
     async def output(self, job_id: int) -> AsyncIterator[Output]:
-        """The output of a job's newest attempt: replayed from the start, then followed."""
-        async with aclosing(self.records(job_id)) as records:  # type: ignore[type-var]
-            async for record in records:
-                yield Output(record.stream, record.data, record.offset)
+        """The output of a job, one attempt after the other: replayed from the start, then followed.
+
+        Ends when the job has ended for good. Each attempt's offsets begin at 0.
+        """
+        for number in count(1):
+            source = self.records(job_id, attempt=number)
+            async with aclosing(source) as records:  # type: ignore[type-var]
+                async for record in records:
+                    yield Output(record.stream, record.data, record.offset)
+            job = await self.get(job_id)
+            if job.state.is_terminal and job.attempt <= number:
+                return

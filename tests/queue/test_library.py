@@ -1,0 +1,54 @@
+"""The library as its users see it: `open_runner` with slots of its own, no server, no worker."""
+
+import pytest
+import trio
+
+from queued_runner.jobs import JobState
+from queued_runner.service import open_runner
+from tests.worker.real import PATIENCE
+
+
+@pytest.fixture
+async def runner(tmp_path):
+    async with open_runner(tmp_path, local_slots=1) as runner:
+        yield runner
+
+
+async def output_of(runner, job_id):
+    """All that a reader gets, until there is no more."""
+    with trio.fail_after(PATIENCE):
+        return [chunk.data async for chunk in runner.output(job_id)]
+
+
+async def test_the_output_goes_on_with_the_attempts_that_follow(runner):
+    job_id = await runner.submit(
+        "echo $JOB_ATTEMPT; test $JOB_ATTEMPT = 3", shell=True, retries=5, backoff=0.01
+    )
+    assert await output_of(runner, job_id) == [b"1\n", b"2\n", b"3\n"]
+    assert (await runner.get(job_id)).state is JobState.SUCCEEDED
+    assert await output_of(runner, job_id) == [b"1\n", b"2\n", b"3\n"]  # it can be read again
+
+
+async def test_the_output_ends_with_a_job_that_is_cancelled_between_its_attempts(runner):
+    job_id = await runner.submit("echo $JOB_ATTEMPT; false", shell=True, retries=1, backoff=1000)
+    with trio.fail_after(PATIENCE):
+        received = []
+        async for chunk in runner.output(job_id):
+            received.append(chunk.data)
+            while (await runner.get(job_id)).state is not JobState.QUEUED:
+                pass
+            await runner.cancel(job_id)
+    assert received == [b"1\n"]
+
+
+async def test_the_output_ends_with_a_job_that_never_starts(runner):
+    job_id = await runner.submit("true", delay=1000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.cancel, job_id)
+        assert await output_of(runner, job_id) == []
+
+
+@pytest.mark.parametrize("args", ["abc", b"abc", ""])
+async def test_a_text_is_no_list_of_arguments(runner, args):
+    with pytest.raises(TypeError, match=r"args is a list of arguments.*\['-l'\]"):
+        await runner.submit("ls", args)
