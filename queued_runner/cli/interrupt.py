@@ -1,13 +1,15 @@
-"""Ctrl-C while a job is watched: the first cancels the job, the second leaves at once.
+"""Signals while a job is watched: what would end a command that ran here cancels the job, once.
 
-The handler never touches the connection that the main thread reads: no byte is lost or doubled.
+A second Ctrl-C leaves at once. SIGTERM and SIGHUP may come twice by themselves, from `timeout` or
+from a terminal that closes: another one changes nothing. The handler never touches the connection
+that the main thread reads: no byte is lost or doubled.
 """
 
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from queued_runner.cli.exit_status import CANCELLED
@@ -16,13 +18,17 @@ from queued_runner.cli.options import Connect
 
 @contextmanager
 def cancelling_on_interrupt(connect: Connect) -> Iterator[Callable[[int], None]]:
-    """Handle Ctrl-C while entered; the function that it gives names the job, once there is one."""
+    """Handle signals while entered; the function that it gives names the job, once there is one."""
     interrupt = _Interrupt(connect)
-    before = signal.signal(signal.SIGINT, interrupt.on_signal)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` asks to go on
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt.on_signal) for number in numbers}
     try:
         yield interrupt.watch_over
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Interrupt:
@@ -38,9 +44,12 @@ class _Interrupt:
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._is_wanted:
-            os._exit(CANCELLED)
+            if number == signal.SIGINT:
+                os._exit(CANCELLED)
+            return
         self._is_wanted = True
-        _say("cancelling; Ctrl-C again leaves at once")
+        again = " again" if number == signal.SIGINT else ""
+        _say(f"cancelling; Ctrl-C{again} leaves at once")
         if self._job_id is not None:
             self._start_cancel(self._job_id)
 
@@ -54,10 +63,15 @@ class _Interrupt:
             with self._connect() as client:
                 client.cancel(job_id)
         except ClientError as error:
-            _say(f"the job could not be cancelled: {error}")
+            _say(
+                f"job {job_id} could not be cancelled: {str(error).rstrip('.')};"
+                f" it may go on; cancel it later with: queued-runner cancel {job_id}"
+            )
+            os._exit(CANCELLED)  # the main thread may wait for a server that stays away
 
 
 def _say(text: str) -> None:
     """Past Python's buffers, which the interrupted code may be busy with."""
     start = "\n" if os.isatty(2) else ""  # the terminal has just echoed ^C
-    os.write(2, f"{start}queued-runner: {text}\n".encode())
+    with suppress(OSError):  # it is gone, and the job is to end for just that reason
+        os.write(2, f"{start}queued-runner: {text}\n".encode())

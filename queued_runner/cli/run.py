@@ -1,7 +1,7 @@
 """`run`: queue a command and stay until it ends, as if it ran here.
 
-The output passes through byte by byte; the exit status is the job's. When nobody reads the output
-any more the job is cancelled: a command that ran here would now get SIGPIPE.
+The output passes through byte by byte; the exit status is the job's. When the output cannot be
+written any more the job is cancelled: a command that ran here would now get SIGPIPE.
 """
 
 from collections.abc import Callable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def run(ctx: click.Context, /, connect: Connect, **job: Any) -> None:
     """Queue a command and stay until it ends.
 
-    Its output comes out here, live and byte-exact, and its exit status is ours. Ctrl-C cancels it;
-    a second Ctrl-C leaves at once.
+    Its output comes out here, live and byte-exact, and its exit status is ours. Ctrl-C or SIGTERM
+    cancels it; a second Ctrl-C leaves at once.
     """
     spec = job_json(**job)
     with connect() as client, cancelling_on_interrupt(connect) as watch_over:
@@ -37,7 +37,7 @@ def run(ctx: click.Context, /, connect: Connect, **job: Any) -> None:
         try:
             with status_line(connect, job_id) as end_line:
                 outcome = _pass_through(client, job_id, end_line)
-        except BrokenPipeError:
+        except OSError:  # a closed pipe, a terminal that is gone, a full disk
             client.cancel(job_id)
             raise
     if outcome["log_dropped"]:

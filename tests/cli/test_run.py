@@ -4,6 +4,7 @@ What the worker does is scripted; the verbs run for real, most of them in this p
 """
 
 import os
+import pty
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -200,6 +201,68 @@ def test_a_second_ctrl_c_leaves_at_once(service: ServiceThread, start_verb: Star
     client.send_signal(signal.SIGINT)
     assert client.wait(PATIENCE) == 130
     assert service.queue.jobs[1].state is JobState.QUEUED
+
+
+def test_ctrl_c_leaves_where_the_job_cannot_be_cancelled(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    client = start_verb("run", "make")
+    service.wait_until(lambda: service.queue.followers)
+    service.stop()
+    client.send_signal(signal.SIGINT)
+    stdout, stderr = client.communicate(timeout=PATIENCE)
+    assert (client.returncode, stdout) == (130, b"")
+    (line,) = [line for line in stderr.splitlines() if b"could not be cancelled" in line]
+    assert b"No server answers" in line
+    assert line.endswith(b"it may go on; cancel it later with: queued-runner cancel 1")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_would_end_a_command_here_cancels_the_job_once(
+    service: ServiceThread, start_verb: StartVerb, number: int
+) -> None:
+    service.queue.obeys = False
+    client = start_verb("run", "make")
+    service.wait_until(lambda: service.queue.jobs)
+    for _ in range(2):  # `timeout`, a shell and the kernel may all send it
+        client.send_signal(number)
+        service.wait_until(lambda: service.queue.cancels)
+    service.do(service.queue.start, 1)
+    service.do(service.queue.finish, 1, None, reason="killed", state=JobState.CANCELLED)
+    _, stderr = client.communicate(timeout=PATIENCE)
+    assert client.returncode == 130
+    assert stderr.count(b"cancelling") == 1
+    assert service.queue.cancels == [(1, None, None)]
+
+
+def test_a_hangup_that_is_ignored_cancels_nothing(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` does
+    try:
+        client = start_verb("run", "make")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    service.wait_until(lambda: service.queue.followers)
+    client.send_signal(signal.SIGHUP)
+    service.do(service.queue.start, 1)
+    service.do(service.queue.finish, 1, 0)
+    assert client.wait(PATIENCE) == 0
+    assert not service.queue.cancels
+
+
+def test_a_terminal_that_goes_away_cancels_the_job(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    ours, theirs = pty.openpty()
+    client = start_verb("run", "yes", stdout=theirs, stderr=theirs)
+    service.wait_until(lambda: service.queue.followers)
+    os.close(theirs)
+    os.close(ours)
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"y\n")
+    assert client.wait(PATIENCE) != 0
+    assert service.queue.cancels == [(1, None, None)]
 
 
 def test_a_reader_that_leaves_cancels_the_job(
