@@ -102,7 +102,7 @@ def build_runners(
     if settings.port is not None:
         token = None
         if settings.worker_token_file is not None:
-            token = settings.worker_token_file.read_text(encoding="utf-8").strip()
+            token = datadir.read_token(settings.worker_token_file)
         remote = RemoteRunner(
             settings.host,
             settings.port,

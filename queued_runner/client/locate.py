@@ -47,8 +47,9 @@ def find_server(
             token_file = token_file or str(found["token_file"])
         except FileNotFoundError:
             raise Unreachable(
-                f"No server is running here ({path} does not exist); {START_HINT},"
-                " or say where it is with --url."
+                f"No server is running here ({path} does not exist); {START_HINT}."
+                " One that was started with --data-dir DIR is found with --data-dir DIR or"
+                " DUPLEX_RUNNER_DATA_DIR=DIR, and one on another machine with --url."
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unreachable(f"{path} cannot be used ({error}); say --url instead.") from None
@@ -61,6 +62,8 @@ def find_server(
                 f"The token of the server cannot be read from {file} ({error});"
                 " set DUPLEX_RUNNER_TOKEN."
             ) from None
+    if not token:
+        raise Unreachable("The token is empty; set DUPLEX_RUNNER_TOKEN to that of the server.")
     if not url.startswith(("http://", "https://")):
         url = f"http://{url}"
     if not token.isascii() or not token.isprintable():

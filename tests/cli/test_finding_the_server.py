@@ -54,7 +54,7 @@ def test_a_broken_announcement_is_named(folder: Path, content: str) -> None:
         find_server()
 
 
-@pytest.mark.parametrize("token", [b"a b\x00", b"\xc3\xa9", b"\xff"])
+@pytest.mark.parametrize("token", [b"", b"\n", b"a b\x00", b"\xc3\xa9", b"\xff"])
 def test_a_broken_token_is_told_and_not_shown(folder: Path, token: bytes) -> None:
     (folder / "token").write_bytes(token)
     with pytest.raises(Unreachable, match="DUPLEX_RUNNER_TOKEN") as caught:
@@ -66,6 +66,15 @@ def test_a_token_that_is_not_there_is_told(folder: Path) -> None:
     (folder / "token").unlink()
     with pytest.raises(Unreachable, match=r"token.*DUPLEX_RUNNER_TOKEN"):
         find_server()
+
+
+def test_where_no_server_is_found_it_is_told_how_one_is(folder: Path) -> None:
+    (folder / "server.json").unlink()
+    with pytest.raises(Unreachable) as caught:
+        find_server()
+    assert "queued-runner serve" in str(caught.value)
+    assert "started with --data-dir DIR is found with --data-dir DIR" in str(caught.value)
+    assert "DUPLEX_RUNNER_DATA_DIR=DIR" in str(caught.value)
 
 
 def test_one_server_holds_a_directory(tmp_path: Path) -> None:

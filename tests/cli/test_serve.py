@@ -51,6 +51,34 @@ def test_an_address_that_others_reach(tmp_path: Path, option: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"), (b" \n", "is empty"), (b"caf\xc3\xa9", "holds characters that no token has"),
+        (b"a\nb", "holds characters that no token has"), (b"\xff", "that no token has"),
+        (None, "cannot be read: Is a directory"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("option", [None, "--worker-token-file"])
+def test_a_token_file_that_holds_none(
+    tmp_path: Path, option: str | None, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "token"
+    if content is None and option is None:
+        file.mkdir()
+    elif content is None:
+        file.symlink_to("/proc/self/mem")  # a file, whose first byte cannot be read
+        words = "cannot be read: Input/output error"
+    else:
+        file.write_bytes(content)
+    folder = tmp_path if option is None else tmp_path / "state"
+    status, said = serve(folder, *([] if option is None else [option, file]))
+    assert status == 78
+    assert f"the token file {file} {words}" in said
+    assert said.rstrip().splitlines()[-1].startswith("remote-runner: ")
+    assert not (folder / "server.json").exists()
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         (["--detach", "29s"], "detach must be at least 30 s, and not 29 s"),
