@@ -17,18 +17,22 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    ModelWrapValidatorHandler,
     StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
 
+from queued_runner.refusals import NO_CONTROLS, NO_NUL, in_words
 from remote_runner.signals import signal_number
 from remote_runner.types import Command
 
-Text = Annotated[str, StringConstraints(max_length=131_072, pattern=r"^[^\x00]*$")]
+Text = Annotated[str, StringConstraints(max_length=131_072, pattern=NO_NUL)]
 """An argument or variable: Linux allows 128 KiB in one string, and no NUL."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]*$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=NO_CONTROLS)]
 
 
 def _is_signal(name: str) -> str:
@@ -128,6 +132,26 @@ class JobSpec(BaseModel):
                 raise ValueError(f"{name!r} is not the name of a variable")
         return env
 
+    @field_validator("shell", mode="wrap")
+    @classmethod
+    def _is_shell(cls, value: object, handler: ValidatorFunctionWrapHandler) -> bool | str:
+        try:
+            shell: bool | str = handler(value)
+        except ValidationError:
+            raise ValueError("it must be true, false or the path of a shell") from None
+        return shell
+
+    @field_validator("stdin", mode="wrap")
+    @classmethod
+    def _is_input(cls, value: object, handler: ValidatorFunctionWrapHandler) -> str | Base64 | None:
+        try:
+            stdin: str | Base64 | None = handler(value)
+        except ValidationError:
+            if isinstance(value, dict) and value.keys() == {"base64"}:
+                return Base64.model_validate(value)  # its own refusal says more
+            raise ValueError("it must be text or an object {'base64': TEXT}") from None
+        return stdin
+
     @field_validator("stdin")
     @classmethod
     def _is_small(cls, stdin: str | Base64 | None) -> str | Base64 | None:
@@ -151,6 +175,14 @@ class JobSpec(BaseModel):
                     " most; put what is large in a file, or give it as stdin"
                 )
         return self
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _says_it_in_words(cls, value: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            raise in_words(error, cls) from None
 
     def stdin_bytes(self) -> bytes | None:
         """The input of the process, or None for /dev/null."""

@@ -1,16 +1,17 @@
 """Errors as `application/problem+json` (RFC 9457): one shape, always with a sentence that helps.
 
-It owns the wording of what is wrong with a request. It never shows a traceback, and never repeats
+What is wrong with a value is said by `refusals.py`. It never shows a traceback, and never repeats
 the value that was sent: it may be a secret.
 """
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import Response
+
+from queued_runner.refusals import sentence
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
@@ -47,11 +48,11 @@ def field_name(location: Iterable[int | str]) -> str:
 
 
 def validation_problem(
-    errors: Sequence[Mapping[str, Any]], known_fields: Iterable[str] = ()
+    errors: Sequence[Mapping[str, Any]], known_fields: Collection[str] = ()
 ) -> Response:
     """422 that names each field that was refused, from pydantic's list of errors."""
     found = [
-        {"field": field_name(error["loc"]), "detail": _sentence(error, known_fields)}
+        {"field": field_name(error["loc"]), "detail": sentence(error, known_fields)}
         for error in errors[:MAX_ERRORS]
     ]
     if len(errors) > MAX_ERRORS:
@@ -63,13 +64,3 @@ def validation_problem(
         more = ""
     first = found[0]
     return problem(422, f"{first['field']}: {first['detail']}{more}", errors=found)
-
-
-def _sentence(error: Mapping[str, Any], known_fields: Iterable[str]) -> str:
-    if error["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), list(known_fields), 1)
-        return "there is no such field" + (f"; did you mean {close[0]!r}?" if close else "")
-    if error["type"] == "missing":
-        return "this field is required"
-    message = str(error["msg"])
-    return message.removeprefix("Value error, ")

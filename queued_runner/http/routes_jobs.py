@@ -149,7 +149,7 @@ def _keyed(specs: list[JobSpec], key: str, *, is_list: bool) -> list[JobSpec]:
 
 
 def _refuse(error: ValidationError, model: type[BaseModel] = JobSpec) -> Response:
-    errors = error.errors(include_url=False, include_context=False, include_input=False)
+    errors = error.errors(include_url=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
         return problem(400, f"The body is not JSON: {errors[0]['msg']}.")
     return validation_problem(errors, model.model_fields)

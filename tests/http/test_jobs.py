@@ -49,7 +49,9 @@ async def test_a_list_is_taken_or_refused_as_a_whole(client, queue: FakeQueue) -
         (b'{"command": "\\ud800"}', 400, "JSON"),
         (b"{", 400, "JSON"),
         (b"", 400, "JSON"),
-        (b"3", 422, "body"),
+        (b"3", 422, "body: it must be an object"),
+        (b'{"command": "a", "needs": {"": ""}}', 422, "needs: a name in it is not allowed"),
+        (b'[{"command": "a", "stdin": 1}]', 422, "[0].stdin: it must be text or an object"),
         (b"\xff\xfe", 400, "JSON"),
     ],
 )

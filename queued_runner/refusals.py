@@ -1,0 +1,74 @@
+"""What is wrong with a value, in words: a sentence in place of pydantic's own. Pure.
+
+It owns the wording for every way in, over HTTP and in the library. It never repeats a value that
+was sent: it may be a secret.
+"""
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+NO_NUL: Final = r"^[^\x00]*$"
+NO_CONTROLS: Final = r"^[^\x00-\x1f]*$"
+
+_PATTERNS: Final = {
+    NO_NUL: "it may not contain a NUL character",
+    NO_CONTROLS: "it may not contain control characters",
+}
+
+_WHOLE: Final = "it must be a whole number"
+_SENTENCES: Final[Mapping[str, str | Callable[[Mapping[str, Any]], str]]] = {
+    "missing": "this field is required",
+    "string_type": "it must be text",
+    "string_too_short": "it may not be empty",
+    "string_too_long": lambda limits: f"it may have at most {limits['max_length']} characters",
+    "string_pattern_mismatch": lambda limits: _PATTERNS[limits["pattern"]],
+    "too_long": lambda limits: f"at most {limits['max_length']} entries are allowed",
+    "tuple_type": "it must be a list",
+    "list_type": "it must be a list",
+    "dict_type": "it must be an object of names and values",
+    "model_type": "it must be an object",
+    "int_type": _WHOLE,
+    "int_parsing": _WHOLE,
+    "int_from_float": _WHOLE,
+    "float_type": "it must be a number",
+    "float_parsing": "it must be a number",
+}
+
+
+def sentence(error: Mapping[str, Any], known_fields: Collection[str] = ()) -> str:
+    """What is wrong, from one of pydantic's errors; a field that there is not may be a slip."""
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(error["loc"][-1]), known_fields, 1)
+        return "there is no such field" + (f"; did you mean {close[0]!r}?" if close else "")
+    words = _SENTENCES.get(kind)
+    if words is None:
+        message = str(error["msg"]).removeprefix("Value error, ")
+        return message.replace("Input should be", "it must be")
+    return words if isinstance(words, str) else words(error["ctx"])
+
+
+def in_words(refusal: ValidationError, model: type[BaseModel]) -> ValidationError:
+    """The same refusal of a `model`, with our sentences and the names of its fields."""
+    return ValidationError.from_exception_data(
+        refusal.title,
+        list(_reworded(refusal.errors(include_url=False), model.model_fields)),
+    )
+
+
+def _reworded(
+    errors: Iterable[Mapping[str, Any]], known_fields: Collection[str]
+) -> Iterable[InitErrorDetails]:
+    for error in errors:
+        place = error["loc"]
+        words = sentence(error, known_fields)
+        if len(place) == 3 and place[2] == "[key]":  # the place of a name in an object
+            place = place[:1]
+            words = f"a name in it is not allowed: {words}"
+        yield InitErrorDetails(
+            type=PydanticCustomError("refused", words), loc=place, input=error["input"]
+        )
