@@ -1,7 +1,11 @@
 """`cancel`: ask for the end of jobs. A job is over when its state says so; `wait` tells."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
+from queued_runner.cli.exit_status import ending
 from queued_runner.cli.job_arguments import group_instead, jobs_argument, resolve, unfinished
 from queued_runner.cli.options import Connect, json_option, option, say, server_options
 from queued_runner.cli.output import print_json
@@ -27,6 +31,7 @@ def cancel(
     selectors: tuple[Selector, ...],
 ) -> None:
     """End jobs: queued ones at once, running ones with a signal to their whole process tree."""
+    from queued_runner.client.api import is_terminal
     from queued_runner.client.errors import Refused
 
     group = group_instead(ctx, selectors, group)
@@ -35,7 +40,12 @@ def cancel(
     with connect() as client:
         for job_id in unfinished(client, group) if group else resolve(client, selectors):
             try:
-                jobs.append(client.cancel(job_id, signal=signal, grace=grace))
+                job = client.job(job_id)
+                if is_terminal(job):
+                    say(f"job {job_id} has already {_ending(job)}")
+                else:
+                    job = client.cancel(job_id, signal=signal, grace=grace)
+                jobs.append(job)
             except Refused as error:
                 if error.status != 404:
                     raise
@@ -44,3 +54,7 @@ def cancel(
     if as_json:
         print_json(jobs)
     ctx.exit(status)
+
+
+def _ending(job: Mapping[str, Any]) -> str:
+    return "been cancelled" if job["state"] == "cancelled" else ending(job)

@@ -1,7 +1,7 @@
 """One line on a terminal that says how a job stands, until its output begins.
 
 It owns that line and the task that keeps it true, and never mixes with output: the first byte of
-that ends it. Where stderr is no terminal there is nothing.
+that ends it. Where stderr is no terminal it says one thing, once: that there is no worker.
 """
 
 import os
@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from queued_runner.cli.options import Connect
+from queued_runner.cli.options import Connect, say
 from queued_runner.cli.output import printable
 
 PERIOD: Final = 0.5
-"""Seconds between two looks at the job."""
+"""Seconds between two looks at the job; before the first one elsewhere than on a terminal."""
+
+LONGEST_PERIOD: Final = 30.0
+"""Seconds between two looks for a worker, at most: many may wait for long."""
 
 _CLEAR: Final = "\r\x1b[K"
 
@@ -35,7 +38,8 @@ def describe(job: Mapping[str, Any]) -> str:
 def status_line(connect: Connect, job_id: int) -> Iterator[Callable[[], None]]:
     """Show the line while entered; the function that it gives takes it away for good."""
     if not sys.stderr.isatty():
-        yield lambda: None
+        with _telling_of_no_worker(connect, job_id) as end:
+            yield end
         return
     line = _Line()
     watcher = threading.Thread(target=_watch, args=(connect, job_id, line), daemon=True)
@@ -77,3 +81,31 @@ def _watch(connect: Connect, job_id: int, line: _Line) -> None:
                     line.show(describe(client.job(job_id)))
         except ClientError:
             line.ended.wait(PERIOD)  # the one who reads the output says what is wrong
+
+
+@contextmanager
+def _telling_of_no_worker(connect: Connect, job_id: int) -> Iterator[Callable[[], None]]:
+    ended = threading.Event()
+    threading.Thread(target=_look_for_worker, args=(connect, job_id, ended), daemon=True).start()
+    try:
+        yield ended.set
+    finally:
+        ended.set()
+
+
+def _look_for_worker(connect: Connect, job_id: int, ended: threading.Event) -> None:
+    from queued_runner.client.errors import ClientError
+
+    pause = PERIOD
+    while not ended.wait(pause):
+        pause = min(2 * pause, LONGEST_PERIOD)
+        try:
+            with connect() as client:
+                has_worker = bool(client.workers())
+                if client.job(job_id)["state"] != "queued":
+                    return
+        except ClientError:
+            continue  # the one who reads the output says what is wrong
+        if not has_worker and not ended.is_set():
+            say(f"job {job_id} waits for a worker; start one with: simple-worker")
+            return

@@ -41,14 +41,20 @@ def wait(
         ended = _wait(client, jobs)
     if as_json:
         print_json(ended)
+    status = _tell(ended)
     if len(selectors) == 1 and selectors[0].is_single:
-        ctx.exit(exit_status(ended[0]))
+        status = exit_status(ended[0])
+    ctx.exit(status)
+
+
+def _tell(ended: list[dict[str, Any]]) -> int:
+    """Name the jobs that did not succeed; 1 if there are any."""
     failures = [job for job in ended if job["state"] != "succeeded"]
     for job in failures[:MAX_NAMED]:
         say(f"job {job['id']} {ending(job)}")
     if len(failures) > MAX_NAMED:
         say(f"and {len(failures) - MAX_NAMED} more did not succeed")
-    ctx.exit(1 if failures else 0)
+    return 1 if failures else 0
 
 
 def _of_group(client: "Client", group: str) -> dict[int, dict[str, Any] | None]:

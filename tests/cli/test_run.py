@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from queued_runner.cli import status_line
 from queued_runner.client.api import Chunk, Client
 from queued_runner.client.errors import Unreachable
 from queued_runner.client.locate import find_server
@@ -84,6 +85,35 @@ def test_a_job_that_is_cancelled_between_its_attempts_ends_the_run(
     done = verb("run", "make")
     assert (done.exit_code, done.stdout) == (130, "")
     assert done.stderr == "queued-runner: job 1 cancelled\n"
+
+
+def test_a_job_that_no_worker_takes_is_told_once(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    service.queue.has_worker = False
+    client = start_verb("run", "make")
+    assert client.stderr is not None
+    told = client.stderr.readline()
+    assert told == b"queued-runner: job 1 waits for a worker; start one with: simple-worker\n"
+    service.do(service.queue.start, 1)
+    service.do(service.queue.finish, 1, 0)
+    stdout, stderr = client.communicate(timeout=PATIENCE)
+    assert (client.returncode, stdout, stderr) == (0, b"", b"")
+
+
+def test_a_job_that_waits_for_others_is_not_told(
+    service: ServiceThread, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def looked_at(service: ServiceThread) -> None:
+        queue = service.queue
+        await queue.until(lambda: queue.looks >= 3)
+        queue.start(1)
+        queue.finish(1, 0)
+
+    monkeypatch.setattr(status_line, "PERIOD", 0.01)
+    service.play(looked_at)
+    done = verb("run", "make")
+    assert (done.exit_code, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

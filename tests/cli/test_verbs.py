@@ -142,6 +142,22 @@ def test_cancel_says_how_and_goes_on(service: ServiceThread, verb: Verb) -> None
     assert service.queue.cancels[2:] == [(2, None, None)]
 
 
+def test_cancel_tells_of_what_had_already_ended(service: ServiceThread, verb: Verb) -> None:
+    ran(service)
+    ran(service, exit_code=3)
+    service.do(service.queue.add, *jobs(1))
+    first = verb("cancel", "1-3")
+    assert (first.exit_code, first.stdout) == (0, "")
+    assert first.stderr.splitlines() == [
+        "queued-runner: job 1 has already succeeded",
+        "queued-runner: job 2 has already failed (exit 3)",
+    ]
+    again = verb("cancel", 3, "--json")
+    assert again.stderr == "queued-runner: job 3 has already been cancelled\n"
+    assert [job["state"] for job in json.loads(again.stdout)] == ["cancelled"]
+    assert [job_id for job_id, _, _ in service.queue.cancels] == [3]
+
+
 @pytest.mark.parametrize("name", ["show", "logs", "wait", "cancel"])
 def test_a_job_that_does_not_exist(service: ServiceThread, verb: Verb, name: str) -> None:
     done = verb(name, 99)

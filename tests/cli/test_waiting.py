@@ -21,9 +21,12 @@ def test_one_job_gives_its_own_status(service: ServiceThread, verb: Verb) -> Non
     service.do(service.queue.add, *jobs(2))
     end(service, 1, exit_code=7)
     end(service, 2)
-    for selector, status in (("1", 7), ("2", 0), ("last", 0), ("1-1", 7)):
+    failed = "queued-runner: job 1 failed (exit 7)\n"
+    for selector, status, words in (
+        ("1", 7, failed), ("2", 0, ""), ("last", 0, ""), ("1-1", 7, failed),
+    ):  # fmt: skip
         done = verb("wait", selector)
-        assert (done.exit_code, done.stdout, done.stderr) == (status, "", "")
+        assert (done.exit_code, done.stdout, done.stderr) == (status, "", words)
 
 
 @pytest.mark.parametrize("selectors", [["1-3"], ["1", "2", "3"], ["--group", "g"], ["3,1", "2-3"]])

@@ -32,8 +32,11 @@ class FakeQueue:
     """How many have asked to wait for the end of a job."""
     followers: int = 0
     """How many have asked to follow an output."""
+    looks: int = 0
+    """How many have asked for the workers."""
     obeys: bool = True
     """Whether a cancelled job ends."""
+    has_worker: bool = True
     broken: bool = False
 
     def __post_init__(self) -> None:
@@ -221,7 +224,10 @@ class FakeQueue:
         return self.jobs[job_id]
 
     def workers(self) -> Sequence[WorkerInfo]:
-        return [WorkerInfo("1", "w1", "ready", 4, 3, {"gpu": "1"}, "0.1", "127.0.0.1:9", ("1.1",))]
+        self.looks += 1
+        self._change()
+        worker = WorkerInfo("1", "w1", "ready", 4, 3, {"gpu": "1"}, "0.1", "127.0.0.1:9", ("1.1",))
+        return [worker] if self.has_worker else []
 
     def pending_reason(self, job: Job) -> str | None:
         return "no worker is connected" if job.state is JobState.QUEUED else None
