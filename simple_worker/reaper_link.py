@@ -85,13 +85,18 @@ class ReaperLink:
 
     def _set(self, name: str, number: int) -> None:
         self._live[name] = number
-        self._untold[name] = None
-        self._flush()
+        if not self._untold and self._write(f"+{name} {number}\n"):  # as a rule
+            self._known.add(name)
+        else:
+            self._untold[name] = None
+            self._flush()
 
     def _remove(self, name: str) -> None:
         if self._live.pop(name, None) is None:
             return
-        if name in self._known:
+        if not self._untold and self._write(f"-{name}\n"):
+            self._known.discard(name)
+        elif name in self._known:
             self._untold[name] = None
             self._flush()
         else:
