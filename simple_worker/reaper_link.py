@@ -216,13 +216,13 @@ async def _keep(
             finally:
                 link.disconnect()
                 await process.close()
-            say(f"the reaper process has died ({why}): starting another")
             await trio.sleep_until(began + YOUNG)
-            process = await _start_again(scratch, say)
+            process = await _start_again(scratch, why, say)
             link.connect(process.pid, process.pipe)
+            say(f"the reaper process has died ({why}) and was replaced")
 
 
-async def _start_again(scratch: Path, say: Say) -> ReaperProcess:
+async def _start_again(scratch: Path, why: str, say: Say) -> ReaperProcess:
     failures = 0
     while True:
         try:
@@ -231,7 +231,7 @@ async def _start_again(scratch: Path, say: Say) -> ReaperProcess:
             failures += 1
             delay = reconnect_delay(failures, lambda: 1.0)
             say(
-                "cannot start the reaper process, without which jobs outlive a killed worker:"
-                f" {error}; next try in {delay:g} s"
+                f"the reaper process has died ({why}) and cannot be replaced, so that jobs would"
+                f" outlive a killed worker: {error}; next try in {delay:g} s"
             )
             await trio.sleep(delay)

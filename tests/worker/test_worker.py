@@ -30,7 +30,7 @@ from remote_runner.protocol.messages import (
 from remote_runner.types import Reason
 from simple_worker.slots import MAX_STDIN
 from simple_worker.window import WINDOW
-from simple_worker.worker import PARTING
+from simple_worker.worker import PARTING, REMIND
 
 
 def spawn(attempt_id, command, **options):
@@ -493,17 +493,11 @@ async def test_a_draining_worker_says_what_it_waits_for_when_that_changes(autoju
         await runner.hear(Close)
         bench.said.clear()
         bench.worker.drain()
-        await trio.sleep(20)
-        await runner.say(Closed("3.1"))
-        await trio.sleep(20)
-        await runner.say(Kill("1.1"))
-        await trio.sleep(20)
-        await runner.say(Kill("2.1"))
+        await trio.sleep(REMIND / 2)
+        await runner.say(Kill("1.1"), Kill("2.1"), Closed("3.1"))
         await trio.sleep(20)
         assert bench.said == [
             "waiting for 2 running jobs and 1 end that the runner has not confirmed",
-            "waiting for 2 running jobs",
-            "waiting for 1 running job and 1 end that the runner has not confirmed",
             "waiting for 2 ends that the runner has not confirmed",
         ]
         await runner.say(Closed("1.1"), Closed("2.1"))
