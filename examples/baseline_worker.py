@@ -7,7 +7,10 @@ from subprocess import DEVNULL, PIPE, Popen
 
 from msgpack import Unpacker, packb
 
-server, events = create_connection(("127.0.0.1", int(sys.argv[1]))), Unpacker()
+try:
+    server, events = create_connection(("127.0.0.1", int(sys.argv[1]))), Unpacker()
+except (IndexError, ValueError, OSError, OverflowError) as error:
+    sys.exit(f"usage: baseline_worker.py PORT ({error})")
 while received := server.recv(65536):
     events.feed(received)
     for command, args, options in (event[1:] for event in events if event[0] == "spawn"):
@@ -16,10 +19,7 @@ while received := server.recv(65536):
             names = {child.stdout: "stdout", child.stderr: "stderr"}
             while names:
                 for pipe in select(names, [], [])[0]:
-                    if data := pipe.read(65536):
-                        server.sendall(packb([names[pipe], data]))
-                    else:
-                        del names[pipe]
-        code = child.returncode
-        ending = [code] if code >= 0 else [None, Signals(-code).name]
+                    data = pipe.read(65536)
+                    server.sendall(packb([names[pipe], data])) if data else names.pop(pipe)
+        ending = [code] if (code := child.returncode) >= 0 else [None, Signals(-code).name]
         server.sendall(packb(["close", *ending]))

@@ -22,8 +22,14 @@ def main() -> int:
     parser.add_argument("pytest_args", nargs="*", metavar="PYTEST-ARGUMENT")
     args = parser.parse_args()
 
-    server = json.loads((args.data_dir / "server.json").read_bytes())
-    token = Path(server["token_file"]).read_text().strip()
+    try:
+        server = json.loads((args.data_dir / "server.json").read_bytes())
+        token = Path(server["token_file"]).read_text().strip()
+        httpx2.get(f"{server['url']}/readyz")
+    except (OSError, ValueError, LookupError, TypeError, httpx2.TransportError) as error:
+        hint = f"start one with: python -m remote_runner --data-dir {args.data_dir}"
+        print(f"no server in --data-dir {args.data_dir} ({error}); {hint}", file=sys.stderr)
+        return 2
     group = f"tests-{time.time_ns()}"
     files = sorted(args.folder.rglob("test_*.py"))
     if not files:

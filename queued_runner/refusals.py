@@ -43,13 +43,18 @@ def sentence(error: Mapping[str, Any], known_fields: Collection[str] = ()) -> st
     """What is wrong, from one of pydantic's errors; a field that there is not may be a slip."""
     kind = error["type"]
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(error["loc"][-1]), known_fields, 1)
-        return "there is no such field" + (f"; did you mean {close[0]!r}?" if close else "")
+        return no_such("field", str(error["loc"][-1]), known_fields)
     words = _SENTENCES.get(kind)
     if words is None:
         message = str(error["msg"]).removeprefix("Value error, ")
         return message.replace("Input should be", "it must be")
     return words if isinstance(words, str) else words(error["ctx"])
+
+
+def no_such(what: str, name: str, known: Collection[str]) -> str:
+    """That there is no field or parameter of this name, and which one may have been meant."""
+    close = difflib.get_close_matches(name.lower(), known, 1)
+    return f"there is no such {what}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
 def in_words(refusal: ValidationError, model: type[BaseModel]) -> ValidationError:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Path, Query, Request
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.responses import Response
 
+from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.render import json_response, render_attempt, render_job
 from queued_runner.jobs import Job, JobSpec, JobState, Name, Seconds, SignalName
@@ -65,7 +66,7 @@ CANCEL_SCHEMA: Final[dict[str, Any]] = {
 
 def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
     """The routes over this queue."""
-    router = APIRouter(prefix="/api/v1", tags=["jobs"])
+    router = APIRouter(prefix="/api/v1", tags=["jobs"], route_class=StrictRoute)
 
     def show(job: Job) -> dict[str, Any]:
         return render_job(job, queue.pending_reason(job))

@@ -18,6 +18,7 @@ from queued_runner.http.frames import (
     SseEncoder,
     parse_resume,
 )
+from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
 from queued_runner.http.routes_jobs import JobId
 from queued_runner.http.stream import LongResponse, Push, close_iterator, send_records
@@ -58,7 +59,7 @@ class _Cut:
 
 def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
     """The routes over this queue; live answers end when `shutdown` is set."""
-    router = APIRouter(prefix="/api/v1", tags=["logs"])
+    router = APIRouter(prefix="/api/v1", tags=["logs"], route_class=StrictRoute)
 
     @router.get("/jobs/{job_id}/logs")
     async def get_log(

@@ -6,6 +6,7 @@ It owns `/workers`, `/healthz` and `/readyz`; it changes nothing.
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
 from queued_runner.http.render import json_response, render_worker
 from queued_runner.queue import Queue
@@ -13,9 +14,10 @@ from queued_runner.queue import Queue
 
 def build_service_routes(queue: Queue) -> APIRouter:
     """The routes over this queue."""
-    router = APIRouter(tags=["service"])
+    router = APIRouter(tags=["service"])  # health checks may add parameters as they like
+    api = APIRouter(route_class=StrictRoute)
 
-    @router.get("/api/v1/workers")
+    @api.get("/api/v1/workers")
     async def list_workers() -> Response:
         """The workers that are connected now."""
         return json_response([render_worker(worker) for worker in queue.workers()])
@@ -32,4 +34,5 @@ def build_service_routes(queue: Queue) -> APIRouter:
             return json_response({"status": "ready"})
         return problem(503, "The server does not take jobs now: it starts or stops.")
 
+    router.include_router(api)
     return router

@@ -44,6 +44,31 @@ def test_baseline_worker_runs_jobs(service: Service) -> None:
     assert b"no-such-command" in output
 
 
+@pytest.mark.parametrize("argv", [["--help"], [], ["0"], ["99999"]])
+def test_a_worker_that_cannot_start_says_how(service: Service, argv: list[str]) -> None:
+    code, said = run_to_end(
+        service, "worker", sys.executable, EXAMPLES / "baseline_worker.py", *argv
+    )
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("usage: baseline_worker.py PORT")
+
+
+@pytest.mark.parametrize("facts", [None, "{}", '{"url": "http://127.0.0.1:1", "token_file": "x"}'])
+def test_shards_without_a_server_say_how(
+    service: Service, tmp_path: Path, facts: str | None
+) -> None:
+    service.data_dir.mkdir()
+    (tmp_path / "test_it.py").touch()
+    (tmp_path / "x").write_text("token")
+    if facts is not None:
+        (service.data_dir / "server.json").write_text(facts)
+    example = (EXAMPLES / "sharded_tests.py", tmp_path, "--data-dir", service.data_dir)
+    code, said = run_to_end(service, "shards", sys.executable, *example, cwd=tmp_path)
+    assert (code, said.count("\n")) == (2, 1)
+    assert "--data-dir" in said
+    assert "python -m remote_runner" in said
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="node and npm are not installed")
 def test_node_worker_runs_jobs(service: Service) -> None:
     folder = service.folder / "node_worker"

@@ -109,6 +109,38 @@ async def test_garbage_in_a_log_query_is_named(client, queue: FakeQueue, query: 
     assert response.json()["errors"][0]["field"] == query.partition("=")[0]
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "words"),
+    [
+        ("/api/v1/jobs?grup=a", "grup", "did you mean 'group'?"),
+        ("/api/v1/jobs/1?wiat=1", "wiat", "did you mean 'wait'?"),
+        ("/api/v1/jobs/1/attempts?x", "x", "there is no such parameter"),
+        ("/api/v1/jobs/1/logs?taill=1&limit=1", "taill", "did you mean 'tail'?"),
+        ("/api/v1/jobs/1/logs/stream?Offset=1", "Offset", "did you mean 'offset'?"),
+        ("/api/v1/workers?state=ready", "state", "there is no such parameter"),
+    ],
+)
+async def test_a_parameter_that_there_is_not_is_named(
+    client, queue: FakeQueue, path: str, name: str, words: str
+) -> None:
+    await client.post("/api/v1/jobs", json={"command": "a"})
+    response = await client.get(path)
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json()["errors"]] == [name]
+    assert words in response.json()["detail"]
+
+
+async def test_no_parameter_of_a_submission_is_ignored(client, queue: FakeQueue) -> None:
+    response = await client.post("/api/v1/jobs?key=a", json={"command": "a"})
+    assert response.status_code == 422
+    assert not queue.jobs
+
+
+async def test_a_health_check_may_add_what_it_likes(client) -> None:
+    for path in ("/healthz?now=1", "/readyz?now=1"):
+        assert (await client.get(path)).status_code == 200
+
+
 @pytest.mark.parametrize("wait", ["-1", "61", "x", "nan", "inf"])
 async def test_garbage_in_wait_is_named(client, queue: FakeQueue, wait: str) -> None:
     await client.post("/api/v1/jobs", json={"command": "a"})
