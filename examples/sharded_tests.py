@@ -49,22 +49,20 @@ def main() -> int:
             }
             for f in (file.resolve() for file in files)
         ]
-        client.post("/api/v1/jobs", json=jobs).raise_for_status()
-
-        told: set[int] = set()
+        answer = client.post("/api/v1/jobs", json=jobs).raise_for_status()
+        waiting = answer.json()["ids"]
         failed = 0
-        while len(told) < len(files):
-            answer = client.get("/api/v1/jobs", params={"group": group, "limit": 1000})
-            for job in answer.raise_for_status().json():
-                if job["finished_at"] is None or job["id"] in told:
+        while waiting:
+            for job_id in waiting.copy():
+                job = client.get(f"/api/v1/jobs/{job_id}").raise_for_status().json()
+                if job["finished_at"] is None:
                     continue
-                told.add(job["id"])
-                print(
-                    f"[{len(told)}/{len(files)}] {job['name']}: {job['state']} on {job['worker']}"
-                )
+                waiting.remove(job_id)
+                done = len(files) - len(waiting)
+                print(f"[{done}/{len(files)}] {job['name']}: {job['state']} on {job['worker']}")
                 if job["state"] != "succeeded":
                     failed += 1
-                    print(client.get(f"/api/v1/jobs/{job['id']}/logs").text)
+                    print(client.get(f"/api/v1/jobs/{job_id}/logs").text)
             time.sleep(0.1)
     print(f"{len(files) - failed} of {len(files)} files passed")
     return 1 if failed else 0

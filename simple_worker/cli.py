@@ -79,6 +79,19 @@ def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> d
     return labels
 
 
+def _read_token(path: Path) -> str:
+    try:
+        token = path.read_bytes().strip()
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--token-file") from error
+    if not token or not all(0x20 <= byte < 0x7F for byte in token):
+        why = "is empty" if not token else "holds characters that no token has"
+        raise click.BadParameter(
+            f"{path} {why}; it is one line of printable ASCII", param_hint="--token-file"
+        )
+    return token.decode("ascii")
+
+
 @click.command()
 @click.option(
     "--server", default="127.0.0.1:8632", show_default=True, callback=_address,
@@ -122,6 +135,8 @@ def main(
 ) -> None:
     """Run jobs for a runner on this machine. SIGTERM drains; a second one ends the jobs."""
 
+    token = None if token_file is None else _read_token(token_file)
+
     def say(line: str) -> None:
         click.echo(f"simple-worker {name}: {line}", err=True)
 
@@ -129,9 +144,6 @@ def main(
         return await trio.open_tcp_stream(*server)
 
     async def work(worker_id: str) -> None:
-        token = None
-        if token_file is not None:
-            token = token_file.read_text(encoding="utf-8").strip()
         async with opened_own_machine(work_dir, say) as machine:
             worker = Worker(
                 Identity(worker_id, secrets.token_hex(8), name, slots, labels, token),

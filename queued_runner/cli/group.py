@@ -17,6 +17,7 @@ from queued_runner.cli.options import say
 from queued_runner.cli.verbs import VERBS, load_verb
 
 SIGPIPE_STATUS: Final = 141
+EX_IOERR: Final = 74
 
 EPILOG = """\b
 Exit status of `run` and `wait ID`: the job's own 0-255; 128+n for signal n;
@@ -62,6 +63,10 @@ class VerbGroup(click.Group):
             ctx.exit(CANCELLED)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
+        except OSError as error:
+            say(f"the output cannot be written: {error.strerror or error}")
+            _silence_stdout()
+            ctx.exit(EX_IOERR)
         except Exception as error:
             # An error that brings its status is one that a person can act on: no traceback.
             status = getattr(error, "exit_code", None)

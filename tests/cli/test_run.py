@@ -310,6 +310,22 @@ def test_a_reader_that_leaves_cancels_the_job(
     assert service.queue.cancels == [(1, None, None)]
 
 
+@pytest.mark.parametrize("verb", [("logs", 1), ("ps",)])
+def test_output_that_cannot_be_written_is_told(
+    service: ServiceThread, start_verb: StartVerb, verb: tuple[object, ...]
+) -> None:
+    service.do(service.queue.add, *jobs(1))
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"y\n")
+    service.do(service.queue.finish, 1)
+    with open("/dev/full", "wb") as full:
+        client = start_verb(*verb, stdout=full)
+    _, stderr = client.communicate(timeout=PATIENCE)
+    assert client.returncode == 74
+    sentence = b"queued-runner: the output cannot be written: No space left on device\n"
+    assert stderr == sentence
+
+
 def test_a_reader_of_logs_that_leaves_cancels_nothing(
     service: ServiceThread, start_verb: StartVerb
 ) -> None:

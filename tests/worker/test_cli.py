@@ -46,6 +46,18 @@ def test_a_wrong_option_gets_a_sentence(tmp_path, options, sentence):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(b"", "is empty"), (b" \n", "is empty"), (b"\xff\xfe", "holds characters that no token has")],
+)
+def test_a_file_without_a_token_gets_a_sentence(tmp_path, content, sentence):
+    (tmp_path / "token").write_bytes(content)
+    done = run_worker(tmp_path, "--token-file", str(tmp_path / "token"))
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_state_folder_that_cannot_be_used_gets_a_sentence(tmp_path):
     (tmp_path / "file").touch()
     done = run_worker(tmp_path, "--state-dir", str(tmp_path / "file"))
