@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from queued_runner.errors import DataDirUnusable
-from remote_runner.errors import UnusableSettings
+from remote_runner.token_file import read_token
 
 LOCK: Final = "lock"
 SERVER: Final = "server.json"
@@ -84,27 +84,6 @@ def read_or_create_token(folder: Path) -> str:
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32) + "\n")
     return read_token(path)
-
-
-def read_token(path: Path) -> str:
-    """The token in a file: one line of printable ASCII, as a header can carry it.
-
-    Raises:
-        UnusableSettings: there is none.
-    """
-    try:
-        token = path.read_bytes().strip()
-    except OSError as error:
-        raise UnusableSettings(f"the token file {path} cannot be read: {error.strerror}") from error
-    if not token:
-        raise UnusableSettings(
-            f"the token file {path} is empty; write a token into it, or remove it"
-        )
-    if not all(0x20 <= byte < 0x7F for byte in token):
-        raise UnusableSettings(
-            f"the token file {path} holds characters that no token has; write printable ASCII"
-        )
-    return token.decode("ascii")
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class Dispatcher:
     Args:
         commits: the one writer of the store.
         logs: output at rest.
-        runners: where attempts may run; the first that has room gets one.
+        runners: where attempts may run; a claim takes slots of any of them.
         limits: of jobs that name none of their own.
         now: wall clock, UNIX seconds. rng: jitter of the backoff.
     """

@@ -20,12 +20,13 @@ from pydantic import (
     ModelWrapValidatorHandler,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
 
-from queued_runner.refusals import NO_CONTROLS, NO_NUL, in_words
+from queued_runner.refusals import NO_CONTROLS, NO_NUL, Guesses, in_words
 from remote_runner.signals import signal_number
 from remote_runner.types import Command
 
@@ -178,11 +179,14 @@ class JobSpec(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _says_it_in_words(cls, value: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _says_it_in_words(
+        cls, value: object, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo
+    ) -> Self:
+        """The context of a validation is the `Guesses` that all its jobs share, if it has one."""
         try:
             return handler(value)
         except ValidationError as error:
-            raise in_words(error, cls) from None
+            raise in_words(error, cls, info.context or Guesses()) from None
 
     def stdin_bytes(self) -> bytes | None:
         """The input of the process, or None for /dev/null."""

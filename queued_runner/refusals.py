@@ -19,6 +19,9 @@ _PATTERNS: Final = {
     NO_CONTROLS: "it may not contain control characters",
 }
 
+MAX_ERRORS: Final = 20
+"""Errors of one request that are shown."""
+
 _WHOLE: Final = "it must be a whole number"
 _SENTENCES: Final[Mapping[str, str | Callable[[Mapping[str, Any]], str]]] = {
     "missing": "this field is required",
@@ -53,24 +56,36 @@ def sentence(error: Mapping[str, Any], known_fields: Collection[str] = ()) -> st
 
 def no_such(what: str, name: str, known: Collection[str]) -> str:
     """That there is no field or parameter of this name, and which one may have been meant."""
-    close = difflib.get_close_matches(name.lower(), known, 1)
+    close = difflib.get_close_matches(name.lower(), known, 1) if known else ()
     return f"there is no such {what}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-def in_words(refusal: ValidationError, model: type[BaseModel]) -> ValidationError:
+class Guesses:
+    """How many slips of one request are guessed at: only what is shown is worth the time."""
+
+    def __init__(self) -> None:
+        self._left = MAX_ERRORS
+
+    def take(self) -> bool:
+        """Whether there is one left; it is taken."""
+        self._left -= 1
+        return self._left >= 0
+
+
+def in_words(refusal: ValidationError, model: type[BaseModel], guesses: Guesses) -> ValidationError:
     """The same refusal of a `model`, with our sentences and the names of its fields."""
     return ValidationError.from_exception_data(
         refusal.title,
-        list(_reworded(refusal.errors(include_url=False), model.model_fields)),
+        list(_reworded(refusal.errors(include_url=False), model.model_fields, guesses)),
     )
 
 
 def _reworded(
-    errors: Iterable[Mapping[str, Any]], known_fields: Collection[str]
+    errors: Iterable[Mapping[str, Any]], known_fields: Collection[str], guesses: Guesses
 ) -> Iterable[InitErrorDetails]:
     for error in errors:
         place = error["loc"]
-        words = sentence(error, known_fields)
+        words = sentence(error, known_fields if guesses.take() else ())
         if len(place) == 3 and place[2] == "[key]":  # the place of a name in an object
             place = place[:1]
             words = f"a name in it is not allowed: {words}"

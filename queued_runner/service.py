@@ -24,6 +24,7 @@ from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.protocol.framing import Codec
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
+from remote_runner.token_file import read_token
 from remote_runner.types import JobRunner
 
 log = structlog.get_logger("queued_runner")
@@ -102,7 +103,7 @@ def build_runners(
     if settings.port is not None:
         token = None
         if settings.worker_token_file is not None:
-            token = datadir.read_token(settings.worker_token_file)
+            token = read_token(settings.worker_token_file)
         remote = RemoteRunner(
             settings.host,
             settings.port,

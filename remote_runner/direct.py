@@ -3,32 +3,20 @@
 Owns the waiting for room and for the end. Where and how commands run is the runner's.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
 import trio
 
 from remote_runner.errors import NoWorkerAvailable
-from remote_runner.types import Command, Observer, Outcome, Output, OutputHandler, Run
+from remote_runner.types import Command, JobRunner, Outcome, Output, OutputHandler, Run
 
 
-class DirectRuns(ABC):
+class DirectRuns(JobRunner):
     """The part of a runner that makes it usable on its own. It says when there may be room."""
 
     def __init__(self) -> None:
         self._next_run = 1
         self._room = trio.lowlevel.ParkingLot()
-
-    @abstractmethod
-    def start(
-        self,
-        run_id: str,
-        command: Command,
-        needs: Mapping[str, str],
-        observer: Observer,
-        worker_id: str | None = None,
-    ) -> Run:
-        """See `types.JobRunner`."""
 
     def _may_have_room(self) -> None:
         if self._room:

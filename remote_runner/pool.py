@@ -52,13 +52,17 @@ class _Group:
         self.labels = labels
         self.buckets: dict[int, dict[int, PooledWorker]] = {}
 
-    def slots(self) -> Iterator[Slot]:
+    def slots(self, limit: int) -> tuple[Slot, ...]:
         """Always one of the least loaded worker, of equals of the one that came first."""
+        taken: list[PooledWorker] = []
         level: list[PooledWorker] = []
         for free in range(max(self.buckets), 0, -1):
-            level = [*self.buckets.get(free, {}).values(), *level]
-            for worker in level:
-                yield Slot(worker.name, worker.id, worker.boot)
+            if bucket := self.buckets.get(free):
+                level = [*islice(bucket.values(), limit), *level]
+            taken += level
+            if len(taken) >= limit:
+                break
+        return tuple(Slot(worker.name, worker.id, worker.boot) for worker in taken[:limit])
 
 
 GroupKey = tuple[tuple[str, str], ...]
@@ -136,10 +140,7 @@ class Pool:
 
         They are in the order in which `choose` would take them.
         """
-        return [
-            Offer(group.labels, tuple(islice(group.slots(), limit)))
-            for group in self._groups.values()
-        ]
+        return [Offer(group.labels, group.slots(limit)) for group in self._groups.values()]
 
     def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
         """The worker with the most free slots that satisfies `needs`.

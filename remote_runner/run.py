@@ -25,24 +25,9 @@ class RemoteRun:
     """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
 
     __slots__ = (
-        "_owner",
-        "acked",
-        "boot",
-        "command",
-        "detach",
-        "detached_until",
-        "id",
-        "is_ended",
-        "is_lost",
-        "kill_order",
-        "kill_reason",
-        "max_output",
-        "observer",
-        "received",
-        "session",
-        "timers",
-        "worker",
-        "worker_id",
+        "_owner", "acked", "boot", "command", "detach", "detached_until", "id", "is_ended",
+        "is_lost", "kill_order", "kill_reason", "max_output", "observer", "received", "session",
+        "timers", "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(

@@ -15,6 +15,8 @@ from pathlib import Path
 import click
 import trio
 
+from remote_runner.errors import UnusableSettings
+from remote_runner.token_file import read_token
 from simple_worker.machine import opened_own_machine
 from simple_worker.session import VERSION, Identity
 from simple_worker.worker import Worker
@@ -79,17 +81,11 @@ def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> d
     return labels
 
 
-def _read_token(path: Path) -> str:
+def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | None:
     try:
-        token = path.read_bytes().strip()
-    except OSError as error:
-        raise click.BadParameter(f"{path}: {error.strerror}", param_hint="--token-file") from error
-    if not token or not all(0x20 <= byte < 0x7F for byte in token):
-        why = "is empty" if not token else "holds characters that no token has"
-        raise click.BadParameter(
-            f"{path} {why}; it is one line of printable ASCII", param_hint="--token-file"
-        )
-    return token.decode("ascii")
+        return None if path is None else read_token(path)
+    except UnusableSettings as error:
+        raise click.BadParameter(str(error)) from error
 
 
 @click.command()
@@ -114,7 +110,8 @@ def _read_token(path: Path) -> str:
     envvar="DUPLEX_WORKER_STATE_DIR", show_envvar=True, help="Where the worker's id lies.",
 )  # fmt: skip
 @click.option(
-    "--token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "--token-file", "token", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    callback=_token,
     envvar="DUPLEX_WORKER_TOKEN_FILE", show_envvar=True,
 )  # fmt: skip
 @click.option(
@@ -129,13 +126,11 @@ def main(
     name: str,
     labels: dict[str, str],
     state_dir: Path,
-    token_file: Path | None,
+    token: str | None,
     work_dir: Path | None,
     once: bool,
 ) -> None:
     """Run jobs for a runner on this machine. SIGTERM drains; a second one ends the jobs."""
-
-    token = None if token_file is None else _read_token(token_file)
 
     def say(line: str) -> None:
         click.echo(f"simple-worker {name}: {line}", err=True)

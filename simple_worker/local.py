@@ -132,9 +132,8 @@ class LocalRunner(DirectRuns):
         async with trio.open_nursery() as self._nursery:
             self._processes, self._host = processes, host
             if host is not None:
-                host.on_worker_ready(
-                    LOCAL, self._boot, frozenset()
-                )  # what an earlier program ran is dead
+                # What an earlier program ran is dead.
+                host.on_worker_ready(LOCAL, self._boot, frozenset())
             self._on_capacity()
             try:
                 yield

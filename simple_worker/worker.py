@@ -170,7 +170,7 @@ class Worker:
         said = ""
         while True:
             changed, line = self._changed, self._what_is_waited_for()
-            if line == said:
+            if not line or line == said:
                 await changed.wait()
             else:
                 self._say(line)

@@ -4,6 +4,7 @@ It owns that one check. What a route has is read from the route itself.
 """
 
 from collections.abc import Callable, Coroutine
+from itertools import islice
 from typing import Any
 
 from fastapi import Request
@@ -11,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.responses import Response
 
-from queued_runner.refusals import no_such
+from queued_runner.refusals import MAX_ERRORS, no_such
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -34,8 +35,7 @@ class StrictRoute(APIRoute):
 def _refuse_unknown(request: Request, known: list[str]) -> None:
     errors = [
         {"type": "refused", "loc": ("query", name), "msg": no_such("parameter", name, known)}
-        for name in request.query_params
-        if name not in known
+        for name in islice((name for name in request.query_params if name not in known), MAX_ERRORS)
     ]
     if errors:
         raise RequestValidationError(errors)

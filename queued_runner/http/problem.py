@@ -11,10 +11,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from queued_runner.refusals import sentence
+from queued_runner.refusals import MAX_ERRORS, sentence
 
 MEDIA_TYPE = "application/problem+json"
-MAX_ERRORS = 20
 
 
 def problem_body(status: int, detail: str, **extra: Any) -> bytes:

@@ -16,6 +16,7 @@ from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.render import json_response, render_attempt, render_job
 from queued_runner.jobs import Job, JobSpec, JobState, Name, Seconds, SignalName
 from queued_runner.queue import Queue
+from queued_runner.refusals import Guesses
 
 MAX_JOBS: Final = 10_000
 """Jobs of one request; they share one commit."""
@@ -85,7 +86,11 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         body = await request.body()
         is_list = body.lstrip()[:1] == b"["
         try:
-            specs = _many.validate_json(body) if is_list else [_one.validate_json(body)]
+            guesses = Guesses()
+            if is_list:
+                specs = _many.validate_json(body, context=guesses)
+            else:
+                specs = [_one.validate_json(body, context=guesses)]
             if key is not None:
                 specs = _keyed(specs, key, is_list=is_list)
         except ValidationError as error:

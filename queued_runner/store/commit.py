@@ -90,11 +90,6 @@ class GroupCommit:
             raise
         return results
 
-    @property
-    def has_pending(self) -> bool:
-        """Whether there will be a batch anyway."""
-        return bool(self._pending)
-
     def nudge(self) -> None:
         """Ask `before_batch` now, if no commit runs; else it is asked after that."""
         if self._work:

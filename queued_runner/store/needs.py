@@ -11,7 +11,6 @@ from typing import Final
 Seek = Callable[[str], str | None]
 """The smallest text in the index that is greater than the one given."""
 
-
 _ESCAPES: Final = {code: f"\\x{code:02x}" for code in (*range(32), ord("\\"))}
 """No item holds what ends one, nor anything that sorts before that."""
 

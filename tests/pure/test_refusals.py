@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from queued_runner.jobs import JobSpec
+from queued_runner.refusals import MAX_ERRORS, Guesses
 
 NUL = "it may not contain a NUL character"
 CASES = [
@@ -63,3 +64,14 @@ def test_every_refusal_is_in_words(body, field, words, is_json):
 def test_a_field_that_is_missing():
     with pytest.raises(ValidationError, match="this field is required"):
         JobSpec()
+
+
+def test_slips_are_guessed_at_as_often_as_they_are_shown(monkeypatch):
+    """A list of jobs may hold a million: each guess compares a name with every field."""
+    guessed = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda *args: guessed.append(args) or [])
+    body = json.dumps([{"command": "x", f"a{n}": 1, f"b{n}": 1} for n in range(100)])
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(list[JobSpec]).validate_json(body, context=Guesses())
+    assert caught.value.error_count() == 200
+    assert len(guessed) == MAX_ERRORS

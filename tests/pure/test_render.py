@@ -7,9 +7,10 @@ from datetime import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.http.problem import MAX_ERRORS, field_name, validation_problem
+from queued_runner.http.problem import field_name, validation_problem
 from queued_runner.http.render import json_response, render_attempt, render_job, rfc3339
 from queued_runner.jobs import Attempt, JobSpec, JobState
+from queued_runner.refusals import MAX_ERRORS
 from tests.pure.records import running, specs
 
 times = st.floats(0, 4e9)

@@ -142,16 +142,17 @@ async def test_a_cancelled_writer_first_ends_what_it_has_begun(store):
 
 async def test_what_joins_a_batch_as_it_is_formed_sees_what_is_in_it(store, nursery):
     commits = GroupCommit(store)
-    claimed = []
+    wanted, claimed = [], []
+    offers = [Offer({}, (Slot("w", "w-1", "b"),))]
 
     def join():
-        if commits.has_pending and not claimed:
-            commits.submit(
-                lambda s: s.claim([Offer({}, (Slot("w", "w-1", "b"),))], 1.0, 9), claimed.append
-            )
+        while wanted:
+            commits.submit(wanted.pop(), claimed.append)
 
     commits.before_batch = join
     nursery.start_soon(commits.run)
+    await trio.testing.wait_all_tasks_blocked()
+    wanted.append(lambda store: store.claim(offers, 1.0, 9))
     job_id = await commits.call(add("x"))
     assert store.commits == 1
     assert [job.id for job in claimed[0].unwrap()] == [job_id]

@@ -22,6 +22,14 @@ def path(tmp_path):
     return tmp_path / "queue.db"
 
 
+@pytest.fixture
+def connections(monkeypatch):
+    """SQLite's own view of the stores that a test opens, in their order."""
+    opened = []
+    monkeypatch.setattr(apsw, "connection_hooks", [opened.append])
+    return opened
+
+
 def test_nobody_else_may_read_the_files(path):
     before = os.umask(0)
     try:
@@ -37,10 +45,10 @@ def test_nobody_else_may_read_the_files(path):
         os.umask(before)
 
 
-def test_each_commit_is_synced(path):
+def test_each_commit_is_synced(path, connections):
     store = SQLiteStore(path)
-    assert store._db.pragma("journal_mode") == "wal"
-    assert store._db.pragma("synchronous") == 2  # FULL
+    assert connections[0].pragma("journal_mode") == "wal"
+    assert connections[0].pragma("synchronous") == 2  # FULL
     store.close()
 
 
@@ -122,10 +130,10 @@ def test_a_reader_sees_commits_and_cannot_write(path):
     store.close()
 
 
-def test_a_full_disk_is_told_and_undone(path):
+def test_a_full_disk_is_told_and_undone(path, connections):
     store = SQLiteStore(path)
-    pages = store._db.pragma("page_count")
-    store._db.pragma("max_page_count", pages + 2)
+    pages = connections[0].pragma("page_count")
+    connections[0].pragma("max_page_count", pages + 2)
     store.begin()
     with pytest.raises(StoreBroken, match="full"):
         store.add([JobSpec(command="x" * 100_000)], 0.0)
@@ -135,19 +143,19 @@ def test_a_full_disk_is_told_and_undone(path):
 
 
 @pytest.mark.parametrize("column", ["state = 'queued'", "state = 'running'"])
-def test_the_engine_itself_keeps_an_ended_job_ended(column):
+def test_the_engine_itself_keeps_an_ended_job_ended(connections, column):
     store = SQLiteStore(MEMORY)
     store.add([JobSpec(command="x")], 0.0)
     store.cancel(1, 1.0)
     if "running" in column:
         with pytest.raises(apsw.ConstraintError, match="stays ended"):
-            store._db.execute(f"UPDATE jobs SET {column}")
+            connections[0].execute(f"UPDATE jobs SET {column}")
     else:  # what a person's retry does
-        store._db.execute(f"UPDATE jobs SET {column}")
+        connections[0].execute(f"UPDATE jobs SET {column}")
     store.close()
 
 
-def test_a_claim_costs_the_same_in_a_long_queue():
+def test_a_claim_costs_the_same_in_a_long_queue(connections):
     """Counted in steps of SQLite's machine, which no other process disturbs."""
 
     def steps(queued, delayed):
@@ -163,10 +171,10 @@ def test_a_claim_costs_the_same_in_a_long_queue():
             count += 1
             return False
 
-        store._db.set_progress_handler(tick, 10)
+        connections[-1].set_progress_handler(tick, 10)
         store.claim([Offer({}, (Slot("w", "w-1", "b"),) * 8)], 1.0, 1000)
         store.next_run_after(1.0)
-        store._db.set_progress_handler(None)
+        connections[-1].set_progress_handler(None)
         store.close()
         return count
 

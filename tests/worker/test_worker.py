@@ -503,6 +503,7 @@ async def test_a_draining_worker_says_what_it_waits_for_when_that_changes(autoju
         await runner.say(Closed("1.1"), Closed("2.1"))
         await runner.hear_end()
     await bench.left.wait()
+    assert "" not in bench.said
 
 
 async def test_a_stopped_worker_leaves_when_the_runner_knows_what_became_of_its_attempts(
