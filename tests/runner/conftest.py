@@ -93,3 +93,30 @@ async def bench(autojump_clock, settings):
     async with runner.open(), trio.open_nursery() as nursery:
         yield Bench(runner, nursery)
         nursery.cancel_scope.cancel()
+
+
+class Recorder:
+    """An observer that keeps what it is told."""
+
+    def __init__(self):
+        self.data = b""
+        self.streams = []
+        self.started = False
+        self.outcome = None
+        self.closed = trio.Event()
+
+    def on_started(self, run, pid):
+        self.started = True
+
+    def on_output(self, run, output):
+        assert output.offset == len(self.data)
+        self.data += output.data
+        self.streams.append(output.stream)
+
+    def on_closed(self, run, outcome):
+        self.outcome = outcome
+        self.closed.set()
+
+
+async def settle():
+    await trio.testing.wait_all_tasks_blocked()

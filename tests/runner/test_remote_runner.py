@@ -1,11 +1,7 @@
-"""`RemoteRunner` against a scripted worker: placement, output, ends, lies and silence."""
+"""`RemoteRunner` against a scripted worker: placement, output, ends, pressure and silence."""
 
-from contextlib import AsyncExitStack
-
-import msgpack
 import pytest
 import trio
-from structlog.testing import capture_logs
 from trio.testing import lockstep_stream_pair
 
 from remote_runner.emitter import WRITE_SIZE
@@ -16,7 +12,6 @@ from remote_runner.protocol.messages import (
     Closed,
     Draining,
     Goodbye,
-    Hello,
     Kill,
     OutputChunk,
     Ping,
@@ -32,40 +27,11 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.runner import STDIN_CHUNK, RemoteRunner
 from remote_runner.server import (
-    SWAPS_PER_MINUTE,
     UNACKED_MARK,
     UNACKED_PER_RUN,
-    ServerSettings,
 )
-from remote_runner.types import Adoption, Command, Outcome, Reason
-from tests.runner.conftest import Bench
-
-
-class Recorder:
-    """An observer that keeps what it is told."""
-
-    def __init__(self):
-        self.data = b""
-        self.streams = []
-        self.started = False
-        self.outcome = None
-        self.closed = trio.Event()
-
-    def on_started(self, run, pid):
-        self.started = True
-
-    def on_output(self, run, output):
-        assert output.offset == len(self.data)
-        self.data += output.data
-        self.streams.append(output.stream)
-
-    def on_closed(self, run, outcome):
-        self.outcome = outcome
-        self.closed.set()
-
-
-async def settle():
-    await trio.testing.wait_all_tasks_blocked()
+from remote_runner.types import Command, Outcome, Reason
+from tests.runner.conftest import Bench, Recorder, settle
 
 
 async def test_a_run_from_spawn_to_closed(bench, autojump_clock):
@@ -195,65 +161,6 @@ async def test_kill_and_refusal(bench, autojump_clock):
         assert refused.outcome.reason is Reason.REFUSED
 
 
-async def test_a_cut_shorter_than_detach_goes_on_where_it_stopped(bench, autojump_clock):
-    seen = Recorder()
-    async with bench.worker() as worker:
-        bench.runner.start("1.1", Command("x"), {}, seen)
-        await worker.say(OutputChunk("stdout", b"abc", "1.1", 0))
-        await settle()
-    await trio.sleep(60)
-    async with bench.worker(holds=[("1.1", "running", 5)]) as worker:
-        assert await worker.hear(Resume) == Resume("1.1", 3)
-        await worker.say(OutputChunk("stdout", b"de", "1.1", 3))
-        await worker.say(Close(0, "1.1", reason="exit", offset=5))
-        await seen.closed.wait()
-    assert seen.data == b"abcde"
-
-
-async def test_a_worker_that_stays_away_has_lost_its_runs(bench, autojump_clock):
-    seen = Recorder()
-    async with bench.worker():
-        bench.runner.start("1.1", Command("x"), {}, seen)
-    before = trio.current_time()
-    await seen.closed.wait()
-    assert seen.outcome.reason is Reason.WORKER_LOST
-    assert 120 <= trio.current_time() - before <= 130
-
-
-async def test_a_run_with_a_detach_of_its_own_is_given_up_after_that(bench, autojump_clock):
-    lost = {}
-
-    async def wait_for(seen, name):
-        await seen.closed.wait()
-        assert seen.outcome.reason is Reason.WORKER_LOST
-        lost[name] = trio.current_time() - before
-
-    async with bench.worker(slots=3) as worker:
-        watched = {"long": 300.0, "short": 2.5, "usual": None}
-        for name, detach in watched.items():
-            seen = Recorder()
-            bench.runner.start(name, Command("x", detach=detach), {}, seen)
-            bench.nursery.start_soon(wait_for, seen, name)
-            told = (await worker.hear(Spawn)).options.detach_ms
-            assert told == (None if detach is None else detach * 1000)
-    before = trio.current_time()
-    await trio.sleep(301)
-    assert lost == pytest.approx({"short": 2.5, "usual": 120, "long": 300}, abs=0.01)
-
-
-async def test_a_worker_that_comes_back_without_a_run_has_lost_it_at_once(bench, autojump_clock):
-    seen = Recorder()
-    async with bench.worker():
-        bench.runner.start("1.1", Command("x"), {}, seen)
-    async with bench.worker(boot="b-2"):
-        assert seen.outcome.reason is Reason.WORKER_LOST
-
-
-async def test_a_worker_that_presents_what_nobody_knows_is_told_so(bench, autojump_clock):
-    async with bench.worker(holds=[("9.9", "running", 5)]) as worker:
-        assert await worker.hear(Stale) == Stale("9.9")
-
-
 async def test_foreign_ids_only_earn_a_stale(bench, autojump_clock):
     seen = Recorder()
     async with bench.worker("a", slots=9), bench.worker("b", slots=1) as liar:
@@ -261,41 +168,6 @@ async def test_foreign_ids_only_earn_a_stale(bench, autojump_clock):
         await liar.say(OutputChunk("stdout", b"lie", "1.1", 0), Close(0, "1.1", reason="exit"))
         assert await liar.hear(Stale) == Stale("1.1")
         assert seen.data == b""
-        assert seen.outcome is None
-
-
-async def test_the_newest_session_of_a_worker_wins(bench, autojump_clock):
-    async with bench.worker() as old:
-        seen = Recorder()
-        bench.runner.start("1.1", Command("x"), {}, seen)
-        async with bench.worker(holds=[("1.1", "running", 0)]) as new:
-            await old.hear_end()
-            await new.hear(Resume)
-            assert seen.outcome is None
-            assert len(bench.runner.workers()) == 1
-
-
-async def test_two_clones_of_a_worker_are_both_refused(bench, autojump_clock):
-    async with bench.worker(boot="a"), bench.worker(boot="b"), bench.worker(boot="a"):
-        async with bench.connect() as fourth:
-            await fourth.say(Hello((1, 1), "w-1", "b", "w-1", 1, {}, "0"))
-            goodbye = await fourth.hear(Goodbye)
-            assert goodbye.reason == "duplicate"
-            assert "state folders" in goodbye.message
-        assert bench.runner.workers() == []
-
-
-async def test_a_worker_that_reconnects_again_and_again_is_no_clone(bench, autojump_clock):
-    seen = Recorder()
-    async with bench.worker():
-        bench.runner.start("1.1", Command("x"), {}, seen)
-    async with AsyncExitStack() as connections:
-        for _ in range(2 * SWAPS_PER_MINUTE):
-            holds = [("1.1", "running", 0)]
-            worker = await connections.enter_async_context(bench.worker(holds=holds))
-            assert await worker.hear(Resume) == Resume("1.1", 0)
-        assert trio.current_time() < 60
-        assert len(bench.runner.workers()) == 1
         assert seen.outcome is None
 
 
@@ -330,173 +202,6 @@ async def test_leaving_says_goodbye(autojump_clock, settings):
         bench = Bench(runner, nursery)
         await nursery.start(work)
     assert heard[0].reason == "shutdown"
-
-
-@pytest.mark.parametrize(
-    ("hello", "reason"),
-    [
-        (Hello((2, 3), "w", "b", "n", 1, {}, "9"), "version"),
-        (Hello((1, 1), "w", "b", "n", 0, {}, "0"), "slots"),
-    ],
-)
-async def test_a_hello_that_cannot_be_accepted_gets_a_sentence(
-    bench, autojump_clock, hello, reason
-):
-    async with bench.connect() as worker:
-        await worker.say(hello)
-        goodbye = await worker.hear(Goodbye)
-        assert goodbye.reason == reason
-        assert len(goodbye.message) > 20
-
-
-class TestWithToken:
-    @pytest.fixture
-    def settings(self):
-        return ServerSettings(server_id="s-1", token="right")
-
-    @pytest.mark.parametrize("token", [None, "wrong", "rig", "right!"])
-    async def test_a_wrong_token_is_refused(self, bench, token, autojump_clock):
-        async with bench.connect() as worker:
-            await worker.say(Hello((1, 1), "w", "b", "n", 1, {}, "0", token))
-            assert (await worker.hear(Goodbye)).reason == "unauthorized"
-
-    async def test_the_right_one_is_accepted(self, bench, autojump_clock):
-        async with bench.worker(token="right"):
-            assert len(bench.runner.workers()) == 1
-
-    async def test_there_are_no_baseline_workers(self, bench, autojump_clock):
-        stream = bench.dial()
-        assert b"no hello within 10 s" in await stream.receive_some()
-
-
-async def read_values(stream, count):
-    unpacker, values = msgpack.Unpacker(), []
-    while len(values) < count:
-        unpacker.feed(await stream.receive_some())
-        values += unpacker
-    return values
-
-
-async def test_a_silent_peer_is_a_baseline_worker(bench, autojump_clock):
-    stream = bench.dial()
-    await trio.sleep(1.5)
-    seen = Recorder()
-    bench.runner.start("1.1", Command("ls", ("-l",), env={"JOB_ID": "1"}), {}, seen)
-    assert await read_values(stream, 1) == [["spawn", "ls", ["-l"], {}]]
-    await stream.send_all(msgpack.packb(["stdout", b"hi"]) + msgpack.packb(["close", 4]))
-    await seen.closed.wait()
-    assert seen.data == b"hi"
-    assert seen.outcome.exit_code == 4
-    assert len(bench.runner.offers(9)[0].slots) == 1
-
-
-async def test_a_baseline_worker_that_leaves_has_lost_its_run_at_once(bench, autojump_clock):
-    stream = bench.dial()
-    await trio.sleep(1.5)
-    seen = Recorder()
-    bench.runner.start("1.1", Command("ls"), {}, seen)
-    before = trio.current_time()
-    await stream.aclose()
-    await seen.closed.wait()
-    assert seen.outcome.reason is Reason.WORKER_LOST
-    assert trio.current_time() == before
-
-
-async def test_a_run_that_has_ended_is_timed_no_more(bench, autojump_clock):
-    """Or each short job with a timeout of a day would keep a task for a day."""
-    stream = bench.dial()
-    await trio.sleep(1.5)
-
-    def living():
-        return trio.lowlevel.current_statistics().tasks_living
-
-    before = living()
-    for number in range(20):
-        seen = Recorder()
-        run = bench.runner.start(str(number), Command("ls", timeout=86_400.0), {}, seen)
-        if number % 2:
-            run.kill(None, 86_400.0)
-        await stream.send_all(msgpack.packb(["close", 0]))
-        await seen.closed.wait()
-        run.forget()
-    await trio.testing.wait_all_tasks_blocked()
-    assert living() == before
-
-
-async def test_a_baseline_worker_that_ignores_a_kill_is_cut_off(bench, autojump_clock):
-    bench.dial()
-    await trio.sleep(1.5)
-    seen = Recorder()
-    run = bench.runner.start("1.1", Command("ls"), {}, seen)
-    run.kill(None, 2.0)
-    await seen.closed.wait()
-    assert seen.outcome.reason is Reason.KILLED
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"\x91" * 100, b"\xdd\xff\xff\xff\xff", b"[}\n"],
-)
-async def test_garbage_costs_its_own_connection(bench, autojump_clock, data):
-    async with bench.worker() as worker:
-        stream = bench.dial()
-        await stream.send_all(data)
-        answer = b""
-        while piece := await stream.receive_some():
-            answer += piece
-        assert answer
-        bench.runner.start("1.1", Command("x"), {}, Recorder())
-        await worker.hear(Spawn)
-
-
-async def test_garbage_is_counted_in_the_log_and_seldom_said(bench, autojump_clock):
-    async def refuse(data):
-        stream = bench.dial()
-        await stream.send_all(data)
-        while await stream.receive_some():
-            pass
-
-    with capture_logs() as lines:
-        for data in (b"[}\n", b"\x16\x03\x01", b"\x16\x03\x01"):
-            await refuse(data)
-        await trio.sleep(10)
-        await refuse(b"\x16\x03\x01")
-    first, second = [line for line in lines if line["event"] == "connection refused"]
-    assert "JSON" in first["why"]
-    assert "unsaid" not in first
-    assert second["unsaid"] == 2
-
-
-async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings):
-    seen = Recorder()
-    seen.data = b"abc"
-
-    class Adopter:
-        ready = None
-
-        def on_capacity(self):
-            pass
-
-        def adopt(self, run, size):
-            return Adoption(seen, 3) if run.id == "1.1" else None
-
-        def on_worker_ready(self, worker_id, boot, held):
-            self.ready = (worker_id, held)
-
-    host = Adopter()
-    runner = RemoteRunner(port=None, settings=settings)
-    async with runner.open(host), trio.open_nursery() as nursery:
-        holds = [("1.1", "ended", 5), ("2.1", "running", 0)]
-        async with Bench(runner, nursery).worker(slots=4, holds=holds) as worker:
-            assert host.ready == ("w-1", frozenset({"1.1"}))
-            assert await worker.hear(Resume) == Resume("1.1", 3)
-            await worker.say(
-                OutputChunk("stdout", b"de", "1.1", 3),
-                Close(0, "1.1", reason="exit", offset=5),
-            )
-            await seen.closed.wait()
-            assert seen.data == b"abcde"
-        nursery.cancel_scope.cancel()
 
 
 async def test_a_flood_of_undurable_output_stops_the_reading_until_it_is_acked(
@@ -560,32 +265,6 @@ async def test_ready_later_changes_the_slots(bench, autojump_clock):
         assert len(bench.runner.offers(9)[0].slots) == 5
 
 
-async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
-    autojump_clock, settings
-):
-    class Canceller:
-        def on_capacity(self):
-            pass
-
-        def adopt(self, run, size):
-            run.kill("SIGINT", 3.0)
-            return Adoption(Recorder(), 0)
-
-        def on_worker_ready(self, worker_id, boot, held):
-            pass
-
-    runner = RemoteRunner(port=None, settings=settings)
-    async with runner.open(Canceller()), trio.open_nursery() as nursery:
-        async with Bench(runner, nursery).worker(holds=[("1.1", "running", 0)]) as worker:
-            await worker.say(Ping(1))
-            heard = []
-            while not any(isinstance(message, Pong) for message in heard):
-                heard += worker.take_heard() or await worker.emitter.receive_batch()
-            kills = [message for message in heard if isinstance(message, Kill)]
-            assert kills == [Kill("1.1", "SIGINT", 3000)]
-        nursery.cancel_scope.cancel()
-
-
 async def test_a_paused_connection_that_is_replaced_leaves_nothing_behind(bench):
     async with bench.worker() as first:
         bench.runner.start("1.1", Command("yes"), {}, Recorder())
@@ -597,28 +276,3 @@ async def test_a_paused_connection_that_is_replaced_leaves_nothing_behind(bench)
         async with bench.worker(holds=[("1.1", "running", 200 * len(chunk))]):
             await settle()
             assert len(bench.nursery.child_tasks) == 1
-
-
-async def test_a_worker_cannot_take_over_a_run_of_another(bench, autojump_clock):
-    async with bench.worker("w-1") as owner:
-        seen = Recorder()
-        bench.runner.start("1.1", Command("x"), {}, seen)
-        await owner.hear(Spawn)
-        await owner.say(OutputChunk("stdout", b"mine", "1.1", 0))
-        async with bench.worker("w-2", holds=[("1.1", "running", 4)]) as thief:
-            assert (await thief.hear(Stale)).id == "1.1"
-            await thief.say(Close(0, id="1.1", offset=4))
-            assert (await thief.hear(Stale)).id == "1.1"
-        await owner.say(OutputChunk("stdout", b" still", "1.1", 4), Close(3, id="1.1", offset=10))
-        await seen.closed.wait()
-    assert (seen.data, seen.outcome.exit_code) == (b"mine still", 3)
-
-
-@pytest.mark.parametrize(("boot", "reason"), [("b-1", Reason.REFUSED), ("b-2", Reason.WORKER_LOST)])
-async def test_a_spawn_that_did_not_arrive_is_no_loss(bench, autojump_clock, boot, reason):
-    seen = Recorder()
-    async with bench.worker():
-        bench.runner.start("1.1", Command("x"), {}, seen)
-    async with bench.worker(boot=boot):
-        await seen.closed.wait()
-    assert seen.outcome.reason is reason

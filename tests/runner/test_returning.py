@@ -1,0 +1,160 @@
+"""Workers that were away: what goes on, what is lost, what was never theirs."""
+
+import pytest
+import trio
+
+from remote_runner.protocol.messages import (
+    Close,
+    Kill,
+    OutputChunk,
+    Ping,
+    Pong,
+    Resume,
+    Spawn,
+    Stale,
+)
+from remote_runner.runner import RemoteRunner
+from remote_runner.types import Adoption, Command, Reason
+from tests.runner.conftest import Bench, Recorder, settle
+
+
+async def test_a_cut_shorter_than_detach_goes_on_where_it_stopped(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker() as worker:
+        bench.runner.start("1.1", Command("x"), {}, seen)
+        await worker.say(OutputChunk("stdout", b"abc", "1.1", 0))
+        await settle()
+    await trio.sleep(60)
+    async with bench.worker(holds=[("1.1", "running", 5)]) as worker:
+        assert await worker.hear(Resume) == Resume("1.1", 3)
+        await worker.say(OutputChunk("stdout", b"de", "1.1", 3))
+        await worker.say(Close(0, "1.1", reason="exit", offset=5))
+        await seen.closed.wait()
+    assert seen.data == b"abcde"
+
+
+async def test_a_worker_that_stays_away_has_lost_its_runs(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker():
+        bench.runner.start("1.1", Command("x"), {}, seen)
+    before = trio.current_time()
+    await seen.closed.wait()
+    assert seen.outcome.reason is Reason.WORKER_LOST
+    assert 120 <= trio.current_time() - before <= 130
+
+
+async def test_a_run_with_a_detach_of_its_own_is_given_up_after_that(bench, autojump_clock):
+    lost = {}
+
+    async def wait_for(seen, name):
+        await seen.closed.wait()
+        assert seen.outcome.reason is Reason.WORKER_LOST
+        lost[name] = trio.current_time() - before
+
+    async with bench.worker(slots=3) as worker:
+        watched = {"long": 300.0, "short": 2.5, "usual": None}
+        for name, detach in watched.items():
+            seen = Recorder()
+            bench.runner.start(name, Command("x", detach=detach), {}, seen)
+            bench.nursery.start_soon(wait_for, seen, name)
+            told = (await worker.hear(Spawn)).options.detach_ms
+            assert told == (None if detach is None else detach * 1000)
+    before = trio.current_time()
+    await trio.sleep(301)
+    assert lost == pytest.approx({"short": 2.5, "usual": 120, "long": 300}, abs=0.01)
+
+
+async def test_a_worker_that_comes_back_without_a_run_has_lost_it_at_once(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker():
+        bench.runner.start("1.1", Command("x"), {}, seen)
+    async with bench.worker(boot="b-2"):
+        assert seen.outcome.reason is Reason.WORKER_LOST
+
+
+async def test_a_worker_that_presents_what_nobody_knows_is_told_so(bench, autojump_clock):
+    async with bench.worker(holds=[("9.9", "running", 5)]) as worker:
+        assert await worker.hear(Stale) == Stale("9.9")
+
+
+async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings):
+    seen = Recorder()
+    seen.data = b"abc"
+
+    class Adopter:
+        ready = None
+
+        def on_capacity(self):
+            pass
+
+        def adopt(self, run, size):
+            return Adoption(seen, 3) if run.id == "1.1" else None
+
+        def on_worker_ready(self, worker_id, boot, held):
+            self.ready = (worker_id, held)
+
+    host = Adopter()
+    runner = RemoteRunner(port=None, settings=settings)
+    async with runner.open(host), trio.open_nursery() as nursery:
+        holds = [("1.1", "ended", 5), ("2.1", "running", 0)]
+        async with Bench(runner, nursery).worker(slots=4, holds=holds) as worker:
+            assert host.ready == ("w-1", frozenset({"1.1"}))
+            assert await worker.hear(Resume) == Resume("1.1", 3)
+            await worker.say(
+                OutputChunk("stdout", b"de", "1.1", 3),
+                Close(0, "1.1", reason="exit", offset=5),
+            )
+            await seen.closed.wait()
+            assert seen.data == b"abcde"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
+    autojump_clock, settings
+):
+    class Canceller:
+        def on_capacity(self):
+            pass
+
+        def adopt(self, run, size):
+            run.kill("SIGINT", 3.0)
+            return Adoption(Recorder(), 0)
+
+        def on_worker_ready(self, worker_id, boot, held):
+            pass
+
+    runner = RemoteRunner(port=None, settings=settings)
+    async with runner.open(Canceller()), trio.open_nursery() as nursery:
+        async with Bench(runner, nursery).worker(holds=[("1.1", "running", 0)]) as worker:
+            await worker.say(Ping(1))
+            heard = []
+            while not any(isinstance(message, Pong) for message in heard):
+                heard += worker.take_heard() or await worker.emitter.receive_batch()
+            kills = [message for message in heard if isinstance(message, Kill)]
+            assert kills == [Kill("1.1", "SIGINT", 3000)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_cannot_take_over_a_run_of_another(bench, autojump_clock):
+    async with bench.worker("w-1") as owner:
+        seen = Recorder()
+        bench.runner.start("1.1", Command("x"), {}, seen)
+        await owner.hear(Spawn)
+        await owner.say(OutputChunk("stdout", b"mine", "1.1", 0))
+        async with bench.worker("w-2", holds=[("1.1", "running", 4)]) as thief:
+            assert (await thief.hear(Stale)).id == "1.1"
+            await thief.say(Close(0, id="1.1", offset=4))
+            assert (await thief.hear(Stale)).id == "1.1"
+        await owner.say(OutputChunk("stdout", b" still", "1.1", 4), Close(3, id="1.1", offset=10))
+        await seen.closed.wait()
+    assert (seen.data, seen.outcome.exit_code) == (b"mine still", 3)
+
+
+@pytest.mark.parametrize(("boot", "reason"), [("b-1", Reason.REFUSED), ("b-2", Reason.WORKER_LOST)])
+async def test_a_spawn_that_did_not_arrive_is_no_loss(bench, autojump_clock, boot, reason):
+    seen = Recorder()
+    async with bench.worker():
+        bench.runner.start("1.1", Command("x"), {}, seen)
+    async with bench.worker(boot=boot):
+        await seen.closed.wait()
+    assert seen.outcome.reason is reason
