@@ -10,6 +10,7 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
 from simple_worker.reaper_link import ReaperLink
 from simple_worker.scratch import Scratches, remove_folder
+from simple_worker.silence import Silence
 from simple_worker.tree import COOKIE, signal_group
 
 PIPE_HELD: Final = 5.0
@@ -36,8 +38,8 @@ class Process:
     """A running command; see `processes.Child`."""
 
     def __init__(
-        self, host: "ProcessHost", launch: Launch, popen: subprocess.Popen[bytes], pidfd: int,
-        cookie: str, scratch: str,
+        self, host: "ProcessHost", launch: Launch, popen: subprocess.Popen[bytes],
+        silence: Silence, cookie: str, scratch: str,
     ) -> None:  # fmt: skip
         self.pid = popen.pid
         self._host = host
@@ -45,7 +47,8 @@ class Process:
         limit = launch.command.max_output
         self._max_output = sys.maxsize if limit is None else limit
         self._popen = popen
-        self._pidfd = pidfd
+        self._silence = silence
+        self._pidfd = silence.pidfd
         self._cookie = cookie
         self._scratch = scratch
         self._began = trio.current_time()
@@ -69,26 +72,12 @@ class Process:
         popen = self._popen
         assert popen.stdout is not None
         assert popen.stderr is not None
-        pipes = (
-            OutputPipe("stdout", popen.stdout, max_chunk),
-            OutputPipe("stderr", popen.stderr, max_chunk),
-        )
-        feeding = trio.CancelScope()
         try:
-            async with trio.open_nursery() as nursery:
-                if popen.stdin is not None:
-                    nursery.start_soon(feed, popen.stdin, self._stdin or b"", feeding)
-                for pipe in pipes:
-                    nursery.start_soon(self._pump, pipe, on_output)
-                await self._wait_for_end()
-                if self._reading:
-                    held = trio.current_time() + self._host.pipe_held
-                    with trio.move_on_at(min(held, self._ladder.last_rung)):
-                        await self._drained.wait()
-                await self._end_tree()
-                feeding.cancel()
-                for pipe in pipes:
-                    pipe.finish()
+            if not await self._stays_silent():
+                stdout = OutputPipe("stdout", popen.stdout, max_chunk)
+                stderr = OutputPipe("stderr", popen.stderr, max_chunk)
+                await self._converse((stdout, stderr), on_output)
+            await self._end_tree()
         finally:
             if self._cookie:
                 with trio.move_on_after(UNKILLABLE, shield=True):
@@ -100,6 +89,34 @@ class Process:
         if not self._host.scratches.give_back(self._scratch):
             await trio.to_thread.run_sync(remove_folder, self._scratch)
         return self._outcome()
+
+    async def _stays_silent(self) -> bool:
+        """Wait for its end or its first output. True: it has ended, and its pipes with it."""
+        with self._silence as silence:
+            while silence.is_unbroken:
+                await self._wait_readable(silence.descriptor)
+                if silence.look():
+                    self._see_end()
+                    return not silence.open_pipes
+        return False
+
+    async def _converse(self, pipes: Sequence[OutputPipe], on_output: OnOutput) -> None:
+        """Write its input and read its output until its tree has ended."""
+        feeding = trio.CancelScope()
+        async with trio.open_nursery() as nursery:
+            if self._popen.stdin is not None:
+                nursery.start_soon(feed, self._popen.stdin, self._stdin or b"", feeding)
+            for pipe in pipes:
+                nursery.start_soon(self._pump, pipe, on_output)
+            await self._wait_for_end()
+            if self._reading:
+                held = trio.current_time() + self._host.pipe_held
+                with trio.move_on_at(min(held, self._ladder.last_rung)):
+                    await self._drained.wait()
+            await self._end_tree()
+            feeding.cancel()
+            for pipe in pipes:
+                pipe.finish()
 
     async def _pump(self, pipe: OutputPipe, on_output: OnOutput) -> None:
         while data := await pipe.read():
@@ -120,15 +137,23 @@ class Process:
         return os.waitid(os.P_PIDFD, self._pidfd, flags) is not None
 
     async def _wait_for_end(self) -> None:
-        """Wait for the end of the main process, and climb the ladder meanwhile."""
-        while self._duration is None:
+        """Wait for the end of the main process."""
+        if self._duration is None:
+            await self._wait_readable(self._pidfd)
+            self._see_end()
+
+    async def _wait_readable(self, descriptor: int) -> None:
+        """Wait, and climb the ladder meanwhile."""
+        while True:
             with trio.CancelScope(deadline=self._ladder.due) as self._rung:
-                await trio.lowlevel.wait_readable(self._pidfd)
-            if self._rung.cancelled_caught:
-                self._ladder.climb(trio.current_time())
-                continue
-            self._duration = trio.current_time() - self._began
-            self._ladder.stop()
+                await trio.lowlevel.wait_readable(descriptor)
+            if not self._rung.cancelled_caught:
+                return
+            self._ladder.climb(trio.current_time())
+
+    def _see_end(self) -> None:
+        self._duration = trio.current_time() - self._began
+        self._ladder.stop()
 
     async def _end_tree(self) -> None:
         """Nothing of it is left afterwards. May be called again after a cancellation."""
@@ -186,7 +211,7 @@ class ProcessHost:
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
             popen = _popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
-            pidfd = os.pidfd_open(popen.pid)
+            silence = Silence(popen)
         except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
             if popen is not None:
                 _discard(popen)
@@ -196,7 +221,7 @@ class ProcessHost:
             return explain(launch, error)
         self.leftovers.begin(popen.pid, cookie)
         self.reaper.watch(cookie, popen.pid)
-        return Process(self, launch, popen, pidfd, cookie, scratch)
+        return Process(self, launch, popen, silence, cookie, scratch)
 
 
 def _popen(launch: Launch, own: dict[str, str]) -> subprocess.Popen[bytes]:
