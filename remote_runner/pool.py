@@ -2,13 +2,20 @@
 
 Workers with the same labels share a group, and inside it a bucket for each number of free slots,
 so that placing a run costs the same with ten workers and with ten thousand.
+
+When no worker at all has a free slot, those whose runs end quickly take a few ahead of one: what
+makes a run durable then goes on while the one before it runs. See `docs/decisions/0013`.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Final
 
 from remote_runner.types import Offer, Slot, satisfies
+
+QUICK: Final = 0.02
+"""Seconds. A slot with such runs is free again about as soon as a commit takes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -27,13 +34,29 @@ class PooledWorker:
     is_ready: bool = False
     is_draining: bool = False
     runs: set[str] = field(default_factory=set)
+    ahead: dict[str, float] = field(default_factory=dict)
+    """Runs that wait for one of its slots to become free, and since when."""
+    quick: int = 0
+    """Runs, the last ones to end, that were quick."""
 
     @property
     def free(self) -> int:
-        """Runs that may be placed here now."""
+        """Runs that may be started here now."""
         if not self.is_ready or self.is_draining:
             return 0
         return max(0, self.slots - len(self.runs))
+
+    @property
+    def spare(self) -> int:
+        """Runs that may be placed here ahead of a free slot."""
+        if self.free or not self.is_ready or self.is_draining:
+            return 0
+        return max(0, min(self.quick, self.slots) - len(self.ahead))
+
+    def see_end(self, duration: float | None) -> None:
+        """A run of this many seconds has ended here."""
+        is_quick = duration is not None and duration < QUICK
+        self.quick = self.quick + 1 if is_quick else 0
 
     @property
     def state(self) -> str:
@@ -62,7 +85,11 @@ class _Group:
             taken += level
             if len(taken) >= limit:
                 break
-        return tuple(Slot(worker.name, worker.id, worker.boot) for worker in taken[:limit])
+        return _slots(taken[:limit])
+
+
+def _slots(workers: list[PooledWorker]) -> tuple[Slot, ...]:
+    return tuple(Slot(worker.name, worker.id, worker.boot) for worker in workers)
 
 
 GroupKey = tuple[tuple[str, str], ...]
@@ -71,7 +98,7 @@ GroupKey = tuple[tuple[str, str], ...]
 class Pool:
     """All connected workers; a worker has one connection at a time.
 
-    Call `update` after each change of a worker's slots, runs or flags.
+    Call `update` after each change of a worker's slots, runs, flags, or of what it has ahead.
     """
 
     def __init__(self) -> None:
@@ -80,6 +107,7 @@ class Pool:
         self._by_id: dict[str, PooledWorker] = {}
         self._groups: dict[GroupKey, _Group] = {}
         self._placed: dict[int, tuple[GroupKey, int]] = {}
+        self._spare: dict[int, PooledWorker] = {}
 
     def __iter__(self) -> Iterator[PooledWorker]:
         return iter(self._workers.values())
@@ -97,6 +125,7 @@ class Pool:
     def remove(self, worker: PooledWorker) -> None:
         """A worker's connection has ended."""
         self._take_out(worker)
+        self._spare.pop(worker.session, None)
         self._workers.pop(worker.session, None)
         self._keys.pop(worker.session, None)
         if self._by_id.get(worker.id) is worker:
@@ -110,6 +139,10 @@ class Pool:
         """Put a worker where its free slots say."""
         if worker.session not in self._workers:
             return
+        if worker.spare:
+            self._spare[worker.session] = worker
+        else:
+            self._spare.pop(worker.session, None)
         free = worker.free
         before = self._placed.get(worker.session)
         if before is not None and before[1] == free:
@@ -138,9 +171,14 @@ class Pool:
     def offers(self, limit: int) -> list[Offer]:
         """The room there is, one offer a set of labels: its first `limit` slots, in their order.
 
-        They are in the order in which `choose` would take them.
+        They are in the order in which `choose` would take them. Where there are none: room ahead.
         """
-        return [Offer(group.labels, group.slots(limit)) for group in self._groups.values()]
+        if self._groups:
+            return [Offer(group.labels, group.slots(limit)) for group in self._groups.values()]
+        ahead: dict[GroupKey, list[PooledWorker]] = {}
+        for worker in islice(self._spare.values(), limit):
+            ahead.setdefault(self._keys[worker.session], []).extend([worker] * worker.spare)
+        return [Offer(dict(key), _slots(places[:limit])) for key, places in ahead.items()]
 
     def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
         """The worker with the most free slots that satisfies `needs`.

@@ -58,6 +58,8 @@ DEFAULT_PORT: Final = 8632
 STDIN_CHUNK: Final = 64 * 1024
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
+AHEAD: Final = 0.1
+"""Seconds that a run waits for a slot of the worker that it was placed at, at most."""
 
 
 class _NoHost:
@@ -103,6 +105,8 @@ class RemoteRunner(DirectRuns):
         self._host: Host = _NoHost()
         self._nursery: trio.Nursery | None = None
         self._detached = trio.Event()
+        self._with_ahead: dict[int, Session] = {}
+        self._has_ahead = trio.lowlevel.ParkingLot()
 
     @asynccontextmanager
     async def open(self, host: Host | None = None) -> AsyncIterator[None]:
@@ -122,6 +126,7 @@ class RemoteRunner(DirectRuns):
                     nursery.start_soon(self._server.serve, listeners, codec)
             nursery.start_soon(self._server.keep_alive)
             nursery.start_soon(self._expire_detached)
+            nursery.start_soon(self._expire_ahead)
             try:
                 yield
             finally:
@@ -182,17 +187,37 @@ class RemoteRunner(DirectRuns):
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
         worker = self._pool.choose(needs) if worker_id is None else self._pool.find(worker_id)
-        if worker is None or not worker.free:
+        if worker is None or not (worker.free or worker.spare):
             raise NoWorkerAvailable("no connected worker has a free slot and the labels needed")
         session = self._sessions[worker.session]
         run = RemoteRun(self, run_id, command, observer, session)
         self._runs[run_id] = run
-        worker.runs.add(run_id)
-        self._pool.update(worker)
-        self._spawn(session, run, command)
+        worker.ahead[run_id] = trio.current_time()
+        self._fill(session)
+        if worker.ahead:
+            self._with_ahead[worker.session] = session
+            self._has_ahead.unpark()
         return run
 
-    def _spawn(self, session: Session, run: RemoteRun, command: Command) -> None:
+    def _fill(self, session: Session) -> None:
+        """Start what waits for a slot of this worker, as far as there are some."""
+        worker = session.worker
+        while worker.ahead and worker.free:
+            run = self._runs[next(iter(worker.ahead))]
+            del worker.ahead[run.id]
+            worker.runs.add(run.id)
+            self._spawn(session, run)
+        self._pool.update(worker)
+
+    def _give_back(self, session: Session) -> None:
+        """What waits for a slot of this worker has never begun: others may have it."""
+        session.worker.quick = 0
+        for run_id in list(session.worker.ahead):
+            self._end(self._runs[run_id], Outcome(Reason.REFUSED))
+
+    def _spawn(self, session: Session, run: RemoteRun) -> None:
+        command = run.command
+        assert command is not None
         if session.worker.is_baseline:
             session.send(baseline_spawn(command))
             if command.timeout is not None and self._nursery is not None:
@@ -215,6 +240,9 @@ class RemoteRunner(DirectRuns):
     def kill(self, run: RemoteRun, reason: Reason, signal: str | None, grace: float | None) -> None:
         """End a run's process tree. A run whose worker is away is killed when it comes back."""
         if run.is_ended:
+            return
+        if run.session is not None and run.id in run.session.worker.ahead:
+            self._end(run, Outcome(reason))
             return
         run.kill_reason = reason
         run.kill_order = Kill(run.id, signal, milliseconds(grace))
@@ -293,7 +321,9 @@ class RemoteRunner(DirectRuns):
             session.send(run.kill_order)
 
     def on_slots(self, session: Session) -> None:
-        self._pool.update(session.worker)
+        self._fill(session)
+        if session.worker.is_draining:
+            self._give_back(session)
         if session.worker.free:
             self._on_capacity()
 
@@ -343,6 +373,7 @@ class RemoteRunner(DirectRuns):
 
     def on_left(self, session: Session) -> None:
         worker = session.worker
+        self._give_back(session)
         self._pool.remove(worker)
         self._sessions.pop(worker.session, None)
         now = trio.current_time()
@@ -365,7 +396,7 @@ class RemoteRunner(DirectRuns):
             if run_id is None:
                 raise RemoteProtocolError("this worker has no job now, so it has no output or end")
         run = self._runs.get(run_id)
-        if run is None or run.session is not session:
+        if run is None or run.session is not session or run_id in session.worker.ahead:
             session.send(Stale(run_id))
             return None
         return None if run.is_ended else run
@@ -379,10 +410,13 @@ class RemoteRunner(DirectRuns):
         run.detached_until = None
         session = run.session
         if session is not None:
-            session.worker.runs.discard(run.id)
+            worker = session.worker
+            if worker.ahead.pop(run.id, None) is None:
+                worker.runs.discard(run.id)
+                worker.see_end(outcome.duration)
             session.on_acked(run.received - run.acked)
             run.acked = run.received
-            self._pool.update(session.worker)
+            self._fill(session)
         run.observer.on_closed(run, outcome)
         if session is not None:
             self._on_capacity()
@@ -395,6 +429,20 @@ class RemoteRunner(DirectRuns):
     def _on_capacity(self) -> None:
         self._may_have_room()
         self._host.on_capacity()
+
+    async def _expire_ahead(self) -> None:
+        """Give back what waits for a slot that does not become free as soon as it was expected."""
+        while True:
+            if not self._with_ahead:
+                await self._has_ahead.park()
+            await trio.sleep(AHEAD / 2)
+            now = trio.current_time()
+            for number, session in list(self._with_ahead.items()):
+                since = next(iter(session.worker.ahead.values()), now)
+                if now - since >= AHEAD / 2:
+                    self._give_back(session)
+                if not session.worker.ahead:
+                    del self._with_ahead[number]
 
     async def _expire_detached(self) -> None:
         """Give up runs whose worker stayed away for their `detach`."""

@@ -93,6 +93,24 @@ class PoolMachine(RuleBasedStateMachine):
         worker.runs.add(f"presented-{next(self.numbers)}")
         self.changed(worker)
 
+    @rule(worker=workers, durations=st.lists(st.sampled_from([0.001, 0.001, 1.0, None])))
+    def end_runs_of_a_time(self, worker, durations):
+        for duration in durations:
+            worker.see_end(duration)
+        self.changed(worker)
+
+    @rule(worker=workers)
+    def place_ahead(self, worker):
+        if worker.spare:
+            worker.ahead[f"ahead-{next(self.numbers)}"] = 0.0
+            self.changed(worker)
+
+    @rule(worker=workers)
+    def start_what_is_ahead(self, worker):
+        while worker.free and worker.ahead:
+            worker.runs.add(worker.ahead.popitem()[0])
+        self.changed(worker)
+
     @rule(worker=workers)
     def say_nothing_new(self, worker):
         self.changed(worker)
@@ -117,13 +135,23 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_room_is_that_of_the_workers_here(self):
+        """Room ahead only where nobody has a free slot."""
         room = Counter()
+        is_ahead = not any(worker.free for worker in self.here)
         for worker in self.here:
-            room[tuple(sorted(worker.labels.items()))] += worker.free
+            size = worker.spare if is_ahead else worker.free
+            room[tuple(sorted(worker.labels.items()))] += size
         offers = [(tuple(sorted(o.labels.items())), len(o.slots)) for o in self.pool.offers(99)]
         assert len(offers) == len(dict(offers))
         assert dict(offers) == {key: free for key, free in room.items() if free}
 
+    @invariant()
+    def nobody_is_trusted_with_more_than_one_run_ahead_a_slot(self):
+        for worker in self.here:
+            assert worker.spare <= worker.slots
+            assert not (worker.spare and worker.free)
+
+    @precondition(lambda self: any(worker.free for worker in self.here))
     @rule(limit=st.integers(1, 9))
     def the_slots_offered_are_those_that_choices_would_take(self, limit):
         for offer in self.pool.offers(limit):
