@@ -60,10 +60,11 @@ def _guarded(path: str) -> Iterator[None]:
         ) from error
 
 
-def _job(row: Any) -> Job:
-    job_id, spec, state, *facts = row
+def _job(row: Any, spec: JobSpec | None = None) -> Job:
+    """The job of a row; `spec` where it is known already: to read it costs the most."""
+    job_id, text, state, *facts = row
     facts[11] = bool(facts[11])
-    return Job(job_id, JobSpec.model_validate_json(spec), JobState(state), *facts)
+    return Job(job_id, spec or JobSpec.model_validate_json(text), JobState(state), *facts)
 
 
 class SQLiteStore:
@@ -80,6 +81,8 @@ class SQLiteStore:
 
     def __init__(self, path: Path | str, *, is_reader: bool = False) -> None:
         self._path = str(path)
+        self._claimed: dict[int, JobSpec] = {}
+        """The specs of jobs that this connection has claimed and not finished."""
         with _guarded(self._path):
             if not is_reader and self._path != MEMORY:
                 # Before SQLite does, which would let everybody read it.
@@ -245,6 +248,7 @@ class SQLiteStore:
                 (now, places),
             )
             jobs = {row[0]: _job(row) for row in rows}
+            self._claimed |= {job.id: job.spec for job in jobs.values()}
             self._db.executemany(
                 "INSERT INTO attempts (job_id, number, worker, worker_id, started_at)"
                 " VALUES (?, ?, ?, ?, ?)",
@@ -298,7 +302,7 @@ class SQLiteStore:
             ).fetchone()
             if row is None:
                 return None
-            job = _job(row)
+            job = _job(row, self._claimed.pop(job_id, None))
             decision = decide(job)
             state = move(job.state, decision.event)
             is_over = state is not JobState.QUEUED
@@ -324,7 +328,7 @@ class SQLiteStore:
                     output.dropped, output.inline, job_id, attempt,
                 ),
             )  # fmt: skip
-            return _job(changed)
+            return _job(changed, job.spec)
 
     def cancel(self, job_id: int, now: float) -> Job:
         job = self.get(job_id)
