@@ -3,10 +3,11 @@
 Owns their order: the reaper outlives the jobs, the folder outlives the reaper.
 """
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import trio
 
@@ -29,9 +30,9 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
     Raises:
         OSError: there is no room for them, or the reaper cannot be started.
     """
-    with scratch_root(work_dir) as scratch:
+    with scratch_root(work_dir) as scratch, _opened_nothing() as nothing:
         async with opened_reaper(scratch) as reaper:
-            yield ProcessHost(scratch, reaper, MarkedLeftovers())
+            yield ProcessHost(scratch, reaper, MarkedLeftovers(), nothing)
 
 
 @asynccontextmanager
@@ -45,10 +46,15 @@ async def opened_own_machine(
         say: takes a line when the reaper has died.
     """
     become_subreaper()
-    with scratch_root(work_dir) as scratch:
+    with scratch_root(work_dir) as scratch, _opened_nothing() as nothing:
         async with opened_reaper(scratch, say) as reaper:
             leftovers = AdoptedLeftovers(reaper)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leftovers.reap, REAP_INTERVAL)
-                yield ProcessHost(scratch, reaper, leftovers)
+                yield ProcessHost(scratch, reaper, leftovers, nothing)
                 nursery.cancel_scope.cancel()
+
+
+def _opened_nothing() -> IO[bytes]:
+    """The input of jobs that have none, opened once for all of them."""
+    return open(os.devnull, "rb", buffering=0)

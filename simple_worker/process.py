@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import trio
 
@@ -191,16 +191,18 @@ class ProcessHost:
         scratch: the folder for scratch directories.
         reaper: ends the trees should this process die.
         leftovers: ends what a job leaves.
+        nothing: `/dev/null`, open: the input of jobs that have none.
         pipe_held: seconds that something may hold the pipe of a process that has ended.
     """
 
     def __init__(
-        self, scratch: Path, reaper: ReaperLink, leftovers: Leftovers, *,
+        self, scratch: Path, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes], *,
         pipe_held: float = PIPE_HELD,
     ) -> None:  # fmt: skip
         self.reaper = reaper
         self.leftovers = leftovers
         self.pipe_held = pipe_held
+        self._nothing = nothing
         self.scratches = Scratches(scratch)
 
     def start(self, launch: Launch) -> Process | SpawnFailure:
@@ -210,7 +212,7 @@ class ProcessHost:
         self.reaper.expect(cookie)
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
-            popen = _popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
+            popen = self._popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
             silence = Silence(popen)
         except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
             if popen is not None:
@@ -223,22 +225,21 @@ class ProcessHost:
         self.reaper.watch(cookie, popen.pid)
         return Process(self, launch, popen, silence, cookie, scratch)
 
-
-def _popen(launch: Launch, own: dict[str, str]) -> subprocess.Popen[bytes]:
-    argv, executable = launch.argv()
-    return subprocess.Popen(
-        argv,
-        executable=executable,
-        stdin=subprocess.DEVNULL if launch.command.stdin is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        bufsize=0,
-        cwd=launch.command.cwd,
-        env={**launch.environment(), **own},
-        start_new_session=True,
-        user=launch.uid,
-        group=launch.gid,
-    )
+    def _popen(self, launch: Launch, own: dict[str, str]) -> subprocess.Popen[bytes]:
+        argv, executable = launch.argv()
+        return subprocess.Popen(
+            argv,
+            executable=executable,
+            stdin=self._nothing if launch.command.stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            cwd=launch.command.cwd,
+            env={**launch.environment(), **own},
+            start_new_session=True,
+            user=launch.uid,
+            group=launch.gid,
+        )
 
 
 def _discard(popen: subprocess.Popen[bytes]) -> None:
