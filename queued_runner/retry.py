@@ -42,6 +42,8 @@ def decide(job: Job, outcome: Outcome, now: float, rng: Callable[[], float]) -> 
         return Decision(JobEvent.CANCEL, "cancelled")
     if outcome.reason is Reason.REFUSED:
         return Decision(JobEvent.RELEASE, run_after=now + rng() * REFUSED_PAUSE)
+    if outcome.reason is Reason.GIVEN_BACK:
+        return Decision(JobEvent.RELEASE, run_after=now)
     spec = job.spec
     if outcome.reason is Reason.STOPPED:
         if spec.on_lost == "fail":  # it has begun, and may not begin again

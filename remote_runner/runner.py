@@ -213,7 +213,7 @@ class RemoteRunner(DirectRuns):
         """What waits for a slot of this worker has never begun: others may have it."""
         session.worker.quick = 0
         for run_id in list(session.worker.ahead):
-            self._end(self._runs[run_id], Outcome(Reason.REFUSED))
+            self._end(self._runs[run_id], Outcome(Reason.GIVEN_BACK))
 
     def _spawn(self, session: Session, run: RemoteRun) -> None:
         command = run.command

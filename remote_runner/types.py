@@ -28,6 +28,8 @@ class Reason(StrEnum):
     WORKER_LOST = "worker-lost"
     REFUSED = "refused"
     """Never started; it does not count against the job."""
+    GIVEN_BACK = "given-back"
+    """Never started, because others may have room sooner; it does not count either."""
     STOPPED = "stopped"
     """Ended by the program that ran it, which left as planned; it does not count either."""
 

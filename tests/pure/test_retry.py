@@ -14,7 +14,7 @@ from tests.pure.records import running
 
 NOW = 1_000_000.0
 LOSSES = [Reason.WORKER_LOST, Reason.ABANDONED]
-FREE = [Reason.REFUSED, Reason.STOPPED]
+FREE = [Reason.REFUSED, Reason.GIVEN_BACK, Reason.STOPPED]
 FAILURES = [reason for reason in Reason if reason not in (*LOSSES, *FREE)]
 jitter = st.floats(0, 1, exclude_max=True)
 seconds = st.just(0.0) | st.floats(0.001, 1e8)
@@ -100,6 +100,14 @@ def test_a_refusal_spends_nothing_and_is_forgotten_soon(job, random):
     assert decision.event is JobEvent.RELEASE
     assert (decision.is_failure, decision.is_loss) == (False, False)
     assert NOW <= decision.run_after <= NOW + REFUSED_PAUSE
+
+
+@given(jobs, jitter)
+def test_what_is_given_back_may_start_elsewhere_at_once(job, random):
+    job = replace(job, cancel_requested=False)
+    decision = decide(job, Outcome(Reason.GIVEN_BACK), NOW, lambda: random)
+    assert (decision.event, decision.run_after) == (JobEvent.RELEASE, NOW)
+    assert (decision.is_failure, decision.is_loss) == (False, False)
 
 
 def life(job, outcomes, random=0.5):

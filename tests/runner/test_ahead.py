@@ -90,7 +90,7 @@ async def test_a_slot_that_does_not_become_free_gives_the_run_back(busy):
     before = trio.current_time()
     await busy.seen["a"].closed.wait()
     assert trio.current_time() - before <= AHEAD
-    assert busy.seen["a"].outcome == Outcome(Reason.REFUSED)
+    assert busy.seen["a"].outcome == Outcome(Reason.GIVEN_BACK)
     assert busy.room == []  # it is not believed to be quick any more
     await busy.end("long-0")
     busy.start("b")
@@ -121,7 +121,7 @@ async def test_a_worker_that_leaves_gives_them_back(bench, autojump_clock, messa
         else:
             await worker.say(message)
         await settle()
-        assert busy.seen["a"].outcome == Outcome(Reason.REFUSED)
+        assert busy.seen["a"].outcome == Outcome(Reason.GIVEN_BACK)
         run.forget()
 
 
