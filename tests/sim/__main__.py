@@ -1,0 +1,102 @@
+"""`python -m tests.sim --seeds A:B`: runs seeds, and says what is violated and how to see it again."""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.sim.invariants import MEANING
+from tests.sim.taps import installed
+from tests.sim.world import run
+
+BATCH = 25
+
+
+def run_batch(seeds):
+    """The failures of some seeds, as (seed, code, text), and the events of all."""
+    with installed():
+        verdicts = [run(seed) for seed in seeds]
+    failed = [(v.seed, v.code, v.text) for v in verdicts if v.code]
+    return failed, sum(len(v.history) for v in verdicts), sum(v.virtual_seconds for v in verdicts)
+
+
+def run_many(seeds, jobs):
+    """The failures of all seeds, and a line about the run."""
+    begin = time.perf_counter()
+    batches = [seeds[at : at + BATCH] for at in range(0, len(seeds), BATCH)]
+    failed, events, virtual = [], 0, 0.0
+    with ProcessPoolExecutor(jobs) as pool:
+        for some_failed, some_events, some_virtual in pool.map(run_batch, batches):
+            failed += some_failed
+            events += some_events
+            virtual += some_virtual
+    seconds = time.perf_counter() - begin
+    line = (
+        f"{len(seeds)} seeds in {seconds:.1f} s on {jobs} processes:"
+        f" {len(seeds) / seconds / jobs:.1f} seeds/s each, {events / len(seeds):.0f} events a seed,"
+        f" {virtual / 3600:.1f} virtual hours; {len(failed)} violations"
+    )
+    return failed, line
+
+
+def digest(seed):
+    with installed():
+        return run(seed).history.digest()
+
+
+def differing(seeds):
+    """Those whose history differs in another process with another hash seed."""
+    script = (
+        "import sys; from tests.sim.__main__ import digest; print(*map(digest, eval(sys.argv[1])))"
+    )
+    outputs = []
+    for hash_seed in ("0", "1"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", script, repr(list(seeds))]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        outputs.append(done.stdout.split())
+    return [seed for seed, one, other in zip(seeds, *outputs, strict=True) if one != other]
+
+
+def show(seed, is_long):
+    """Tell a seed's history: all of it, or the end."""
+    with installed():
+        verdict = run(seed)
+    lines = list(verdict.history.lines())
+    if not is_long:
+        lines = lines[-60:]
+    print("\n".join(lines))
+    return verdict
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seeds", default="0:500", metavar="A:B", help="from A up to B")
+    parser.add_argument("--trace", action="store_true", help="tell all that happens")
+    parser.add_argument("--check-determinism", type=int, default=0, metavar="N")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
+    options = parser.parse_args()
+    first, _, last = options.seeds.partition(":")
+    seeds = range(int(first), int(last or int(first) + 1))
+    if options.trace:
+        return int(any([show(seed, True).code for seed in seeds]))
+    if options.check_determinism:
+        some = seeds[: options.check_determinism]
+        wrong = differing(some)
+        print(f"{len(some) - len(wrong)}/{len(some)} seeds have the same history in two processes")
+        return int(bool(wrong))
+    failed, line = run_many(seeds, options.jobs)
+    for seed, code, text in failed[:10]:
+        print(f"seed {seed} violates {code} ({MEANING[code]}): {text}")
+    if failed:
+        print(f"\nthe end of seed {failed[0][0]}:")
+        show(failed[0][0], False)
+        print(f"\nall of it: python -m tests.sim --seeds {failed[0][0]} --trace\n")
+    print(line)
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""Makes the faults of a scenario happen, at their time or right at their moment."""
+
+import trio
+
+from tests.sim import actors
+
+
+class Faults:
+    """The faults of one run."""
+
+    def __init__(self, world):
+        self._world = world
+        self._armed = []
+        self._nursery = None
+
+    async def run(self, nursery):
+        """Arm each fault at its time."""
+        self._nursery = nursery
+        for fault in self._world.scenario.faults:
+            await trio.sleep_until(fault.at)
+            if fault.moment is None:
+                self._strike(fault)
+            else:
+                self._armed.append([fault, fault.count])
+
+    def stop(self):
+        self._armed.clear()
+
+    def on_moment(self, moment):
+        for armed in self._armed:
+            if armed[0].moment == moment:
+                armed[1] -= 1
+                if not armed[1]:
+                    self._armed.remove(armed)
+                    self._strike(armed[0])
+                    return
+
+    def _strike(self, fault):
+        """At once: what the fault does at the end of its time is a task."""
+        world = self._world
+        world.history.add(trio.current_time(), "faults", str(fault))
+        kind = fault.kind
+        if kind.startswith("server"):
+            self._strike_server(fault)
+        elif kind.startswith("worker"):
+            self._strike_worker(fault)
+        elif kind == "slow disk":
+            world.disk_pause = 3.0
+            self._later(fault, self._restore_disk)
+        else:
+            self._strike_link(fault)
+
+    def _later(self, fault, act):
+        async def wait_and_act():
+            actors.current.set(self._world.actor)
+            await trio.sleep(fault.seconds)
+            act()
+
+        self._nursery.start_soon(wait_and_act)
+
+    def _restore_disk(self):
+        self._world.disk_pause = self._world.scenario.slow_disk
+
+    def _strike_server(self, fault):
+        world, server = self._world, self._world.server
+        if not server.is_up or server.is_stopping:
+            return
+        if fault.kind in ("server stop", "server drain"):
+            server.stop(drains=fault.kind == "server drain")
+        else:
+            power_cut = fault.kind == "server power cut"
+            server.crash("vanish" if power_cut else fault.how)
+            if power_cut:
+                world.files.cut_power()
+        self._nursery.start_soon(self._restart_server, server, fault.seconds)
+
+    async def _restart_server(self, server, seconds):
+        actors.current.set(self._world.actor)
+        await server.over.wait()
+        await trio.sleep(seconds)
+        self._world.start_server()
+
+    def _strike_worker(self, fault):
+        life = self._world.workers[fault.target]
+        if not life.actor.is_on or life.is_leaving:
+            return
+        if fault.kind == "worker drain":
+            life.drain()
+        elif fault.kind == "worker stop":
+            self._nursery.start_soon(life.stop)
+        else:
+            life.crash(fault.how)
+        self._nursery.start_soon(self._restart_worker, life, fault.seconds)
+
+    async def _restart_worker(self, life, seconds):
+        actors.current.set(self._world.actor)
+        await life.over.wait()
+        await trio.sleep(seconds)
+        self._world.start_worker(life.plan)
+
+    def _strike_link(self, fault):
+        link = self._world.network.link(fault.target)
+        if fault.kind in ("reset", "go dark"):
+            for connection in link.current_connections():
+                connection.reset() if fault.kind == "reset" else connection.go_dark()
+            return
+        if fault.kind == "hold":
+            link.hold("up", "down")
+        elif fault.kind == "hold one way":
+            link.hold("up" if fault.how == "close" else "down")
+        else:
+            link.is_slow = True
+        self._later(fault, link.release)

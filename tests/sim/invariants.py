@@ -1,0 +1,243 @@
+"""What must be true at every moment of a run (I1 to I13), against the witness of the machines.
+
+Looks at the database and the files as they are, never at what the product says of them.
+"""
+
+from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
+from queued_runner.logs import decode_records
+from queued_runner.retry import MAX_LOSSES
+from remote_runner.types import Reason
+
+MEANING = {
+    "I0": "nothing fails in a way that nobody expects",
+    "I1": "a submit that was answered exists, and ends in exactly one terminal state",
+    "I2": "an attempt is started at most once, and is durable before",
+    "I3": "attempts of one job never overlap",
+    "I4": "a write with a stale fence has no effect",
+    "I5": "stored output is a prefix of what was written, and equal to it at the end",
+    "I6": "what was acknowledged is durable, and stays so",
+    "I7": "a terminal state is final",
+    "I8": "no attempt begins after an acknowledged cancel",
+    "I9": "limits of attempts and losses hold; refusals, drains and restarts spend nothing",
+    "I10": "queues stay below their caps",
+    "I11": "nothing is left at the end",
+    "I12": "the same key is the same job",
+    "I13": "the outcome is what the process did",
+}
+
+LOST = frozenset(("worker-lost", "abandoned"))
+FREE = frozenset(("refused", "stopped"))
+
+
+class Checks:
+    """The state that the checks remember. `fail(code, text)` is called for what is wrong."""
+
+    def __init__(self, world, fail):
+        self._world = world
+        self._fail = fail
+        self.acked_jobs = {}
+        """The specs of all jobs whose submit was answered."""
+        self._keys = {}
+        self.processes = {}
+        self._alive = {}
+        self._rows = {}
+        self._cancelled = {}
+        self._acked = {}
+        self._worded = set()
+        """(server, attempt) where the server heard the worker's `close`."""
+        self._spoken_ends = set()
+        """Attempts whose stored outcome is the worker's word."""
+
+    # --- the witness ---
+
+    def on_process_start(self, process):
+        name = process.name
+        if name in self.processes:
+            self._fail("I2", f"{name} was started twice")
+        self.processes[name] = process
+        row = self._row(process.job_id)
+        if row is None or row.attempt < process.attempt:
+            self._fail("I2", f"{name} was started, and the database knows no such attempt")
+        other = self._alive.get(process.job_id)
+        if other is not None:
+            self._fail("I3", f"{name} was started while {other.name} still lives")
+        if process.attempt > self._cancelled.get(process.job_id, process.attempt):
+            self._fail("I8", f"{name} was started after the cancel of its job was acknowledged")
+        if process.is_alive:
+            self._alive[process.job_id] = process
+
+    def on_process_end(self, process):
+        if self._alive.get(process.job_id) is process:
+            del self._alive[process.job_id]
+
+    # --- the database ---
+
+    def _row(self, job_id):
+        jobs = [job for job in self._world.database.store.page(limit=1, before=job_id + 1)]
+        return jobs[0] if jobs and jobs[0].id == job_id else None
+
+    def on_commit(self, job_id):
+        """A transaction that touched this job is durable now."""
+        row = self._row(job_id)
+        before = self._rows.get(job_id)
+        self._rows[job_id] = row
+        if before is not None:
+            if before.state.is_terminal and row != before:
+                self._fail("I7", f"job {job_id} was {before.state}, and became {row.state}")
+            if row.attempt not in (before.attempt, before.attempt + 1):
+                self._fail(
+                    "I2", f"job {job_id} went from attempt {before.attempt} to {row.attempt}"
+                )
+            if row.attempt != before.attempt and job_id in self._cancelled:
+                self._fail(
+                    "I8", f"attempt {row.attempt} of job {job_id} was claimed after a cancel"
+                )
+        self._check_limits(row)
+
+    def _check_limits(self, row):
+        reasons = [a.reason for a in self._world.database.store.attempts(row.id)]
+        lost = sum(reason in LOST for reason in reasons)
+        failed = sum(r is not None and r not in LOST and r not in FREE for r in reasons)
+        if row.failures > failed or row.failures > row.spec.retries + 1:
+            self._fail("I9", f"job {row.id} has {row.failures} failures, of attempts {reasons}")
+        if row.losses > lost or row.losses > MAX_LOSSES:
+            self._fail("I9", f"job {row.id} has {row.losses} losses, of attempts {reasons}")
+        if row.reason == "quarantined" and lost < MAX_LOSSES:
+            self._fail("I9", f"job {row.id} was quarantined after {lost} losses")
+        if row.state is JobState.FAILED and reasons[-1] not in LOST | FREE:
+            if failed <= row.spec.retries:
+                self._fail("I9", f"job {row.id} failed after {failed} of its attempts")
+
+    def on_finish(self, actor, before, attempt, outcome, after):
+        """The end of an attempt is written, and not committed yet."""
+        name = attempt_id(before.id, attempt)
+        if before.attempt != attempt or before.state is not JobState.RUNNING:
+            if after is not None or self._world.database.store.get(before.id) != before:
+                self._fail("I4", f"the end of {name} counted; the job is {before.state}, in"
+                                 f" attempt {before.attempt}")  # fmt: skip
+            return
+        process = self.processes.get(name)
+        if process is not None and process.is_alive:
+            self._fail("I3", f"{name} is written down as {outcome.reason}, and its process lives")
+        if outcome.reason is Reason.REFUSED and process is not None:
+            self._fail("I2", f"{name} is written down as refused, and it was started")
+        if outcome.reason in (Reason.WORKER_LOST, Reason.ABANDONED):
+            if before.spec.on_lost == "fail" and after.state is JobState.QUEUED:
+                self._fail("I9", f"{name} is lost and tried again, against its on_lost")
+            if process is None and outcome.reason is Reason.WORKER_LOST:
+                self._check_never_begun(name, before)
+        if (actor, name) in self._worded:
+            self._spoken_ends.add(name)
+            if process is not None and outcome.exit_code != process.exit_code:
+                self._fail("I13", f"{name} is written down with {outcome.exit_code}, and exited"
+                                  f" with {process.exit_code}")  # fmt: skip
+        elif outcome.reason in (Reason.EXIT, Reason.SIGNAL, Reason.TIMEOUT):
+            self._fail("I13", f"{name} is written down as {outcome.reason}, and nobody said so")
+
+    def _check_never_begun(self, name, job):
+        """A worker that is here, and never got this attempt, has not lost it."""
+        worker = self._world.worker_of_boot(job.worker_boot)
+        if worker is not None and worker.is_in_contact:
+            self._fail("I9", f"{name} never began at {worker.actor.name}, and counts as lost")
+
+    # --- what is said ---
+
+    def on_sent(self, actor, message):
+        kind = type(message).__name__
+        if kind == "Ack":
+            self._check_durable(message.id, message.offset)
+        elif kind == "Closed":
+            job_id, number = parse_attempt_id(message.id)
+            ends = {a.number: a.finished_at for a in self._world.database.store.attempts(job_id)}
+            if ends.get(number) is None:
+                self._fail("I6", f"the end of {message.id} was confirmed, and is not durable")
+        elif kind == "Resume":
+            if message.offset < self._acked.get(message.id, 0):
+                self._fail("I6", f"{message.id} is to resume at {message.offset}, and"
+                                 f" {self._acked[message.id]} was acknowledged")  # fmt: skip
+        elif kind == "Spawn":
+            job_id, number = parse_attempt_id(message.options.id)
+            row = self._row(job_id)
+            if row is None or row.attempt < number:
+                self._fail("I2", f"{message.options.id} is to start, and is not durable")
+
+    def on_received(self, actor, message):
+        if type(message).__name__ == "Close":
+            self._worded.add((actor, message.id))
+
+    def _check_durable(self, name, offset):
+        """All below `offset` is on disk, but for what the job's cap keeps out."""
+        self._acked[name] = max(offset, self._acked.get(name, 0))
+        job_id, number = parse_attempt_id(name)
+        stored = self.stored(job_id, number, of=self._world.files.durable_below)
+        cap = self._row(job_id).spec.max_log_size
+        needed = offset if cap is None else min(offset, cap)
+        if sum(len(data) for _, data in stored) < needed:
+            self._fail("I6", f"{offset} bytes of {name} were acknowledged, and are not durable")
+
+    # --- output ---
+
+    def stored(self, job_id, number, of):
+        """The output of an attempt in its files: each record's stream and bytes."""
+        folder = self._world.log_folder(job_id, number)
+        stored, at = [], 0
+        for path, data in sorted(of(folder).items()):
+            start = int(path.rpartition("/")[2].rpartition(".")[0])
+            records, _ = decode_records(data, start)
+            for record in records:
+                if record.offset != at:
+                    self._fail("I5", f"the files of {job_id}.{number} go on at {record.offset}"
+                                     f" after {at} bytes")  # fmt: skip
+                at = record.offset + len(record.data)
+                stored.append((record.stream, record.data))
+        return stored
+
+    def check_output(self, name, offset, stream, data, who):
+        """Somebody was given this piece of output."""
+        process = self.processes.get(name)
+        if process is None:
+            self._fail("I5", f"{who}: {name} has output, and was never started")
+            return
+        end = offset + len(data)
+        letter = stream[3:4].encode()
+        if process.written[offset:end] != data or process.streams[offset:end] != letter * len(data):
+            self._fail("I5", f"{who}: bytes {offset} to {end} of {name} ({stream}) are not what it"
+                             " wrote there")  # fmt: skip
+
+    def check_whole(self, attempt, cap, size):
+        """`size` bytes of an attempt are readable now that all has ended."""
+        name = attempt_id(attempt.job_id, attempt.number)
+        process = self.processes.get(name)
+        if attempt.log_bytes != size:
+            self._fail("I5", f"{size} bytes of {name} are readable, of {attempt.log_bytes}")
+        if process is None or name not in self._spoken_ends:
+            return
+        written = len(process.written)
+        expected = written if cap is None else min(written, cap)
+        if size != expected or attempt.log_dropped != written - expected:
+            self._fail("I5", f"{name} wrote {written} bytes, {size} are stored and"
+                             f" {attempt.log_dropped} dropped")  # fmt: skip
+
+    # --- clients ---
+
+    def on_submitted(self, job_id, spec):
+        if spec.key is not None:
+            known = self._keys.setdefault(spec.key, job_id)
+            if known != job_id:
+                self._fail("I12", f"{spec.key} is job {known}, and job {job_id} too")
+        self.acked_jobs[job_id] = spec
+        self._check_exists(job_id)
+
+    def on_cancelled(self, job_id, job):
+        """A cancel was answered."""
+        self._cancelled.setdefault(job_id, job.attempt)
+
+    def check_jobs_exist(self):
+        """A server has started."""
+        for job_id in self.acked_jobs:
+            self._check_exists(job_id)
+
+    def _check_exists(self, job_id):
+        row = self._row(job_id)
+        if row is None or row.spec != self.acked_jobs[job_id]:
+            self._fail("I1", f"job {job_id} was acknowledged, and does not exist")

@@ -1,0 +1,174 @@
+"""The simulated machines: every process that was ever started, what it wrote, and when it lived.
+
+This table is the witness that the checks believe, never what server and worker say.
+"""
+
+import signal
+from dataclasses import dataclass
+
+import trio
+
+from remote_runner.signals import signal_name
+from remote_runner.types import Outcome, Reason
+from simple_worker.kill_ladder import KillLadder
+from simple_worker.launch import SpawnFailure
+from tests.sim import actors
+
+
+@dataclass(frozen=True)
+class Program:
+    """What a job does. Each step is a pause, then so many bytes of a stream, `chunk` at a time.
+
+    `codes` are the exit codes of its attempts, the last one of all that follow. `refusals`
+    machines have no room for it, `is_missing`: it cannot be executed.
+    """
+
+    steps: tuple = ()
+    codes: tuple = (0,)
+    ignores_term: bool = False
+    refusals: int = 0
+    is_missing: bool = False
+
+
+class Process:
+    """One process, from its start to its end, and all it wrote."""
+
+    def __init__(self, table, launch, program, job_id, attempt):
+        self.table = table
+        self.job_id = job_id
+        self.attempt = attempt
+        self.worker = actors.current.get()
+        self.pid = 100 + table.world.next_pid()
+        self.began = trio.current_time()
+        self.ended = None
+        self.exit_code = None
+        self.signal = None
+        self.written = bytearray()
+        self.streams = bytearray()
+        """For each byte written, the first letter of "out" or "err"."""
+        self._program = program
+        self._limit = launch.command.max_output
+        self._death = trio.Event()
+        self._rung = trio.CancelScope()
+        self._ladder = KillLadder(launch.command, self._on_signal, self._now())
+
+    @property
+    def name(self):
+        return f"{self.job_id}.{self.attempt}"
+
+    @property
+    def is_alive(self):
+        return self.ended is None
+
+    def _now(self):
+        return trio.current_time() * self.worker.rate
+
+    def _on_signal(self, number):
+        if number != signal.SIGKILL and self._program.ignores_term:
+            return
+        self.die(None, signal_name(number))
+
+    def die(self, exit_code, name):
+        """The moment of its end."""
+        if self.is_alive:
+            self.ended = trio.current_time()
+            self.exit_code, self.signal = exit_code, name
+            self._death.set()
+            self.table.world.on_process_end(self)
+
+    def kill(self, reason, signal=None, grace=None):
+        if not self.is_alive:
+            self._ladder.stop()
+        self._ladder.begin(reason, signal, grace, self._now())
+        self._rung.deadline = self._ladder.due / self.worker.rate
+
+    async def run(self, on_output, max_chunk):
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._climb)
+                await self._play(on_output, max_chunk)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.die(None, "SIGKILL")
+            self._ladder.stop()
+        reason = self._ladder.reason
+        if reason is None or (reason is Reason.KILLED and self.exit_code == 0):
+            reason = Reason.EXIT if self.exit_code is not None else Reason.SIGNAL
+        return Outcome(reason, self.exit_code, self.signal, len(self.written))
+
+    async def _climb(self):
+        while self.is_alive:
+            with trio.CancelScope(deadline=self._ladder.due / self.worker.rate) as self._rung:
+                await self._death.wait()
+            if self._rung.cancelled_caught:
+                self._ladder.climb(self._ladder.due)
+
+    async def _play(self, on_output, max_chunk):
+        for pause, size, stream in self._program.steps:
+            with trio.move_on_after(pause):
+                await self._death.wait()
+            while size and self.is_alive:
+                data = self.write(min(size, max_chunk), stream)
+                size -= len(data)
+                kept = data
+                if self._limit is not None:
+                    kept = data[: max(0, self._limit - len(self.written) + len(data))]
+                if kept:
+                    await on_output(stream, kept)
+        codes = self._program.codes
+        self.die(codes[min(self.attempt, len(codes)) - 1], None)
+
+    def write(self, size, stream):
+        """The next bytes: never the same in two attempts, or at two offsets."""
+        begin = len(self.written)
+        while len(self.written) < begin + size:
+            self.written += b"%s:%d " % (self.name.encode(), len(self.written))
+        del self.written[begin + size :]
+        self.streams += (b"o" if stream == "stdout" else b"e") * size
+        return bytes(self.written[begin:])
+
+
+class FailedStart:
+    """What stands for a process where the start failed: only the line that says so."""
+
+    is_alive = False
+
+    def __init__(self, job_id, attempt, failure):
+        self.job_id = job_id
+        self.attempt = attempt
+        self.exit_code = failure.status
+        self.began = self.ended = trio.current_time()
+        self.written = failure.output
+        self.streams = b"e" * len(self.written)
+
+    @property
+    def name(self):
+        return f"{self.job_id}.{self.attempt}"
+
+
+class Machine:
+    """Starts the processes of one worker's process, in place of the real `ProcessHost`."""
+
+    def __init__(self, world):
+        self.world = world
+        self.processes = []
+
+    def start(self, launch):
+        job_id = int(launch.command.env["JOB_ID"])
+        attempt = int(launch.command.env["JOB_ATTEMPT"])
+        program = self.world.program(launch.command.args[0])
+        if attempt <= program.refusals:
+            return SpawnFailure(1, "no room on this machine", is_refusal=True)
+        if program.is_missing:
+            failure = SpawnFailure(127, f"{launch.command.command}: command not found")
+            self.world.on_process_start(FailedStart(job_id, attempt, failure))
+            return failure
+        process = Process(self, launch, program, job_id, attempt)
+        self.processes.append(process)
+        self.world.on_process_start(process)
+        return process
+
+    def crash(self):
+        """The worker's process is dead, and its reaper has ended every tree."""
+        for process in self.processes:
+            process.die(None, "SIGKILL")

@@ -1,0 +1,159 @@
+"""What a seed stands for: the machines, the jobs, what the clients ask, and the faults. Pure."""
+
+from dataclasses import dataclass, field
+from random import Random
+
+from queued_runner.jobs import JobSpec
+from tests.sim.processes import Program
+
+FAULTS_END = 60.0
+"""Seconds of virtual time in which faults happen; then everything is healed."""
+
+MOMENTS = (
+    "add", "claim", "finish", "cancel", "file synced", "process started", "process ended",
+    "sent Spawn", "sent Ack", "sent Closed", "sent Close", "sent Resume", "sent Kill",
+    "got Spawn", "got Close", "got OutputChunk", "got Attempts", "got Ready", "got Hello",
+    "commit begun", "sent Refused", "got Refused", "sent Stale", "sent Started",
+)  # fmt: skip
+"""What a fault can follow at once; see `World.note`."""
+
+
+@dataclass(frozen=True)
+class WorkerPlan:
+    """One worker; `rate` is how fast its clock runs."""
+
+    name: str
+    slots: int
+    rate: float
+    labels: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """One job and its client. Times are seconds after the submit, None: never."""
+
+    spec: JobSpec
+    program: Program
+    submit_at: float
+    cancel_after: float | None
+    again_after: float | None
+    follows: bool
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something bad: at a time, or right at the `count`-th `moment` after it."""
+
+    kind: str
+    at: float
+    moment: str | None
+    count: int
+    seconds: float
+    """How long it lasts."""
+    target: str
+    how: str
+
+    def __str__(self):
+        when = f" at the {self.count}th {self.moment!r}" if self.moment else ""
+        return f"{self.kind} {self.target} ({self.how}) for {self.seconds:.2f} s{when}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    seed: int
+    heartbeat: float
+    detach: float
+    workers: tuple
+    jobs: tuple
+    faults: tuple
+    slow_disk: float
+
+
+def draw(seed):
+    """The scenario of a seed."""
+    rng = Random(f"scenario {seed}")
+    heartbeat = rng.choice((1.0, 2.0))
+    detach = heartbeat * rng.choice((3, 4, 6))
+    workers = tuple(
+        WorkerPlan(
+            f"w{number}",
+            rng.choice((1, 1, 2, 3)),
+            rng.choice((1.0, 1.0, 0.95, 1.05)),
+            {"gpu": "yes"} if number == 1 and rng.random() < 0.3 else {},
+        )
+        for number in range(1, rng.choice((1, 2, 2, 3)) + 1)
+    )
+    labels = [worker.labels for worker in workers if worker.labels]
+    jobs = tuple(_job(rng, number, labels, detach) for number in range(rng.randint(2, 7)))
+    faults = tuple(
+        sorted(
+            (_fault(rng, workers, detach) for _ in range(rng.randint(1, 6))),
+            key=lambda fault: fault.at,
+        )
+    )
+    return Scenario(seed, heartbeat, detach, workers, jobs, faults, rng.choice((0.0, 0.01, 0.1)))
+
+
+def _job(rng, number, labels, detach):
+    steps = tuple(
+        (
+            rng.choice((0.0, 0.01, rng.uniform(0, 2), rng.uniform(0, 8))),
+            rng.choice((0, 10, 10, rng.randint(1, 300), rng.randint(300, 6000))),
+            rng.choice(("stdout", "stdout", "stderr")),
+        )
+        for _ in range(rng.choice((0, 1, 2, 3, 4)))
+    )
+    program = Program(
+        steps,
+        codes=rng.choice(((0,), (0,), (1,), (1, 0), (3, 1, 0))),
+        ignores_term=rng.random() < 0.2,
+        refusals=rng.choice((0, 0, 0, 0, 1, 2)),
+        is_missing=rng.random() < 0.03,
+    )
+    options = {"kill_grace": rng.choice((0.0, 0.5, 2.0)), "backoff": rng.choice((0.1, 1.0))}
+    if rng.random() < 0.5:
+        options["key"] = f"key-{number}"
+    if rng.random() < 0.5:
+        options["retries"] = rng.randint(1, 3)
+    if rng.random() < 0.2:
+        options["timeout"] = rng.uniform(0.5, 8)
+    if rng.random() < 0.15:
+        options["on_lost"] = "fail"
+    if rng.random() < 0.15:
+        options["detach"] = rng.choice((1.0, detach * 2))
+    if rng.random() < 0.15:
+        options["max_log_size"] = rng.choice((0, 100, 1000))
+    if rng.random() < 0.15:
+        options["stdin"] = "x" * rng.choice((1, 2000))
+    if rng.random() < 0.15:
+        options["delay"] = rng.uniform(0, 5)
+    if labels and rng.random() < 0.3:
+        options["needs"] = rng.choice(labels)
+    return JobPlan(
+        JobSpec(command="program", args=(str(number),), **options),
+        program,
+        submit_at=rng.choice((0.0, rng.uniform(0, 20))),
+        cancel_after=rng.choice((0.0, rng.uniform(0, 10))) if rng.random() < 0.25 else None,
+        again_after=rng.uniform(0, 20) if rng.random() < 0.3 else None,
+        follows=rng.random() < 0.3,
+    )
+
+
+def _fault(rng, workers, detach):
+    kind = rng.choice(
+        (
+            "server crash", "server crash", "server crash", "server power cut", "server stop",
+            "server drain", "worker crash", "worker crash", "worker drain", "worker stop",
+            "reset", "reset", "hold", "hold", "hold one way", "go dark", "slow link", "slow disk",
+        )
+    )  # fmt: skip
+    moment = rng.choice(MOMENTS) if rng.random() < 0.6 else None
+    return Fault(
+        kind,
+        at=rng.uniform(0, FAULTS_END * 0.5) if moment is None else rng.uniform(0, 15),
+        moment=moment,
+        count=rng.choice((1, 1, 2, rng.randint(1, 12))),
+        seconds=rng.choice((0.0, 0.05, rng.uniform(0, 2), detach * rng.uniform(0, 1.5))),
+        target=rng.choice(workers).name,
+        how=rng.choice(("close", "reset", "vanish")),
+    )

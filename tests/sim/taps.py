@@ -1,0 +1,139 @@
+"""Puts the simulation in the place of the clock, the threads, the network and the disk; and listens.
+
+The product knows nothing of it: everything here is a patch, taken back afterwards.
+"""
+
+import sys
+from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
+from types import SimpleNamespace
+from unittest.mock import patch
+
+import structlog
+import trio
+
+import queued_runner.logs
+import queued_runner.service
+import remote_runner.emitter
+import remote_runner.server
+import simple_worker.slots
+import simple_worker.window
+import simple_worker.worker
+from queued_runner.logs import Logs
+from remote_runner.protocol.connection import Connection
+from tests.sim import actors
+from tests.sim.actors import local_trio
+from tests.sim.disk import SimPath, SimStore
+
+SMALL = {
+    (queued_runner.logs, "INLINE_LIMIT"): 300,
+    (queued_runner.logs, "SEGMENT_SIZE"): 1000,
+    (queued_runner.logs, "READ_SIZE"): 400,
+    (remote_runner.server, "UNACKED_MARK"): 2000,
+    (remote_runner.server, "UNACKED_PER_RUN"): 300,
+    (remote_runner.emitter, "MAX_OUTPUT_PENDING"): 1000,
+    (remote_runner.emitter, "WRITE_SIZE"): 500,
+    (remote_runner.emitter, "RECEIVE_SIZE"): 1000,
+    (simple_worker.window, "WINDOW"): 1500,
+    (simple_worker.window, "BLOCK"): 200,
+    (simple_worker.window, "BLOCK_COST"): 8,
+    (simple_worker.slots, "READ"): 150,
+}
+"""Limits that a few kilobytes of output reach; between them they are as the real ones are."""
+
+
+@contextmanager
+def installed():
+    """While entered, whatever runs is simulated, by the world of its actor."""
+    with ExitStack() as stack:
+
+        def put(target, name, value):
+            is_builtin = not hasattr(target, name)  # which the module uses, and is shadowed there
+            stack.enter_context(patch.object(target, name, value, create=is_builtin))
+
+        for (module, name), value in SMALL.items():
+            put(module, name, value)
+        put(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
+        put(trio._core._run, "_r", trio._core._run._r)
+        put(trio.to_thread, "run_sync", _run_sync)
+        put(trio, "open_tcp_listeners", _listen)
+        local = local_trio()
+        for name, module in list(sys.modules.items()):
+            if name.startswith("simple_worker.") or module is remote_runner.emitter:
+                if getattr(module, "trio", None) is trio:
+                    put(module, "trio", local)
+        _put_server(put)
+        put(Connection, "send", _tap_send(Connection.send))
+        put(Connection, "receive_data", _tap_receive(Connection.receive_data))
+        stack.callback(structlog.configure, **structlog.get_config())
+        structlog.configure(processors=[_on_log])
+        yield
+
+
+def _put_server(put):
+    service, logs = queued_runner.service, queued_runner.logs
+    put(service, "SQLiteStore", lambda path, is_reader=False: SimStore(_world()))
+    put(service, "Logs", lambda folder: Logs(SimPath(_world().files, str(folder)), now=_wall))
+    put(service, "time", SimpleNamespace(time=_wall))
+    put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
+    put(service.datadir, "hold", lambda folder: nullcontext())
+    put(logs, "os", _WorldOs())
+    put(logs, "open", _open)
+
+
+def _open(path, mode):
+    return _world().files.open_to_read(path, mode)
+
+
+class _WorldOs:
+    """The module `os` of whatever world acts."""
+
+    def __getattr__(self, name):
+        return getattr(_world().files.os, name)
+
+
+def _world():
+    return actors.current.get().world
+
+
+def _wall():
+    return _world().wall()
+
+
+async def _run_sync(function, *args, limiter=None, abandon_on_cancel=False):
+    await trio.lowlevel.checkpoint_if_cancelled()
+    return await _world().use_disk(partial(function, *args))
+
+
+async def _listen(port, *, host=None):
+    return await _world().network.listen(port, host=host)
+
+
+def _tap_send(original):
+    def send(self, message):
+        data = original(self, message)
+        _world().on_sent(message)
+        return data
+
+    return send
+
+
+def _tap_receive(original):
+    def receive_data(self, data):
+        messages = original(self, data)
+        for message in messages:
+            _world().on_received(message)
+        return messages
+
+    return receive_data
+
+
+def _on_log(logger, method, event):
+    """A line of the product's log: an error is one that nobody expects."""
+    facts = " ".join(f"{key}={value}" for key, value in event.items() if key != "exc_info")
+    world, actor = _world(), actors.current.get()
+    if actor.is_on:
+        world.note("logs", facts)
+        if method in ("error", "exception", "critical"):
+            world.fail("I0", f"{actor.name} logs: {facts} {event.get('exc_info', '')!r}")
+    raise structlog.DropEvent

@@ -1,0 +1,282 @@
+"""One run: the world that a seed describes, its faults, its healing, and the verdict."""
+
+import gc
+from dataclasses import dataclass
+from random import Random
+
+import trio
+import trio.testing
+
+from tests.sim import actors
+from tests.sim.actors import Actor
+from tests.sim.clients import Client, Gone
+from tests.sim.disk import Database, Files
+from tests.sim.faults import Faults
+from tests.sim.history import History
+from tests.sim.invariants import Checks
+from tests.sim.lives import ServerLife, WorkerLife
+from tests.sim.network import Network
+from tests.sim.scenario import FAULTS_END, draw
+
+HEALED_WITHIN = 1200.0
+"""Seconds of virtual time after the faults in which every job must have ended."""
+MAX_EVENTS = 30_000
+LEAVES_WITHIN = 120.0
+EPOCH = 1_700_000_000.0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a seed. `code` and `text` say what was violated first; None: nothing."""
+
+    seed: int
+    code: str | None
+    text: str | None
+    history: History
+    virtual_seconds: float
+
+
+class World:
+    """Everything of one run."""
+
+    def __init__(self, scenario):
+        self.scenario = scenario
+        self.history = History()
+        self.network = Network(Random(f"network {scenario.seed}"))
+        self.files = Files(Random(f"files {scenario.seed}"))
+        self.database = Database()
+        self.jitter = Random(f"jitter {scenario.seed}")
+        self.disk_rng = Random(f"disk {scenario.seed}")
+        self.disk_pause = scenario.slow_disk
+        self.checks = Checks(self, self.fail)
+        self.faults = Faults(self)
+        self.actor = Actor(self, "world")
+        self.violation = None
+        self.server = None
+        self.workers = {}
+        """The newest life of each worker, by name."""
+        self._boots = {}
+        self._lives = 0
+        self._pids = 0
+        self._scope = trio.CancelScope()
+        self._nursery = None
+
+    # --- what everybody needs ---
+
+    def wall(self):
+        return EPOCH + trio.current_time()
+
+    def next_pid(self):
+        self._pids += 1
+        return self._pids
+
+    def program(self, name):
+        return self.scenario.jobs[int(name)].program
+
+    def log_folder(self, job_id, number):
+        return f"/sim/logs/{job_id // 1000}/{job_id}/{number}"
+
+    def worker_of_boot(self, boot):
+        return self._boots.get(boot)
+
+    def note(self, moment, *what):
+        """Something happened: it is told, and a fault may follow at once."""
+        actor = actors.current.get()
+        if len(self.history) > MAX_EVENTS:
+            self.fail("I0", f"more than {MAX_EVENTS} events: this does not come to rest")
+        if actor.is_on:
+            self.history.add(trio.current_time(), actor.name, moment, *what)
+            self.faults.on_moment(moment)
+
+    def fail(self, code, text):
+        """Something is wrong: the run ends, with this as its verdict."""
+        if self.violation is None:
+            self.violation = code, text
+            self.history.add(trio.current_time(), "checks", f"VIOLATION {code}: {text}")
+        self._scope.cancel()
+
+    # --- what the taps tell ---
+
+    def on_process_start(self, process):
+        self.checks.on_process_start(process)
+        self.note("process started", process.name)
+
+    def on_process_end(self, process):
+        self.checks.on_process_end(process)
+        self.note("process ended", process.name, str(process.exit_code), str(process.signal))
+
+    def on_commit(self, job_id, what):
+        self.checks.on_commit(job_id)
+        self.note(what.partition(" ")[0], f"{what} of job {job_id} is durable")
+
+    def on_sent(self, message):
+        actor = actors.current.get()
+        if actor.is_on:
+            self.checks.on_sent(actor, message)
+            self.note(f"sent {type(message).__name__}", message)
+
+    def on_received(self, message):
+        actor = actors.current.get()
+        if actor.is_on:
+            self.checks.on_received(actor, message)
+            self.note(f"got {type(message).__name__}", message)
+
+    async def use_disk(self, function):
+        """Blocking work of the current actor: takes a while, and a crash may fall into it."""
+        actor = actors.current.get()
+        rng, pause = self.disk_rng, self.disk_pause
+        self.note("commit begun")
+        await actor.block(rng.random() * pause if pause else 0.0)
+        try:
+            return function()
+        finally:
+            actor.require_power()
+            if pause and rng.random() < 0.5:
+                await actor.block(rng.random() * pause)
+
+    # --- lives ---
+
+    def start_server(self):
+        self._lives += 1
+        self.server = ServerLife(self, self._lives)
+        self._nursery.start_soon(self._live, self.server)
+
+    def start_worker(self, plan):
+        self._lives += 1
+        life = WorkerLife(self, plan, self._lives)
+        self.workers[plan.name] = self._boots[life.boot] = life
+        self._nursery.start_soon(self._live, life)
+
+    async def _live(self, life):
+        try:
+            await life.run()
+        except* Exception as errors:
+            self.fail("I0", f"{life.actor.name} failed: {_innermost(errors)!r}")
+
+    async def call(self, request):
+        server = self.server
+        if server is None or not server.is_up:
+            raise Gone(was_asked=False)
+        return await server.call(request)
+
+    # --- the run ---
+
+    async def main(self):
+        actors.current.set(self.actor)
+        with self._scope:
+            async with trio.open_nursery() as self._nursery:
+                self.start_server()
+                for plan in self.scenario.workers:
+                    self.start_worker(plan)
+                for plan in self.scenario.jobs:
+                    self._nursery.start_soon(Client(self, plan).run)
+                async with trio.open_nursery() as faulty:
+                    faulty.start_soon(self.faults.run, faulty)
+                    await trio.sleep(FAULTS_END)
+                    faulty.cancel_scope.cancel()
+                await self._heal()
+                await self._check_end()
+        self.database.close()
+
+    async def _heal(self):
+        """No more faults: everything is repaired, and everything must end."""
+        self.faults.stop()
+        self.history.add(trio.current_time(), "world", "HEALED")
+        self.disk_pause = self.scenario.slow_disk
+        for link in self.network.links.values():
+            link.release()
+        if not self.server.actor.is_on or self.server.is_stopping:
+            await self._wait_for_end(self.server)
+            self.start_server()
+        for life in list(self.workers.values()):
+            if not life.actor.is_on or life.is_leaving:
+                await self._wait_for_end(life)
+                self.start_worker(life.plan)
+
+    async def _wait_for_end(self, life):
+        with trio.move_on_after(LEAVES_WITHIN) as leaving:
+            await life.ended.wait()
+        if leaving.cancelled_caught:
+            self.fail("I11", f"{life.actor.name} does not leave")
+
+    async def _check_end(self):
+        with trio.move_on_after(HEALED_WITHIN) as healing:
+            for job_id in self._all_jobs():
+                job = await self._ask(lambda queue, job_id=job_id: queue.wait(job_id))
+                if not job.state.is_terminal:
+                    self.fail("I1", f"job {job_id} is {job.state} after its end")
+        if healing.cancelled_caught:
+            open_jobs = [j for j in self._all_jobs() if not self._state(j).is_terminal]
+            self.fail("I1", f"jobs {open_jobs} have not ended {HEALED_WITHIN:g} s after the faults")
+        await self._check_outputs()
+        await self._check_nothing_left()
+
+    def _all_jobs(self):
+        """Also those whose submit nobody heard of."""
+        return sorted(job.id for job in self.database.store.page(limit=1000))
+
+    def _state(self, job_id):
+        return self.database.store.get(job_id).state
+
+    async def _ask(self, request):
+        while True:
+            try:
+                return await self.call(request)
+            except Gone:
+                await trio.sleep(0.3)
+
+    async def _check_outputs(self):
+        async def read(queue):
+            for job_id in self._all_jobs():
+                cap = (await queue.get(job_id)).spec.max_log_size
+                for attempt in await queue.attempts(job_id):
+                    name, size = f"{job_id}.{attempt.number}", 0
+                    records = queue.records(job_id, attempt=attempt.number, follow=False)
+                    async for record in records:
+                        if record.offset != size:
+                            self.fail("I5", f"{name} has {record.offset} after {size} bytes")
+                        size += len(record.data)
+                        self.checks.check_output(
+                            name, record.offset, record.stream, record.data, "at the end"
+                        )
+                    self.checks.check_whole(attempt, cap, size)
+
+        await self._ask(read)
+
+    async def _check_nothing_left(self):
+        for life in self.workers.values():
+            life.drain()
+        for life in [*self.workers.values(), self.server]:
+            if life is self.server:
+                life.stop()
+            await self._wait_for_end(life)
+        for process in self.checks.processes.values():
+            if process.is_alive:
+                self.fail("I11", f"{process.name} still lives")
+        with trio.move_on_after(LEAVES_WITHIN) as leaving:
+            while self._nursery.child_tasks:
+                await trio.sleep(1)
+        if leaving.cancelled_caught:
+            self.fail("I11", f"tasks are left: {[t.name for t in self._nursery.child_tasks]}")
+
+
+def _innermost(error):
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def run(seed):
+    """Run a seed; needs `taps.installed`."""
+    world = World(draw(seed))
+    trio._core._run._r = Random(f"scheduler {seed}")
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    gc.disable()
+    try:
+        trio.run(world.main, clock=clock)
+    except Exception as error:
+        world.violation = world.violation or ("I0", f"the run failed: {_innermost(error)!r}")
+    finally:
+        gc.enable()
+    code, text = world.violation or (None, None)
+    return Verdict(seed, code, text, world.history, clock.current_time())
