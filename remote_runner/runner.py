@@ -25,6 +25,7 @@ from remote_runner.errors import (
 from remote_runner.pool import Pool
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
+    Ack,
     AttemptState,
     Close,
     Closed,
@@ -317,6 +318,8 @@ class RemoteRunner(DirectRuns):
         session.worker.runs.add(run.id)
         session.unacked += run.received - run.acked
         session.send(Resume(run.id, run.received))
+        if run.acked:
+            session.send(Ack(run.id, run.acked))  # the last one may have been lost in the cut
         if run.kill_order is not None:
             session.send(run.kill_order)
 

@@ -84,9 +84,8 @@ class HeldAttempt:
         self.ack(self.size)
 
     def resume(self, offset: int) -> None:
-        """The runner has everything below `offset`: send again from there."""
+        """The runner has everything below `offset`, durable or not: send again from there."""
         self._window.resume(offset)
-        self.ack(offset)
         self.is_sendable = True
         self._is_close_sent = False
 

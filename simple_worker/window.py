@@ -74,8 +74,12 @@ class Window:
             self._sent.popleft()
 
     def resume(self, offset: int) -> None:
-        """Everything below `offset` has arrived; what comes after it is sent again."""
-        self.ack(offset)
-        self.sent = self.acked
+        """Everything below `offset` has arrived; what comes after it is sent again.
+
+        It may be asked for once more: what has arrived is not durable yet.
+        """
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
+        self.sent = max(self.acked, min(offset, self.size))
+        while self._unsent and self._unsent[0].end <= self.sent:
+            self._sent.append(self._unsent.popleft())

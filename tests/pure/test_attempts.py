@@ -89,7 +89,6 @@ class Attempt(RuleBasedStateMachine):
         self.is_connected = True
         self.closes = 0
         self.held.resume(len(self.received))
-        self.acked = len(self.received)
 
     @precondition(lambda self: len(self.written) >= self.interest)
     @rule()

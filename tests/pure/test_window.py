@@ -60,6 +60,18 @@ def test_what_is_not_acknowledged_comes_again(pieces):
     assert take_all(window) == []
 
 
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(1, 9))
+def test_what_has_only_arrived_may_be_asked_for_again(first, second, limit):
+    window = Window()
+    window.add("stdout", b"0123456789")
+    window.add("stderr", b"abcdefghij")
+    take_all(window)
+    window.resume(first)
+    take_all(window, limit)
+    window.resume(second)
+    assert b"".join(o.data for o in take_all(window)) == b"0123456789abcdefghij"[second:]
+
+
 def test_it_is_full_until_acknowledged():
     window = Window()
     while not window.is_full:

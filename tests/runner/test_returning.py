@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from remote_runner.protocol.messages import (
+    Ack,
     Close,
     Kill,
     OutputChunk,
@@ -31,6 +32,18 @@ async def test_a_cut_shorter_than_detach_goes_on_where_it_stopped(bench, autojum
         await worker.say(Close(0, "1.1", reason="exit", offset=5))
         await seen.closed.wait()
     assert seen.data == b"abcde"
+
+
+async def test_an_acknowledgement_that_was_lost_in_a_cut_is_repeated(bench, autojump_clock):
+    """A worker whose memory is full waits for it, and sends nothing more before."""
+    async with bench.worker() as worker:
+        run = bench.runner.start("1.1", Command("x"), {}, Recorder())
+        await worker.say(OutputChunk("stdout", b"abc", "1.1", 0))
+        await settle()
+    run.ack(2)
+    async with bench.worker(holds=[("1.1", "running", 3)]) as worker:
+        assert await worker.hear((Resume, Ack)) == Resume("1.1", 3)
+        assert await worker.hear((Resume, Ack)) == Ack("1.1", 2)
 
 
 async def test_a_worker_that_stays_away_has_lost_its_runs(bench, autojump_clock):
