@@ -204,6 +204,42 @@ async def test_leaving_says_goodbye(autojump_clock, settings):
     assert heard[0].reason == "shutdown"
 
 
+async def test_after_its_goodbye_nothing_is_said_any_more(autojump_clock, settings):
+    runner = RemoteRunner(port=None, settings=settings)
+    async with trio.open_nursery() as nursery:
+        leave = await nursery.start(_be_open_until_told, runner)
+        async with Bench(runner, nursery).worker(pair=lockstep_stream_pair) as worker:
+            run = runner.start("1.1", Command("x"), {}, Recorder())
+            await worker.hear(Spawn)
+            await worker.say(OutputChunk("stdout", b"abc", "1.1", 0))
+            await settle()
+            leave.set()
+            await settle()  # it waits until its goodbye is read
+            run.ack(3)
+            await worker.say(Ping(1))
+            await settle()
+            assert (await worker.hear((Goodbye, Ack, Pong))).reason == "shutdown"
+
+
+async def test_input_that_waits_for_room_does_not_follow_the_goodbye(autojump_clock, settings):
+    runner = RemoteRunner(port=None, settings=settings)
+    async with trio.open_nursery() as nursery:
+        leave = await nursery.start(_be_open_until_told, runner)
+        async with Bench(runner, nursery).worker(pair=lockstep_stream_pair) as worker:
+            runner.start("1.1", Command("x", stdin=bytes(3 << 20)), {}, Recorder())
+            await settle()
+            leave.set()
+            await settle()
+            assert (await worker.hear((Goodbye, StdinEnd))).reason == "shutdown"
+
+
+async def _be_open_until_told(runner, *, task_status):
+    leave = trio.Event()
+    async with runner.open():
+        task_status.started(leave)
+        await leave.wait()
+
+
 async def test_a_flood_of_undurable_output_stops_the_reading_until_it_is_acked(
     bench, autojump_clock
 ):
