@@ -1,4 +1,4 @@
-"""`python -m tests.sim --seeds A:B`: runs seeds, and says what is violated and how to see it again."""
+"""`python -m tests.sim --seeds A:B`: runs seeds; says what is violated, and how to see it again."""
 
 import argparse
 import os
@@ -43,18 +43,16 @@ def run_many(seeds, jobs):
 
 def digest(seed):
     with installed():
-        return run(seed).history.digest()
+        return run(int(seed)).history.digest()
 
 
 def differing(seeds):
     """Those whose history differs in another process with another hash seed."""
-    script = (
-        "import sys; from tests.sim.__main__ import digest; print(*map(digest, eval(sys.argv[1])))"
-    )
+    script = "import sys; from tests.sim.__main__ import digest; print(*map(digest, sys.argv[1:]))"
     outputs = []
     for hash_seed in ("0", "1"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        command = [sys.executable, "-c", script, repr(list(seeds))]
+        command = [sys.executable, "-c", script, *map(str, seeds)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         outputs.append(done.stdout.split())
     return [seed for seed, one, other in zip(seeds, *outputs, strict=True) if one != other]
@@ -81,7 +79,8 @@ def main():
     first, _, last = options.seeds.partition(":")
     seeds = range(int(first), int(last or int(first) + 1))
     if options.trace:
-        return int(any([show(seed, True).code for seed in seeds]))
+        codes = [show(seed, True).code for seed in seeds]
+        return int(any(codes))
     if options.check_determinism:
         some = seeds[: options.check_determinism]
         wrong = differing(some)

@@ -1,4 +1,4 @@
-"""Who acts in a simulation: the processes of servers and workers, each with its power and its clock.
+"""Who acts in a simulation: processes of servers and workers, each with its power and its clock.
 
 A task belongs to the actor that its context names. A crash takes the power away: from then on
 nothing that the actor still does can be seen by others, while its tasks are being cancelled.

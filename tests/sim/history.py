@@ -51,18 +51,5 @@ def _describe(message):
 
 
 _TOLD = frozenset(
-    [
-        "id",
-        "offset",
-        "n",
-        "code",
-        "signal",
-        "reason",
-        "boot",
-        "items",
-        "free_slots",
-        "session",
-        "detach_ms",
-        "grace_ms",
-    ]
+    "id offset n code signal reason boot items free_slots session detach_ms grace_ms".split()  # noqa: SIM905
 )

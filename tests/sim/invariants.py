@@ -73,7 +73,7 @@ class Checks:
     # --- the database ---
 
     def _row(self, job_id):
-        jobs = [job for job in self._world.database.store.page(limit=1, before=job_id + 1)]
+        jobs = self._world.database.store.page(limit=1, before=job_id + 1)
         return jobs[0] if jobs and jobs[0].id == job_id else None
 
     def on_commit(self, job_id):
@@ -125,7 +125,7 @@ class Checks:
             if before.spec.on_lost == "fail" and after.state is JobState.QUEUED:
                 self._fail("I9", f"{name} is lost and tried again, against its on_lost")
             if process is None and outcome.reason is Reason.WORKER_LOST:
-                self._check_never_begun(name, before)
+                self._check_never_begun(actor, name, before)
         if (actor, name) in self._worded:
             self._spoken_ends.add(name)
             if process is not None and outcome.exit_code != process.exit_code:
@@ -134,10 +134,10 @@ class Checks:
         elif outcome.reason in (Reason.EXIT, Reason.SIGNAL, Reason.TIMEOUT):
             self._fail("I13", f"{name} is written down as {outcome.reason}, and nobody said so")
 
-    def _check_never_begun(self, name, job):
+    def _check_never_begun(self, server, name, job):
         """A worker that is here, and never got this attempt, has not lost it."""
         worker = self._world.worker_of_boot(job.worker_boot)
-        if worker is not None and worker.is_in_contact:
+        if worker is not None and worker.is_in_contact(server):
             self._fail("I9", f"{name} never began at {worker.actor.name}, and counts as lost")
 
     # --- what is said ---
@@ -169,28 +169,22 @@ class Checks:
         """All below `offset` is on disk, but for what the job's cap keeps out."""
         self._acked[name] = max(offset, self._acked.get(name, 0))
         job_id, number = parse_attempt_id(name)
-        stored = self.stored(job_id, number, of=self._world.files.durable_below)
         cap = self._row(job_id).spec.max_log_size
         needed = offset if cap is None else min(offset, cap)
-        if sum(len(data) for _, data in stored) < needed:
+        if self._durable_bytes(job_id, number) < needed:
             self._fail("I6", f"{offset} bytes of {name} were acknowledged, and are not durable")
 
     # --- output ---
 
-    def stored(self, job_id, number, of):
-        """The output of an attempt in its files: each record's stream and bytes."""
-        folder = self._world.log_folder(job_id, number)
-        stored, at = [], 0
-        for path, data in sorted(of(folder).items()):
-            start = int(path.rpartition("/")[2].rpartition(".")[0])
-            records, _ = decode_records(data, start)
-            for record in records:
-                if record.offset != at:
-                    self._fail("I5", f"the files of {job_id}.{number} go on at {record.offset}"
-                                     f" after {at} bytes")  # fmt: skip
-                at = record.offset + len(record.data)
-                stored.append((record.stream, record.data))
-        return stored
+    def _durable_bytes(self, job_id, number):
+        """The output of an attempt that is safe in its files."""
+        at = 0
+        for path in sorted(self._world.log_folder(job_id, number).glob("*.seg")):
+            if int(path.stem) != at:
+                break
+            data = path.read_bytes()[: self._world.files.durable_size(path)]
+            at += sum(len(record.data) for record in decode_records(data, at)[0])
+        return at
 
     def check_output(self, name, offset, stream, data, who):
         """Somebody was given this piece of output."""

@@ -1,7 +1,5 @@
 """One life of a server, and one of a worker: the real code in the hands of an actor."""
 
-from pathlib import Path
-
 import trio
 
 from queued_runner.config import Settings
@@ -55,7 +53,7 @@ class ServerLife:
                         max_chunk=MAX_CHUNK,
                     ),
                 )
-                settings = Settings(data_dir=Path("/sim"), detach=plan.detach)
+                settings = Settings(data_dir=world.files.root, detach=plan.detach)
                 async with open_queue(settings, [remote]) as self._queue:
                     world.note("server up")
                     world.checks.check_jobs_exist()
@@ -136,10 +134,12 @@ class WorkerLife:
     async def _dial(self):
         return await self._world.network.dial(self._link)
 
-    @property
-    def is_in_contact(self):
-        """Whether it is alive, and nothing is between it and the server."""
-        return self.actor.is_on and not self._link.is_held
+    def is_in_contact(self, server):
+        """Whether it is alive, and has had a good connection to this server for a while."""
+        return self.actor.is_on and any(
+            connection.is_between(self.actor, server)
+            for connection in self._link.current_connections()
+        )
 
     async def run(self):
         actors.current.set(self.actor)

@@ -9,6 +9,8 @@ import trio
 
 from tests.sim.actors import Crashed, current
 
+SETTLED = 1.0
+"""Seconds after which a new connection is one that both ends know."""
 DIAL_TIMEOUT = 5.0
 """Seconds after which a dial into a partition gives up."""
 
@@ -60,6 +62,10 @@ class Pipe:
         self.is_reader_gone = False
         self.is_reset = False
         self.is_dark = False
+
+    @property
+    def is_broken(self):
+        return self.is_reset or self.is_dark
 
     @property
     def _moves(self):
@@ -155,6 +161,9 @@ class SimStream(trio.abc.Stream):
     def getpeername(self):
         return (self._connection.link.name, self._connection.number)
 
+    def is_held_by(self, actor):
+        return self._actor is actor and not self._is_closed()
+
     def _is_closed(self):
         return self.is_closed or not self._actor.is_on
 
@@ -188,6 +197,7 @@ class Connection:
         self.number = number
         self.up = Pipe(link, "up", latency, window)
         self.down = Pipe(link, "down", latency, window)
+        self.began = trio.current_time()
         self.at_worker = SimStream(self, worker, self.down, self.up)
         self.at_server = SimStream(self, server, self.up, self.down)
 
@@ -198,6 +208,16 @@ class Connection:
     @property
     def is_over(self):
         return self.at_worker.is_closed and self.at_server.is_closed
+
+    def is_between(self, worker, server):
+        """Whether these two have had it for a while, and nothing is wrong with it."""
+        return (
+            self.at_worker.is_held_by(worker)
+            and self.at_server.is_held_by(server)
+            and self.began < trio.current_time() - SETTLED
+            and not self.up.is_broken
+            and not self.link.is_held
+        )
 
     def reset(self):
         """Both ends see it break; what is on its way is lost."""

@@ -1,12 +1,13 @@
-"""Puts the simulation in the place of the clock, the threads, the network and the disk; and listens.
+"""Puts the simulation in the place of clock, threads, network and disk; and listens.
 
 The product knows nothing of it: everything here is a patch, taken back afterwards.
 """
 
+import os
 import sys
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 import structlog
@@ -23,7 +24,7 @@ from queued_runner.logs import Logs
 from remote_runner.protocol.connection import Connection
 from tests.sim import actors
 from tests.sim.actors import local_trio
-from tests.sim.disk import SimPath, SimStore
+from tests.sim.disk import SimStore
 
 SMALL = {
     (queued_runner.logs, "INLINE_LIMIT"): 300,
@@ -48,8 +49,7 @@ def installed():
     with ExitStack() as stack:
 
         def put(target, name, value):
-            is_builtin = not hasattr(target, name)  # which the module uses, and is shadowed there
-            stack.enter_context(patch.object(target, name, value, create=is_builtin))
+            stack.enter_context(patch.object(target, name, value))
 
         for (module, name), value in SMALL.items():
             put(module, name, value)
@@ -72,24 +72,25 @@ def installed():
 
 def _put_server(put):
     service, logs = queued_runner.service, queued_runner.logs
-    put(service, "SQLiteStore", lambda path, is_reader=False: SimStore(_world()))
-    put(service, "Logs", lambda folder: Logs(SimPath(_world().files, str(folder)), now=_wall))
+    put(service, "SQLiteStore", lambda path, **options: SimStore(_world()))
+    put(service, "Logs", partial(Logs, now=_wall))
     put(service, "time", SimpleNamespace(time=_wall))
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
     put(service.datadir, "hold", lambda folder: nullcontext())
-    put(logs, "os", _WorldOs())
-    put(logs, "open", _open)
+    put(logs, "os", _SimOs())
 
 
-def _open(path, mode):
-    return _world().files.open_to_read(path, mode)
+class _SimOs(ModuleType):
+    """The module `os`, but for its syncs."""
+
+    def __init__(self):
+        super().__init__("os")
+        self.__dict__.update(os.__dict__)
+        self.__dict__.update(fdatasync=_sync, fsync=_sync)
 
 
-class _WorldOs:
-    """The module `os` of whatever world acts."""
-
-    def __getattr__(self, name):
-        return getattr(_world().files.os, name)
+def _sync(file):
+    _world().files.sync(file)
 
 
 def _world():

@@ -61,6 +61,10 @@ class World:
         self._scope = trio.CancelScope()
         self._nursery = None
 
+    def close(self):
+        self.database.close()
+        self.files.close()
+
     # --- what everybody needs ---
 
     def wall(self):
@@ -74,7 +78,7 @@ class World:
         return self.scenario.jobs[int(name)].program
 
     def log_folder(self, job_id, number):
-        return f"/sim/logs/{job_id // 1000}/{job_id}/{number}"
+        return self.files.root / "logs" / str(job_id // 1000) / str(job_id) / str(number)
 
     def worker_of_boot(self, boot):
         return self._boots.get(boot)
@@ -176,7 +180,6 @@ class World:
                     faulty.cancel_scope.cancel()
                 await self._heal()
                 await self._check_end()
-        self.database.close()
 
     async def _heal(self):
         """No more faults: everything is repaired, and everything must end."""
@@ -278,5 +281,6 @@ def run(seed):
         world.violation = world.violation or ("I0", f"the run failed: {_innermost(error)!r}")
     finally:
         gc.enable()
+        world.close()
     code, text = world.violation or (None, None)
     return Verdict(seed, code, text, world.history, clock.current_time())
