@@ -25,8 +25,13 @@ class Client:
     def __init__(self, world, plan):
         self._world = world
         self._plan = plan
+        self.done = trio.Event()
 
     async def run(self):
+        await self._run()
+        self.done.set()
+
+    async def _run(self):
         plan = self._plan
         await trio.sleep(plan.submit_at)
         job_id = await self._submit()

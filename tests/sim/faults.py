@@ -88,9 +88,20 @@ class Faults:
             life.drain()
         elif fault.kind == "worker stop":
             self._nursery.start_soon(life.stop)
+        elif fault.kind == "worker gone":
+            if self._is_needed(life):
+                return
+            life.is_gone = True
+            life.crash("vanish")
+            return
         else:
             life.crash(fault.how)
         self._nursery.start_soon(self._restart_worker, life, fault.seconds)
+
+    def _is_needed(self, life):
+        """Whether some job could run nowhere else."""
+        others = [w for w in self._world.workers.values() if w is not life and not w.is_gone]
+        return bool(life.plan.labels) or not others
 
     async def _restart_worker(self, life, seconds):
         actors.current.set(self._world.actor)
@@ -100,9 +111,14 @@ class Faults:
 
     def _strike_link(self, fault):
         link = self._world.network.link(fault.target)
-        if fault.kind in ("reset", "go dark"):
+        if fault.kind in ("reset", "go dark", "half open"):
             for connection in link.current_connections():
-                connection.reset() if fault.kind == "reset" else connection.go_dark()
+                if fault.kind == "reset":
+                    connection.reset()
+                elif fault.kind == "go dark":
+                    connection.go_dark()
+                else:
+                    connection.half_open("up" if fault.how == "close" else "down")
             return
         if fault.kind == "hold":
             link.hold("up", "down")

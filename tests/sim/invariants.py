@@ -41,10 +41,13 @@ class Checks:
         self.processes = {}
         self._alive = {}
         self._rows = {}
+        """Every job as it was last committed."""
         self._cancelled = {}
         self._acked = {}
         self._worded = set()
         """(server, attempt) where the server heard the worker's `close`."""
+        self._ended = set()
+        """Attempts whose outcome is durable."""
         self._spoken_ends = set()
         """Attempts whose stored outcome is the worker's word."""
 
@@ -55,7 +58,7 @@ class Checks:
         if name in self.processes:
             self._fail("I2", f"{name} was started twice")
         self.processes[name] = process
-        row = self._row(process.job_id)
+        row = self._rows.get(process.job_id)
         if row is None or row.attempt < process.attempt:
             self._fail("I2", f"{name} was started, and the database knows no such attempt")
         other = self._alive.get(process.job_id)
@@ -72,13 +75,9 @@ class Checks:
 
     # --- the database ---
 
-    def _row(self, job_id):
-        jobs = self._world.database.store.page(limit=1, before=job_id + 1)
-        return jobs[0] if jobs and jobs[0].id == job_id else None
-
     def on_commit(self, job_id):
         """A transaction that touched this job is durable now."""
-        row = self._row(job_id)
+        row = self._world.database.store.get(job_id)
         before = self._rows.get(job_id)
         self._rows[job_id] = row
         if before is not None:
@@ -92,6 +91,8 @@ class Checks:
                 self._fail(
                     "I8", f"attempt {row.attempt} of job {job_id} was claimed after a cancel"
                 )
+        if before is not None and before.state is JobState.RUNNING is not row.state:
+            self._ended.add(attempt_id(job_id, row.attempt))
         self._check_limits(row)
 
     def _check_limits(self, row):
@@ -147,9 +148,7 @@ class Checks:
         if kind == "Ack":
             self._check_durable(message.id, message.offset)
         elif kind == "Closed":
-            job_id, number = parse_attempt_id(message.id)
-            ends = {a.number: a.finished_at for a in self._world.database.store.attempts(job_id)}
-            if ends.get(number) is None:
+            if message.id not in self._ended:
                 self._fail("I6", f"the end of {message.id} was confirmed, and is not durable")
         elif kind == "Resume":
             if message.offset < self._acked.get(message.id, 0):
@@ -157,7 +156,7 @@ class Checks:
                                  f" {self._acked[message.id]} was acknowledged")  # fmt: skip
         elif kind == "Spawn":
             job_id, number = parse_attempt_id(message.options.id)
-            row = self._row(job_id)
+            row = self._rows.get(job_id)
             if row is None or row.attempt < number:
                 self._fail("I2", f"{message.options.id} is to start, and is not durable")
 
@@ -169,7 +168,7 @@ class Checks:
         """All below `offset` is on disk, but for what the job's cap keeps out."""
         self._acked[name] = max(offset, self._acked.get(name, 0))
         job_id, number = parse_attempt_id(name)
-        cap = self._row(job_id).spec.max_log_size
+        cap = self._rows[job_id].spec.max_log_size
         needed = offset if cap is None else min(offset, cap)
         if self._durable_bytes(job_id, number) < needed:
             self._fail("I6", f"{offset} bytes of {name} were acknowledged, and are not durable")
@@ -232,6 +231,6 @@ class Checks:
             self._check_exists(job_id)
 
     def _check_exists(self, job_id):
-        row = self._row(job_id)
+        row = self._rows.get(job_id)
         if row is None or row.spec != self.acked_jobs[job_id]:
             self._fail("I1", f"job {job_id} was acknowledged, and does not exist")

@@ -118,6 +118,8 @@ class WorkerLife:
         self.boot = self.actor.name
         self.machine = Machine(world)
         self.is_leaving = False
+        self.is_gone = False
+        """Whether its machine never comes back."""
         self.over = trio.Event()
         self.ended = trio.Event()
         self._world = world

@@ -230,6 +230,12 @@ class Connection:
         for pipe in (self.up, self.down):
             pipe.is_dark = True
 
+    def half_open(self, direction):
+        """The end that reads in this direction sees it break; the other one is not told."""
+        self.go_dark()
+        (self.up if direction == "up" else self.down).is_reset = True
+        self.wake()
+
     def lose_end(self, outgoing, incoming, how):
         """The process at one end is dead: `how` its machine, or its kernel, leaves the other."""
         if how == "vanish":

@@ -6,8 +6,11 @@ from random import Random
 from queued_runner.jobs import JobSpec
 from tests.sim.processes import Program
 
-FAULTS_END = 60.0
+FAULTS_END = 25.0
 """Seconds of virtual time in which faults happen; then everything is healed."""
+
+FOR_EVER = 100_000.0
+"""Seconds: only a kill ends such a step."""
 
 MOMENTS = (
     "add", "claim", "finish", "cancel", "file synced", "process started", "process ended",
@@ -26,6 +29,8 @@ class WorkerPlan:
     slots: int
     rate: float
     labels: dict = field(default_factory=dict)
+    repeats: int = 0
+    """Bytes that it sends again beyond what it is asked for, which a worker may do."""
 
 
 @dataclass(frozen=True)
@@ -72,14 +77,15 @@ class Scenario:
 def draw(seed):
     """The scenario of a seed."""
     rng = Random(f"scenario {seed}")
-    heartbeat = rng.choice((1.0, 2.0))
-    detach = heartbeat * rng.choice((3, 4, 6))
+    heartbeat = rng.choice((2.0, 4.0))
+    detach = heartbeat * rng.choice((3, 3, 4))
     workers = tuple(
         WorkerPlan(
             f"w{number}",
             rng.choice((1, 1, 2, 3)),
             rng.choice((1.0, 1.0, 0.95, 1.05)),
             {"gpu": "yes"} if number == 1 and rng.random() < 0.3 else {},
+            rng.choice((0, 0, 5, 1000)),
         )
         for number in range(1, rng.choice((1, 2, 2, 3)) + 1)
     )
@@ -103,6 +109,9 @@ def _job(rng, number, labels, detach):
         )
         for _ in range(rng.choice((0, 1, 2, 3, 4)))
     )
+    cancel_after = rng.choice((0.0, rng.uniform(0, 10))) if rng.random() < 0.25 else None
+    if cancel_after is not None and rng.random() < 0.5:
+        steps = (*steps, (FOR_EVER, 0, "stdout"))
     program = Program(
         steps,
         codes=rng.choice(((0,), (0,), (1,), (1, 0), (3, 1, 0))),
@@ -133,7 +142,7 @@ def _job(rng, number, labels, detach):
         JobSpec(command="program", args=(str(number),), **options),
         program,
         submit_at=rng.choice((0.0, rng.uniform(0, 20))),
-        cancel_after=rng.choice((0.0, rng.uniform(0, 10))) if rng.random() < 0.25 else None,
+        cancel_after=cancel_after,
         again_after=rng.uniform(0, 20) if rng.random() < 0.3 else None,
         follows=rng.random() < 0.3,
     )
@@ -143,14 +152,15 @@ def _fault(rng, workers, detach):
     kind = rng.choice(
         (
             "server crash", "server crash", "server crash", "server power cut", "server stop",
-            "server drain", "worker crash", "worker crash", "worker drain", "worker stop",
-            "reset", "reset", "hold", "hold", "hold one way", "go dark", "slow link", "slow disk",
+            "server drain", "worker crash", "worker crash", "worker gone", "worker drain",
+            "worker stop",
+            "reset", "reset", "half open", "hold", "hold", "hold one way", "go dark", "slow link", "slow disk",
         )
     )  # fmt: skip
     moment = rng.choice(MOMENTS) if rng.random() < 0.6 else None
     return Fault(
         kind,
-        at=rng.uniform(0, FAULTS_END * 0.5) if moment is None else rng.uniform(0, 15),
+        at=rng.uniform(0, 15),
         moment=moment,
         count=rng.choice((1, 1, 2, rng.randint(1, 12))),
         seconds=rng.choice((0.0, 0.05, rng.uniform(0, 2), detach * rng.uniform(0, 1.5))),

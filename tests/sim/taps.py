@@ -122,9 +122,7 @@ def _tap_send(original):
 def _tap_receive(original):
     def receive_data(self, data):
         messages = original(self, data)
-        for message in messages:
-            _world().on_received(message)
-        return messages
+        return [_world().on_received(message) for message in messages]
 
     return receive_data
 

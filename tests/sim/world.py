@@ -1,12 +1,13 @@
 """One run: the world that a seed describes, its faults, its healing, and the verdict."""
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 import trio
 import trio.testing
 
+from remote_runner.protocol.messages import Resume
 from tests.sim import actors
 from tests.sim.actors import Actor
 from tests.sim.clients import Client, Gone
@@ -120,10 +121,15 @@ class World:
             self.note(f"sent {type(message).__name__}", message)
 
     def on_received(self, message):
+        """What the receiver is to see of it."""
         actor = actors.current.get()
         if actor.is_on:
             self.checks.on_received(actor, message)
             self.note(f"got {type(message).__name__}", message)
+        if isinstance(message, Resume):
+            repeats = self._boots[actor.name].plan.repeats
+            return replace(message, offset=max(0, message.offset - repeats))
+        return message
 
     async def use_disk(self, function):
         """Blocking work of the current actor: takes a while, and a crash may fall into it."""
@@ -172,14 +178,15 @@ class World:
                 self.start_server()
                 for plan in self.scenario.workers:
                     self.start_worker(plan)
-                for plan in self.scenario.jobs:
-                    self._nursery.start_soon(Client(self, plan).run)
+                clients = [Client(self, plan) for plan in self.scenario.jobs]
+                for client in clients:
+                    self._nursery.start_soon(client.run)
                 async with trio.open_nursery() as faulty:
                     faulty.start_soon(self.faults.run, faulty)
                     await trio.sleep(FAULTS_END)
                     faulty.cancel_scope.cancel()
                 await self._heal()
-                await self._check_end()
+                await self._check_end(clients)
 
     async def _heal(self):
         """No more faults: everything is repaired, and everything must end."""
@@ -192,6 +199,8 @@ class World:
             await self._wait_for_end(self.server)
             self.start_server()
         for life in list(self.workers.values()):
+            if life.is_gone:
+                continue
             if not life.actor.is_on or life.is_leaving:
                 await self._wait_for_end(life)
                 self.start_worker(life.plan)
@@ -202,8 +211,10 @@ class World:
         if leaving.cancelled_caught:
             self.fail("I11", f"{life.actor.name} does not leave")
 
-    async def _check_end(self):
+    async def _check_end(self, clients):
         with trio.move_on_after(HEALED_WITHIN) as healing:
+            for client in clients:
+                await client.done.wait()
             for job_id in self._all_jobs():
                 job = await self._ask(lambda queue, job_id=job_id: queue.wait(job_id))
                 if not job.state.is_terminal:
@@ -211,6 +222,7 @@ class World:
         if healing.cancelled_caught:
             open_jobs = [j for j in self._all_jobs() if not self._state(j).is_terminal]
             self.fail("I1", f"jobs {open_jobs} have not ended {HEALED_WITHIN:g} s after the faults")
+        self.disk_pause = 0.0
         await self._check_outputs()
         await self._check_nothing_left()
 

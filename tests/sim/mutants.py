@@ -1,0 +1,510 @@
+"""Small, realistic bugs, put into the product by patches: the simulator must find each of them.
+
+`python -m tests.sim.mutants` prints which seed is the first to find which, and what it violates.
+"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from unittest.mock import patch
+
+import trio
+
+import queued_runner.dispatcher
+import queued_runner.logs
+import queued_runner.retry
+import simple_worker.worker
+from queued_runner.dispatcher import Dispatcher
+from queued_runner.logs import AttemptLog, Logs
+from queued_runner.store.sqlite import SQLiteStore
+from remote_runner.protocol.messages import Closed, Stale
+from remote_runner.run import RemoteRun
+from remote_runner.runner import RemoteRunner
+from remote_runner.server import Server, Session
+from remote_runner.types import Outcome, Reason
+from simple_worker.attempts import HeldAttempt
+from simple_worker.slots import Slots
+from simple_worker.window import Window
+from tests.sim.taps import installed
+from tests.sim.world import run
+
+MUTANTS: dict[str, Callable] = {}
+"""By name: puts the bug in, given `put(target, name, value)`."""
+
+
+def mutant(name):
+    """Register what puts this bug in."""
+
+    def register(function):
+        MUTANTS[name] = function
+        return function
+
+    return register
+
+
+# --- what is durable, and when that is said ---
+
+
+@mutant("output is acknowledged before it is synced")
+def ack_before_sync(put):
+    original = AttemptLog.append
+
+    def append(self, stream, data):
+        original(self, stream, data)
+        self._on_durable(self.size)
+
+    put(AttemptLog, "append", append)
+
+
+@mutant("all output is acknowledged when only the first part is synced")
+def ack_all(put):
+    original = AttemptLog.synced
+
+    def synced(self, records):
+        original(self, records)
+        self._on_durable(self.size)
+
+    put(AttemptLog, "synced", synced)
+
+
+@mutant("an acknowledgement is one byte too high")
+def ack_one_more(put):
+    original = RemoteRun.ack
+    put(RemoteRun, "ack", lambda self, offset: original(self, offset + 1))
+
+
+@mutant("the sync is left out")
+def no_sync(put):
+    put(queued_runner.logs.os, "fdatasync", lambda file: None)
+
+
+@mutant("an end is confirmed before its commit")
+def closed_before_commit(put):
+    original = Dispatcher._finish
+
+    def finish(self, attempt, outcome):
+        if attempt.run is not None:
+            attempt.run.forget()
+        original(self, attempt, outcome)
+
+    put(Dispatcher, "_finish", finish)
+
+
+@mutant("an attempt is started before its claim is committed")
+def start_before_commit(put):
+    original = Dispatcher._claim
+
+    def claim(self, offers, store):
+        jobs, due = original(self, offers, store)
+        self._start(jobs)
+        return [], due
+
+    put(Dispatcher, "_claim", claim)
+
+
+@mutant("the torn end of a file stays after a crash")
+def torn_tail(put):
+    put(queued_runner.logs.os, "truncate", lambda path, size: None)
+
+
+@mutant("output that an earlier server stored is forgotten at a restart")
+def forget_recovered(put):
+    async def recover(self, job_id, attempt):
+        return 0
+
+    put(Logs, "recover", recover)
+
+
+# --- offsets and windows ---
+
+
+@mutant("a worker frees what has only arrived")
+def free_early(put):
+    original = Window.resume
+
+    def resume(self, offset):
+        self.ack(offset)
+        original(self, offset)
+
+    put(Window, "resume", resume)
+
+
+@mutant("a worker resumes one byte too late")
+def resume_late(put):
+    original = Window.resume
+    put(Window, "resume", lambda self, offset: original(self, offset + 1 if offset else 0))
+
+
+@mutant("a server asks to resume from what is durable, not from what it has")
+def resume_from_acked(put):
+    original = RemoteRunner._attach
+
+    def attach(self, run, session):
+        received, run.received = run.received, run.acked
+        original(self, run, session)
+        run.received = max(received, run.received)
+
+    put(RemoteRunner, "_attach", attach)
+    overlap_stored(put)
+
+
+@mutant("overlapping output is stored twice")
+def overlap_stored(put):
+    original = RemoteRunner.on_output
+
+    def on_output(self, session, message):
+        run = self._runs.get(message.id)
+        if run is not None and message.offset < run.received:
+            message = replace(message, offset=run.received)
+        original(self, session, message)
+
+    put(RemoteRunner, "on_output", on_output)
+
+
+@mutant("a gap in the output is not noticed")
+def gap_ignored(put):
+    original = RemoteRunner.on_output
+
+    def on_output(self, session, message):
+        run = self._runs.get(message.id)
+        if run is not None and message.offset > run.received:
+            message = replace(message, offset=run.received)
+        original(self, session, message)
+
+    put(RemoteRunner, "on_output", on_output)
+    resume_late(put)
+
+
+@mutant("an acknowledgement that a cut has swallowed is not repeated")
+def ack_not_repeated(put):
+    original = RemoteRunner._attach
+
+    def attach(self, run, session):
+        acked, run.acked = run.acked, 0
+        original(self, run, session)
+        run.acked = acked
+        session.unacked -= acked
+
+    put(RemoteRunner, "_attach", attach)
+
+
+@mutant("output that waits for its sync when the run ends blocks its connection for ever")
+def credit_leak(put):
+    original = RemoteRunner._end
+
+    def end(self, run, outcome):
+        run.acked = run.received
+        original(self, run, outcome)
+
+    put(RemoteRunner, "_end", end)
+
+
+# --- ends ---
+
+
+@mutant("an end is not told again after a reconnection")
+def close_not_repeated(put):
+    original = HeldAttempt.resume
+
+    def resume(self, offset):
+        was_sent = self._is_close_sent
+        original(self, offset)
+        self._is_close_sent = was_sent
+
+    put(HeldAttempt, "resume", resume)
+
+
+@mutant("a worker forgets an attempt when it has told its end")
+def forget_early(put):
+    all_held = Slots.held.fget
+    put(Slots, "held", property(lambda self: [h for h in all_held(self) if not h._is_close_sent]))
+
+
+@mutant("a worker is not told that an attempt is stale")
+def stale_not_sent(put):
+    original = Session.send
+
+    def send(self, message):
+        if not isinstance(message, Stale):
+            original(self, message)
+
+    put(Session, "send", send)
+
+
+@mutant("a run that was given up is confirmed like any other")
+def lost_is_closed(put):
+    original = Session.send
+
+    def send(self, message):
+        original(self, Closed(message.id) if isinstance(message, Stale) else message)
+
+    put(Session, "send", send)
+
+
+@mutant("a lost attempt is taken for one that never began")
+def lost_as_refused(put):
+    def lose(self, run):
+        run.is_lost = True
+        self._end(run, Outcome(Reason.REFUSED, output_bytes=run.received))
+
+    put(RemoteRunner, "_lose", lose)
+
+
+@mutant("an attempt that never began at a worker counts as lost")
+def refused_as_lost(put):
+    def on_worker_ready(self, worker_id, boot, held):
+        for attempt in list(self._live.values()):
+            mine = attempt.deadline is not None and attempt.job.worker_id == worker_id
+            if mine and attempt.id not in held:
+                self._lose(attempt)
+
+    put(Dispatcher, "on_worker_ready", on_worker_ready)
+
+
+@mutant("a new process of a worker passes for the old one")
+def boot_ignored(put):
+    original = RemoteRunner.on_ready
+
+    def on_ready(self, session, listed):
+        for known in self._runs.values():
+            if known.worker_id == session.worker.id:
+                known.boot = session.worker.boot
+        original(self, session, listed)
+
+    put(RemoteRunner, "on_ready", on_ready)
+
+
+# --- leases ---
+
+
+@mutant("a worker does not stop its attempts before they are given up")
+def no_fence(put):
+    put(simple_worker.worker, "FENCE", 10.0)
+
+
+@mutant("a worker counts its time without contact from its welcome")
+def fence_from_welcome(put):
+    original = simple_worker.session.Session.last_contact.fget
+
+    def last_contact(self):
+        if not hasattr(self, "_first_contact"):
+            self._first_contact = original(self)
+        return self._first_contact
+
+    put(simple_worker.session.Session, "last_contact", property(last_contact))
+
+
+@mutant("a lease goes on over a restart of the server")
+def lease_not_restarted(put):
+    original = Dispatcher.adopt_running
+
+    def adopt_running(self, jobs):
+        jobs = list(jobs)
+        original(self, jobs)
+        for attempt in self._live.values():
+            attempt.deadline -= self._now() - attempt.job.started_at
+
+    put(Dispatcher, "adopt_running", adopt_running)
+
+
+@mutant("what an earlier server started is never given up")
+def never_expires(put):
+    async def expire(self):
+        pass
+
+    put(Dispatcher, "expire", expire)
+
+
+@mutant("an old connection of a worker lives on beside the new one")
+def old_session_stays(put):
+    put(Server, "_end_previous", lambda self, worker_id, why: None)
+
+
+@mutant("silence of a worker is not noticed")
+def silence_unnoticed(put):
+    async def keep_alive(self):
+        await trio.sleep_forever()
+
+    put(Server, "keep_alive", keep_alive)
+    put(simple_worker.session.Session, "_keep_alive", lambda self, heartbeat: trio.sleep_forever())
+
+
+# --- jobs ---
+
+
+@mutant("a cancel is forgotten at a restart of the server")
+def cancel_forgotten(put):
+    original = Dispatcher.adopt
+
+    def adopt(self, run, size):
+        attempt = self._live.get(run.id)
+        if attempt is not None:
+            attempt.job = replace(attempt.job, cancel_requested=False)
+        return original(self, run, size)
+
+    put(Dispatcher, "adopt", adopt)
+
+
+@mutant("a kill is not repeated after a reconnection")
+def kill_not_repeated(put):
+    original = RemoteRunner._attach
+
+    def attach(self, run, session):
+        run.kill_order = None
+        original(self, run, session)
+
+    put(RemoteRunner, "_attach", attach)
+
+
+@mutant("an old attempt is adopted as the newest of its job")
+def fence_dropped(put):
+    original = Dispatcher.adopt
+
+    def adopt(self, run, size):
+        job, _, _ = run.id.partition(".")
+        newest = [name for name in self._live if name.partition(".")[0] == job]
+        known = self._live.get(newest[0]) if newest else None
+        if known is not None and known.run is None and run.id not in self._live:
+            self._live[run.id] = known
+            known.job = replace(known.job, worker_id=run.worker_id)
+        return original(self, run, size)
+
+    put(Dispatcher, "adopt", adopt)
+
+
+@mutant("a job is retried although it was cancelled")
+def cancelled_is_retried(put):
+    original = queued_runner.dispatcher.decide
+
+    def decide(job, outcome, now, rng):
+        return original(replace(job, cancel_requested=False), outcome, now, rng)
+
+    put(queued_runner.dispatcher, "decide", decide)
+
+
+@mutant("a refusal spends a retry")
+def refusal_spends(put):
+    original = queued_runner.dispatcher.decide
+
+    def decide(job, outcome, now, rng):
+        decision = original(job, outcome, now, rng)
+        refused = outcome.reason is Reason.REFUSED and not job.cancel_requested
+        return replace(decision, is_failure=True) if refused else decision
+
+    put(queued_runner.dispatcher, "decide", decide)
+
+
+@mutant("there is one retry too many")
+def one_retry_more(put):
+    original = queued_runner.dispatcher.decide
+
+    def decide(job, outcome, now, rng):
+        spec = job.spec.model_copy(update={"retries": job.spec.retries + 1})
+        return original(replace(job, spec=spec), outcome, now, rng)
+
+    put(queued_runner.dispatcher, "decide", decide)
+
+
+@mutant("a lost job that may not begin twice begins again")
+def on_lost_ignored(put):
+    original = queued_runner.dispatcher.decide
+
+    def decide(job, outcome, now, rng):
+        spec = job.spec.model_copy(update={"on_lost": "retry"})
+        return original(replace(job, spec=spec), outcome, now, rng)
+
+    put(queued_runner.dispatcher, "decide", decide)
+
+
+@mutant("an end is written although its attempt is not the newest")
+def store_fence_dropped(put):
+    original = SQLiteStore.finish
+
+    def finish(self, job_id, attempt, *args):
+        return original(self, job_id, self.get(job_id).attempt, *args)
+
+    put(SQLiteStore, "finish", finish)
+
+
+@mutant("a cancel overwrites the end of a job")
+def terminal_overwritten(put):
+    original = SQLiteStore.cancel
+
+    def cancel(self, job_id, now):
+        self._db.execute("UPDATE jobs SET reason = 'cancelled' WHERE id = ?", (job_id,))
+        return original(self, job_id, now)
+
+    put(SQLiteStore, "cancel", cancel)
+
+
+@mutant("a key is not kept with its job")
+def key_ignored(put):
+    original = SQLiteStore.add
+
+    def add(self, specs, now):
+        ids = original(self, specs, now)
+        self._db.executemany("UPDATE jobs SET key = NULL WHERE id = ?", [(i,) for i in ids])
+        return ids
+
+    put(SQLiteStore, "add", add)
+
+
+@mutant("a follower's place is forgotten when output becomes durable")
+def follower_doubles(put):
+    def pending_from(log, offset):
+        return list(log.pending)
+
+    put(queued_runner.logs, "_pending_from", pending_from)
+
+
+@dataclass(frozen=True)
+class Find:
+    """The first seed that finds a bug, if any does, and what it says."""
+
+    name: str
+    seed: int | None
+    code: str
+    text: str
+    seconds: float
+
+
+def find(name, seeds):
+    """Look for one bug."""
+    begin = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(installed())
+        MUTANTS[name](lambda *what: stack.enter_context(patch.object(*what)))
+        for seed in seeds:
+            verdict = run(seed)
+            if verdict.code is not None:
+                seconds = time.perf_counter() - begin
+                return Find(name, seed, verdict.code, verdict.text, seconds)
+    return Find(name, None, "", "", time.perf_counter() - begin)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="WORD", help="only bugs whose name has it")
+    parser.add_argument("--seeds", type=int, default=2000, help="how many are tried at most")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
+    options = parser.parse_args()
+    names = [n for n in MUTANTS if not options.names or any(word in n for word in options.names)]
+    missed = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for found in pool.map(partial(find, seeds=range(options.seeds)), names):
+            seed = "none" if found.seed is None else str(found.seed)
+            print(f"{found.name:<88} {seed:>5}  {found.code:<4} {found.text}", flush=True)
+            if found.seed is None:
+                missed.append(found.name)
+    print(f"{len(names) - len(missed)} of {len(names)} bugs found")
+    return int(bool(missed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
