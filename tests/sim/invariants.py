@@ -3,6 +3,8 @@
 Looks at the database and the files as they are, never at what the product says of them.
 """
 
+import trio
+
 from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
 from queued_runner.logs import decode_records
 from queued_runner.retry import MAX_LOSSES
@@ -46,6 +48,9 @@ class Checks:
         self._acked = {}
         self._worded = set()
         """(server, attempt) where the server heard the worker's `close`."""
+        self._contacts = {}
+        """When each actor last got a message."""
+        self._stale = set()
         self._ended = set()
         """Attempts whose outcome is durable."""
         self._spoken_ends = set()
@@ -73,6 +78,14 @@ class Checks:
         if self._alive.get(process.job_id) is process:
             del self._alive[process.job_id]
 
+    def on_abandon(self, process):
+        """A worker stops an attempt by itself, or because it is told that it is stale."""
+        life = self._world.worker_of_boot(process.worker.name)
+        since = trio.current_time() - self._contacts.get(process.worker, 0.0)
+        detach = self._rows[process.job_id].spec.detach or self._world.scenario.detach
+        if not life.is_leaving and process.name not in self._stale and since < detach / 2:
+            self._fail("I9", f"{process.name} is stopped by its worker, which is in contact")
+
     # --- the database ---
 
     def on_commit(self, job_id):
@@ -91,12 +104,11 @@ class Checks:
                 self._fail(
                     "I8", f"attempt {row.attempt} of job {job_id} was claimed after a cancel"
                 )
-        if before is not None and before.state is JobState.RUNNING is not row.state:
-            self._ended.add(attempt_id(job_id, row.attempt))
-        self._check_limits(row)
+        attempts = self._world.database.store.attempts(job_id)
+        self._ended |= {attempt_id(job_id, a.number) for a in attempts if a.finished_at is not None}
+        self._check_limits(row, [a.reason for a in attempts])
 
-    def _check_limits(self, row):
-        reasons = [a.reason for a in self._world.database.store.attempts(row.id)]
+    def _check_limits(self, row, reasons):
         lost = sum(reason in LOST for reason in reasons)
         failed = sum(r is not None and r not in LOST and r not in FREE for r in reasons)
         if row.failures > failed or row.failures > row.spec.retries + 1:
@@ -161,8 +173,12 @@ class Checks:
                 self._fail("I2", f"{message.options.id} is to start, and is not durable")
 
     def on_received(self, actor, message):
-        if type(message).__name__ == "Close":
+        self._contacts[actor] = trio.current_time()
+        kind = type(message).__name__
+        if kind == "Close":
             self._worded.add((actor, message.id))
+        elif kind == "Stale":
+            self._stale.add(message.id)
 
     def _check_durable(self, name, offset):
         """All below `offset` is on disk, but for what the job's cap keeps out."""

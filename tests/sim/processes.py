@@ -77,6 +77,8 @@ class Process:
             self.table.world.on_process_end(self)
 
     def kill(self, reason, signal=None, grace=None):
+        if reason is Reason.ABANDONED and self.is_alive:
+            self.table.world.checks.on_abandon(self)
         if not self.is_alive:
             self._ladder.stop()
         self._ladder.begin(reason, signal, grace, self._now())

@@ -120,7 +120,7 @@ def _job(rng, number, labels, detach):
         is_missing=rng.random() < 0.03,
     )
     options = {"kill_grace": rng.choice((0.0, 0.5, 2.0)), "backoff": rng.choice((0.1, 1.0))}
-    if rng.random() < 0.5:
+    if cancel_after is not None or rng.random() < 0.5:  # one that is to be cancelled is known
         options["key"] = f"key-{number}"
     if rng.random() < 0.5:
         options["retries"] = rng.randint(1, 3)
@@ -153,8 +153,8 @@ def _fault(rng, workers, detach):
         (
             "server crash", "server crash", "server crash", "server power cut", "server stop",
             "server drain", "worker crash", "worker crash", "worker gone", "worker drain",
-            "worker stop",
-            "reset", "reset", "half open", "hold", "hold", "hold one way", "go dark", "slow link", "slow disk",
+            "worker stop", "reset", "reset", "half open", "hold", "hold", "hold one way", "go dark",
+            "slow link", "slow disk",
         )
     )  # fmt: skip
     moment = rng.choice(MOMENTS) if rng.random() < 0.6 else None
