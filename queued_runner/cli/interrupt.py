@@ -1,8 +1,9 @@
 """Signals while a job is watched: what would end a command that ran here cancels the job, once.
 
-A second Ctrl-C leaves at once. SIGTERM and SIGHUP may come twice by themselves, from `timeout` or
-from a terminal that closes: another one changes nothing. The handler never touches the connection
-that the main thread reads: no byte is lost or doubled.
+A second Ctrl-C leaves at once, and the first one where the server is away. SIGTERM and SIGHUP may
+come twice by themselves, from `timeout` or from a terminal that closes: another one changes
+nothing. The handler never touches the connection that the main thread reads: no byte is lost or
+doubled.
 """
 
 import os
@@ -52,15 +53,30 @@ class _Interrupt:
         _say(f"cancelling; Ctrl-C{again} leaves at once")
         if self._job_id is not None:
             self._start_cancel(self._job_id)
+        else:
+            threading.Thread(target=self._leave_if_away, daemon=True).start()
 
     def _start_cancel(self, job_id: int) -> None:
         threading.Thread(target=self._cancel, args=(job_id,), daemon=True).start()
+
+    def _leave_if_away(self) -> None:
+        from queued_runner.client.errors import ClientError
+
+        try:
+            with self._connect(waits=False) as client:
+                client.workers()
+        except ClientError as error:
+            _say(
+                f"{str(error).rstrip('.')}; the job may be in the queue none the less, where"
+                " 'queued-runner ps' shows it once there is a server"
+            )
+            os._exit(CANCELLED)  # the main thread goes on trying
 
     def _cancel(self, job_id: int) -> None:
         from queued_runner.client.errors import ClientError
 
         try:
-            with self._connect() as client:
+            with self._connect(waits=False) as client:
                 client.cancel(job_id)
         except ClientError as error:
             _say(

@@ -6,15 +6,21 @@ verb gets its client. It loads the client late: help and usage errors never pay 
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import click
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
 
-Connect = Callable[[], "Client"]
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Connect(Protocol):
+    """Opens a client of the server that the options of a verb name."""
+
+    def __call__(self, *, waits: bool = True) -> "Client":
+        """`waits`: for a server that goes away, which it says; else that is an error at once."""
 
 
 def option(*names: str, **settings: Any) -> Callable[[F], F]:
@@ -37,8 +43,8 @@ def server_options(verb: F) -> F:
     def call(
         *args: Any, url: str | None, token_file: str | None, data_dir: str | None, **given: Any
     ) -> Any:
-        def connect() -> "Client":
-            return _open_client(url=url, token_file=token_file, data_dir=data_dir)
+        def connect(*, waits: bool = True) -> "Client":
+            return _open_client(waits, url=url, token_file=token_file, data_dir=data_dir)
 
         return verb(*args, connect=connect, **given)
 
@@ -52,12 +58,13 @@ def server_options(verb: F) -> F:
     return cast(F, command)
 
 
-def _open_client(**where: str | None) -> "Client":
+def _open_client(waits: bool, **where: str | None) -> "Client":
     from queued_runner.client.api import Client
+    from queued_runner.client.link import DETACH
     from queued_runner.client.locate import find_server
 
     locate = functools.partial(find_server, **where)
-    return Client(locate(), relocate=locate, on_notice=say)
+    return Client(locate(), relocate=locate, on_notice=say, detach=DETACH if waits else 0.0)
 
 
 def say(text: str) -> None:

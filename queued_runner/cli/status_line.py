@@ -76,7 +76,7 @@ def _watch(connect: Connect, job_id: int, line: _Line) -> None:
 
     while not line.ended.is_set():
         try:
-            with connect() as client:
+            with connect(waits=False) as client:
                 while not line.ended.wait(PERIOD):  # a job that is over by then needs no line
                     line.show(describe(client.job(job_id)))
         except ClientError:
@@ -100,7 +100,7 @@ def _look_for_worker(connect: Connect, job_id: int, ended: threading.Event) -> N
     while not ended.wait(pause):
         pause = min(2 * pause, LONGEST_PERIOD)
         try:
-            with connect() as client:
+            with connect(waits=False) as client:
                 has_worker = bool(client.workers())
                 if client.job(job_id)["state"] != "queued":
                     return

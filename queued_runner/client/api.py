@@ -3,6 +3,7 @@
 It owns which requests those take. It prints nothing; what goes wrong is a `ClientError`.
 """
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -11,9 +12,8 @@ from typing import Any, Final
 import httpx2
 import msgpack
 
-from queued_runner.client.errors import ClientError, Refused, Unreachable
+from queued_runner.client.errors import ClientError, Unreachable
 from queued_runner.client.link import Link, dump
-from queued_runner.client.patience import Patience
 
 STREAM_SILENCE: Final = 45.0
 """Seconds without a byte on a live stream, which says something every 15, until it is dead."""
@@ -42,8 +42,13 @@ class Client(Link):
     """The API as methods. Not for several threads at once."""
 
     def submit(self, spec: Mapping[str, Any]) -> int:
-        """Submit one job and give its id."""
-        return int(self.request("POST", "/api/v1/jobs", content=dump(spec))["id"])
+        """Submit one job and give its id.
+
+        A job without a key gets one of its own: where the answer is lost the job is sent again, and
+        is the same one.
+        """
+        keyed = {"key": os.urandom(16).hex(), **spec}
+        return int(self.request("POST", "/api/v1/jobs", content=dump(keyed))["id"])
 
     def job(self, job_id: int, *, wait: float = 0.0) -> Json:
         """One job; with `wait` after its end, or after so many seconds (at most 60)."""
@@ -114,14 +119,8 @@ class Client(Link):
         pending = sorted(set(job_ids))
         if pending:
             self.job(pending[-1])  # an id that nobody has yet is found at once, not at the end
-        patience = Patience(self.detach)
         while pending:
-            try:
-                ended = self._ended(pending)
-            except Unreachable as error:
-                self.retry(patience, error)
-                continue
-            patience.reset()
+            ended = self._ended(pending)
             yield from ended.values()
             pending = [job_id for job_id in pending if job_id not in ended]
 
@@ -169,29 +168,29 @@ class Client(Link):
         self, job_id: int, attempt: int, offset: int, *, follow: bool
     ) -> Iterator[Chunk | Json]:
         """The output of one attempt, then the job as it is after that."""
-        patience = Patience(self.detach)
         while True:
             try:
                 for item in self._stream(job_id, attempt, offset, follow=follow):
                     if isinstance(item, Chunk):
-                        patience.reset()
+                        self.progress()
                         yield item
                         offset = item.offset + len(item.data)
                     elif item is None:
-                        patience.reset()
+                        self.progress()
                     elif not follow or _is_over(item, attempt):
+                        self.progress()
                         yield item
                         return
                 error: ClientError = Unreachable(f"{self.server.url} ended the output too early.")
             except httpx2.TransportError as failure:
                 error = self.unreachable(failure)
             except (ValueError, TypeError, KeyError):
-                raise self.not_understood() from None
-            except Refused as refusal:
-                if refusal.status != 503:
-                    raise
+                error = self.not_understood()
+            except ClientError as refusal:
                 error = refusal
-            self.retry(patience, error)
+            if not self.is_passing(error):
+                raise error
+            self.retry(error)
 
     def _stream(
         self, job_id: int, attempt: int, offset: int, *, follow: bool
@@ -212,6 +211,7 @@ class Client(Link):
                 for item in unpacker:
                     # The first item only says that the server is there: no progress yet, or a
                     # server that ends every stream at once would be asked for ever.
+                    self.seen()
                     if has_begun or item is not None:
                         yield Chunk(attempt, *item[:4]) if isinstance(item, list) else item
                     has_begun = True

@@ -8,7 +8,11 @@ class ClientError(Exception):
 
 
 class Unreachable(ClientError):
-    """No server answered."""
+    """No server answered; `was_sent`: it had the request, and may have done what it asks."""
+
+    def __init__(self, message: str, *, was_sent: bool = False) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class Refused(ClientError):
@@ -17,3 +21,7 @@ class Refused(ClientError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class NotOurs(Refused):
+    """What answered is another program, or a server with another token."""

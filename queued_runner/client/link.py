@@ -7,20 +7,29 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import httpx2
 
-from queued_runner.client.errors import ClientError, Refused, Unreachable
+from queued_runner.client.errors import ClientError, NotOurs, Refused, Unreachable
 from queued_runner.client.locate import START_HINT, Server
 from queued_runner.client.patience import Patience
+
+DETACH: Final = 120.0
+"""Seconds for which a server that went away is waited for."""
+
+_AWAY: Final = frozenset({502, 503, 504})
+"""What a server that stops answers, and a proxy before one that is gone."""
 
 
 class Link:
     """A connection to a server that can be found anew when it went away.
 
+    A server that has answered once is waited for when it goes away, and asked again: every request
+    made here may be carried out twice. One that was never there is not.
+
     `relocate` finds it: it may come back on another port. `on_notice` gets a sentence when the
-    server is away; `detach` is for how many seconds it is then tried again.
+    server is away and when it is back; `detach` is for how many seconds it is then tried again.
     """
 
     def __init__(
@@ -29,11 +38,14 @@ class Link:
         *,
         relocate: Callable[[], Server] | None = None,
         on_notice: Callable[[str], None] | None = None,
-        detach: float = 120.0,
+        detach: float = DETACH,
     ) -> None:
         self._relocate = relocate
         self._on_notice = on_notice or (lambda text: None)
-        self.detach = detach
+        self._detach = detach
+        self._patience = Patience(detach)
+        self._has_answered = False
+        self._is_away = False
         self.connect(server)
 
     def connect(self, server: Server) -> None:
@@ -84,14 +96,26 @@ class Link:
         """A whole answer that is no error. Parameters that are None are not sent.
 
         Raises:
-            Unreachable: there was no answer.
+            Unreachable: there was no answer, or the server stayed away for `detach` seconds.
             Refused: the answer is an error.
         """
         known = {key: value for key, value in (params or {}).items() if value is not None}
+        while True:
+            try:
+                response = self._ask(method, path, params=known, content=content, timeout=timeout)
+            except ClientError as error:
+                # Nobody knows what became of it: only asking again tells.
+                is_unsure = method == "POST" and isinstance(error, Unreachable) and error.was_sent
+                if not (is_unsure or self.is_passing(error)):
+                    raise
+                self.retry(error)
+            else:
+                self.progress()
+                return response
+
+    def _ask(self, method: str, path: str, **given: Any) -> httpx2.Response:
         try:
-            response = self.http.request(
-                method, path, params=known, content=content, timeout=timeout
-            )
+            response = self.http.request(method, path, **given)
         except httpx2.TransportError as error:
             raise self.unreachable(error) from None
         self.check(response)
@@ -99,23 +123,29 @@ class Link:
 
     def check(self, response: httpx2.Response) -> None:
         """Raises Refused unless the answer is good."""
+        status = response.status_code
         if response.is_success:
+            self._has_answered = True
             return
         response.read()
+        if status == 401:
+            raise NotOurs(
+                status,
+                f"The server at {self.server.url} did not accept the token. Set"
+                " DUPLEX_RUNNER_TOKEN to what stands in the file 'token' of its data directory.",
+            )
         try:
             detail = str(response.json()["detail"])
         except (ValueError, KeyError, TypeError):
-            detail = f"{self.server.url} answered {response.status_code}: is it a duplex-runner?"
-        if response.status_code == 401:
-            detail = (
-                f"The server at {self.server.url} did not accept the token. Set"
-                " DUPLEX_RUNNER_TOKEN to what stands in the file 'token' of its data directory."
-            )
-        raise Refused(response.status_code, detail)
+            raise NotOurs(
+                status, f"{self.server.url} answered {status}: is it a duplex-runner?"
+            ) from None
+        self._has_answered = True
+        raise Refused(status, detail)
 
-    def not_understood(self) -> ClientError:
+    def not_understood(self) -> NotOurs:
         """What to say of an answer that no server of this kind gives."""
-        return ClientError(f"{self.server.url} did not answer as a duplex-runner.")
+        return NotOurs(200, f"{self.server.url} did not answer as a duplex-runner.")
 
     def unreachable(self, error: Exception) -> Unreachable:
         """What to say of a connection that failed."""
@@ -123,18 +153,43 @@ class Link:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return Unreachable(f"No server answers at {where}; {START_HINT}.")
         if isinstance(error, httpx2.TimeoutException):
-            return Unreachable(f"The server at {where} did not answer in time.")
+            return Unreachable(f"The server at {where} did not answer in time.", was_sent=True)
         why = str(error).rstrip(".") or type(error).__name__
-        return Unreachable(f"The connection to {where} broke: {why}.")
+        return Unreachable(f"The connection to {where} broke: {why}.", was_sent=True)
 
-    def retry(self, patience: Patience, error: ClientError) -> None:
+    def is_passing(self, error: ClientError) -> bool:
+        """Whether the server that was here may answer better after a while."""
+        if not self._has_answered:
+            return False
+        if isinstance(error, NotOurs) and not self._patience.is_fresh:
+            return True  # it comes back elsewhere: another program has got its old port
+        return isinstance(error, Unreachable) or (
+            isinstance(error, Refused) and error.status in _AWAY
+        )
+
+    def seen(self) -> None:
+        """The server is there, which says nothing yet of how long it stays."""
+        if self._is_away:
+            self._is_away = False
+            self._on_notice("the server is back")
+
+    def progress(self) -> None:
+        """The server has done what it was asked for."""
+        self.seen()
+        self._patience.reset()
+
+    def retry(self, error: ClientError) -> None:
         """Wait a little and look for the server again, or give up with `error`."""
-        is_first = patience.is_fresh
-        pause = patience.next_pause()
+        is_first = self._patience.is_fresh
+        pause = self._patience.next_pause()
         if pause is None:
             raise error
         if is_first:
-            self._on_notice(f"{error} Trying again for {self.detach:g} seconds.")
+            self._is_away = True
+            self._on_notice(
+                "the server is away; going on when it is back"
+                f" (giving up after {self._detach:g} seconds)"
+            )
         time.sleep(pause)
         if self._relocate is not None:
             try:

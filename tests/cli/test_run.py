@@ -168,7 +168,10 @@ def test_a_restart_loses_and_doubles_nothing(service: ServiceThread, verb: Verb)
     service.play(restarted_half_way)
     done = verb("run", "make")
     assert (done.exit_code, done.stdout) == (5, "one two")
-    assert done.stderr.count("Trying again for 120 seconds.") == 1
+    assert done.stderr.splitlines() == [
+        "queued-runner: the server is away; going on when it is back (giving up after 120 seconds)",
+        "queued-runner: the server is back",
+    ]
 
 
 def test_logs_survive_a_restart(service: ServiceThread, verb: Verb) -> None:
