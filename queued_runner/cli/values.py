@@ -9,12 +9,11 @@ from typing import Final
 import click
 
 from remote_runner.signals import signal_name, signal_number
+from remote_runner.sizes import parse_size
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|[dhms]))+", re.ASCII)
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|[dhms])", re.ASCII)
 _SECONDS: Final = {"d": 86_400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(?:([KMGT])(i?)B?|B)?", re.ASCII | re.IGNORECASE)
-_POWER: Final = {"K": 1, "M": 2, "G": 3, "T": 4}
 _ORIGIN = re.compile(
     r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.ASCII | re.IGNORECASE
 )
@@ -33,22 +32,6 @@ def parse_duration(text: str) -> float:
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{text!r} is not a duration; write 90, 90s, 15m or 1h30m")
     return sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text))
-
-
-def parse_size(text: str) -> int:
-    """`1000`, `64KiB`, `1.5G` → bytes; K, M, G, T count in 1024, `KB` to `TB` in 1000.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"{text!r} is not a size; write 1000000, 64KiB or 1GiB")
-    number, unit, binary = match.groups()
-    if unit is None:
-        return int(float(number))
-    base = 1000 if match.group(0).upper().endswith("B") and not binary else 1024
-    return int(float(number) * base ** _POWER[unit.upper()])
 
 
 def parse_signal(text: str) -> str:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.cli.values import parse_duration, parse_origin, parse_signal, parse_size
+from queued_runner.cli.values import parse_duration, parse_origin, parse_signal
+from remote_runner.sizes import parse_size
 
 
 @pytest.mark.parametrize(
