@@ -16,9 +16,11 @@ import click
 import trio
 
 from remote_runner.errors import UnusableSettings
+from remote_runner.sizes import parse_size
 from remote_runner.token_file import read_token
 from simple_worker.machine import opened_own_machine
 from simple_worker.session import VERSION, Identity
+from simple_worker.spool_files import SpoolFolder
 from simple_worker.worker import Worker
 
 
@@ -71,6 +73,13 @@ def _shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _size(_: click.Context, __: click.Parameter, text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def _labels(_: click.Context, __: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     labels = {}
     for value in values:
@@ -118,6 +127,12 @@ def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | No
     "--work-dir", type=click.Path(path_type=Path, exists=True, file_okay=False),
     envvar="DUPLEX_WORKER_WORK_DIR", show_envvar=True, help="Where scratch directories are made.",
 )  # fmt: skip
+@click.option(
+    "--spool-limit", default="1GiB", show_default=True, callback=_size, metavar="SIZE",
+    envvar="DUPLEX_WORKER_SPOOL_LIMIT", show_envvar=True,
+    help="Output of all jobs that may wait on disk, below the work directory, for a runner that"
+    " is away: then jobs that print wait too. 0: only memory.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="Leave when the work is done.")
 @click.version_option(VERSION)
 def main(
@@ -128,6 +143,7 @@ def main(
     state_dir: Path,
     token: str | None,
     work_dir: Path | None,
+    spool_limit: int,
     once: bool,
 ) -> None:
     """Run jobs for a runner on this machine. SIGTERM drains; a second one ends the jobs."""
@@ -148,6 +164,7 @@ def main(
                 now=time.time,
                 say=say,
                 runner=f"the runner at {_shown(*server)} (--server)",
+                spool=SpoolFolder(machine.folder, spool_limit, say),
                 once=once,
             )
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

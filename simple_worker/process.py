@@ -188,7 +188,7 @@ class ProcessHost:
     """Starts the processes of this machine; see `processes.Processes`.
 
     Args:
-        scratch: the folder for scratch directories.
+        scratch: the folder for scratch directories, and for what else goes when this process does.
         reaper: ends the trees should this process die.
         leftovers: ends what a job leaves.
         nothing: `/dev/null`, open: the input of jobs that have none.
@@ -199,6 +199,7 @@ class ProcessHost:
         self, scratch: Path, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes], *,
         pipe_held: float = PIPE_HELD,
     ) -> None:  # fmt: skip
+        self.folder = scratch
         self.reaper = reaper
         self.leftovers = leftovers
         self.pipe_held = pipe_held

@@ -100,6 +100,7 @@ class Session:
         self._connection = Connection(Role.WORKER)
         self._emitter: DuplexEmitter[Message]
         self._turns: OrderedDict[str, HeldAttempt] = OrderedDict()
+        self._must_tell_free = False
         self._to_send = trio.lowlevel.ParkingLot()
         self._welcome: Welcome | None = None
         self._goodbye: Goodbye | None = None
@@ -147,15 +148,18 @@ class Session:
         if self._to_send:
             self._to_send.unpark()
 
+    def tell_free(self) -> None:
+        """Say how many slots are free, after the ends that are on their way."""
+        self._must_tell_free = True
+        if self._to_send:
+            self._to_send.unpark()
+
     async def _send_turns(self, max_chunk: int) -> None:
         """Send what attempts hold, a chunk each in turn: one flood does not starve the others."""
         while True:
-            if not self._turns:
-                await self._to_send.park()
-                continue
-            attempt_id, held = self._turns.popitem(last=False)
-            message = held.next_message(max_chunk)
+            message = self._next_in_turn(max_chunk)
             if message is None:
+                await self._to_send.park()
                 continue
             try:
                 await self._emitter.send(message)
@@ -165,8 +169,22 @@ class Session:
                 if self._connection.state is ConnectionState.CLOSED:
                     return  # the runner said goodbye while this waited
                 raise
-            if not isinstance(message, Close):
-                self._turns.setdefault(attempt_id, held)
+
+    def _next_in_turn(self, max_chunk: int) -> Message | None:
+        if self._must_tell_free:
+            self._must_tell_free = False
+            return Ready(self._slots.free_as_told)
+        while self._turns:
+            attempt_id, held = self._turns.popitem(last=False)
+            message = held.next_message(max_chunk)
+            if isinstance(message, Close):
+                # Its slot is free now, and yet there may be none for new work.
+                self._must_tell_free = self._slots.shortage is not None
+            elif message is not None:
+                self._turns[attempt_id] = held
+            if message is not None:
+                return message
+        return None
 
     def ping(self) -> None:
         """Ask the runner for a sign of life."""
@@ -228,10 +246,12 @@ class Session:
         items: list[tuple[str, AttemptState, int]] = []
         for held in self._slots.held:
             held.is_sendable = False
-            items.append((held.id, "running" if held.is_running else "ended", held.size))
+            items.append((held.id, "running" if held.is_running else "ended", held.output.size))
         for start in range(0, len(items), MAX_ATTEMPTS_PER_EVENT):
             self.send(Attempts(tuple(items[start : start + MAX_ATTEMPTS_PER_EVENT])))
         self.send(Ready(self._slots.free))
+        if self._slots.shortage is not None:
+            self.send(Ready(0))  # the first one only says that the list is complete
         if self._slots.is_draining:
             self.send(Draining())
 

@@ -5,6 +5,7 @@ which may be absent: what is missed then is made good by `resume`.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Final, Protocol
 
 import trio
@@ -14,6 +15,7 @@ from remote_runner.protocol.messages import (
     Closed,
     Kill,
     Message,
+    Ready,
     Refused,
     Resume,
     Spawn,
@@ -26,6 +28,8 @@ from remote_runner.types import DEFAULT_KILL_GRACE, Command, Outcome, Reason, St
 from simple_worker.attempts import HeldAttempt
 from simple_worker.launch import Launch, SpawnFailure
 from simple_worker.processes import Child, Processes
+from simple_worker.spool import Spool
+from simple_worker.spool_files import SpoolFolder
 
 MAX_STDIN: Final = 8 * 1024 * 1024
 READ: Final = 64 * 1024
@@ -36,6 +40,10 @@ class Outlet(Protocol):
 
     def send(self, message: Message) -> None:
         """Say it at once."""
+        ...
+
+    def tell_free(self) -> None:
+        """Say how many slots are free, after the ends that are on their way."""
         ...
 
     def offer(self, held: HeldAttempt) -> None:
@@ -52,6 +60,7 @@ class Slots:
         worker_name: what jobs see as JOB_WORKER.
         now: wall clock, UNIX seconds.
         on_change: called when an attempt has come, has ended or is forgotten.
+        spool: where output goes that does not fit into memory; None: nowhere.
     """
 
     def __init__(
@@ -61,14 +70,18 @@ class Slots:
         worker_name: str,
         now: Callable[[], float],
         on_change: Callable[[], None],
+        spool: SpoolFolder | None = None,
     ) -> None:
         self.count = count
         self.outlet: Outlet | None = None
         self.is_draining = False
+        self.shortage: str | None = None
+        """Why no new work is taken now: what this machine lacks."""
         self._processes = processes
         self._worker_name = worker_name
         self._now = now
         self._on_change = on_change
+        self._spool = spool
         self._held: dict[str, HeldAttempt] = {}
         self._waiting_input: dict[str, tuple[Spawn, bytearray]] = {}
         self._running = 0
@@ -83,7 +96,17 @@ class Slots:
     @property
     def free(self) -> int:
         """Attempts that may be started now."""
+        if self.shortage is not None:
+            return 0
         return max(0, self.count - self._running - len(self._waiting_input))
+
+    @property
+    def free_as_told(self) -> int:
+        """The same as the runner sees it, for whom one runs until its end has been told."""
+        if self.shortage is not None:
+            return 0
+        taken = sum(not held.is_close_sent for held in self._held.values())
+        return max(0, self.count - taken - len(self._waiting_input))
 
     @property
     def unfinished(self) -> int:
@@ -104,6 +127,17 @@ class Slots:
     def is_idle(self) -> bool:
         """Whether nothing is held, nothing is to come."""
         return not self._held and not self._waiting_input
+
+    def see_shortage(self, shortage: str | None) -> None:
+        """The machine lacks something, so that there are no free slots; None: it does not."""
+        before, self.shortage = self.shortage, shortage
+        if (before is None) == (shortage is None):
+            return
+        if shortage is not None:
+            self._send(Ready(0))
+        elif self.outlet is not None:
+            self.outlet.tell_free()
+        self._on_change()
 
     def disconnect(self) -> None:
         """The rest of an input will not come: what waits for it never starts."""
@@ -134,17 +168,18 @@ class Slots:
                 self._kill(message)
             case Ack():
                 if held := self._held.get(message.id):
-                    held.ack(message.offset)
+                    held.output.ack(message.offset)
             case Resume():
                 if held := self._held.get(message.id):
                     held.resume(message.offset)
                     self._offer(held)
             case Closed():
-                if self._held.pop(message.id, None):
+                if held := self._held.pop(message.id, None):
+                    held.output.drop()
                     self._on_change()
             case Stale():
                 if held := self._held.pop(message.id, None):
-                    held.drop_output()
+                    held.output.drop()
                     held.kill(Reason.ABANDONED)
                     self._on_change()
 
@@ -154,6 +189,8 @@ class Slots:
             return
         if self.is_draining:
             self._send(Refused(attempt_id, "draining"))
+        elif self.shortage is not None:
+            self._refuse(attempt_id, self.shortage)
         elif not self.free:
             self._send(Refused(attempt_id, "all slots are taken"))
         elif spawn.options.stdin == "pipe":
@@ -180,7 +217,10 @@ class Slots:
             held_now.kill(Reason.KILLED, kill.signal, _seconds(kill.grace_ms))
 
     def _hold(self, attempt_id: str, detach: float | None = None) -> HeldAttempt:
-        held = HeldAttempt(attempt_id, detach)
+        assert self._nursery is not None
+        on_more = partial(self._offer_again, attempt_id)
+        spool = Spool(attempt_id, self._spool, self._nursery.start_soon, on_more)
+        held = HeldAttempt(attempt_id, spool, detach)
         self._held[attempt_id] = held
         self._on_change()
         return held
@@ -191,10 +231,11 @@ class Slots:
         child = self._processes.start(_launch(spawn, stdin, {"JOB_WORKER": self._worker_name}))
         if isinstance(child, SpawnFailure):
             if child.is_refusal:
-                self._send(Refused(attempt_id, child.line))
+                self.see_shortage(child.line)
+                self._refuse(attempt_id, child.line)
                 return
             held = self._hold(attempt_id)
-            held.add("stderr", child.output)
+            held.output.add("stderr", child.output)
             held.end(child.outcome)
             self._offer(held)
             return
@@ -206,9 +247,10 @@ class Slots:
 
     async def _run(self, held: HeldAttempt, child: Child) -> None:
         async def keep(stream: StreamName, data: bytes) -> None:
-            held.add(stream, data)
+            held.output.add(stream, data)
             self._offer(held)
-            await held.wait_for_room()
+            if not held.output.has_room:
+                await held.output.wait_for_room()
 
         try:
             held.end(await child.run(keep, READ))
@@ -218,6 +260,11 @@ class Slots:
             self._offer(held)
         self._on_change()
 
+    def _refuse(self, attempt_id: str, shortage: str) -> None:
+        """The runner must not take the slot that becomes free so for one that it may fill."""
+        self._send(Refused(attempt_id, shortage))
+        self._send(Ready(0))
+
     def _send(self, message: Message) -> None:
         if self.outlet is not None:
             self.outlet.send(message)
@@ -225,6 +272,10 @@ class Slots:
     def _offer(self, held: HeldAttempt) -> None:
         if self.outlet is not None:
             self.outlet.offer(held)
+
+    def _offer_again(self, attempt_id: str) -> None:
+        if held := self._held.get(attempt_id):
+            self._offer(held)
 
 
 def _seconds(ms: int | None) -> float | None:

@@ -16,6 +16,7 @@ from simple_worker.backoff import reconnect_delay
 from simple_worker.processes import Processes
 from simple_worker.session import Identity, Session
 from simple_worker.slots import Slots
+from simple_worker.spool_files import SpoolFolder
 
 FENCE: Final = 0.9
 """Share of `detach` after which a worker without contact stops an attempt by itself."""
@@ -29,6 +30,10 @@ PARTING: Final = 2.0
 """Seconds that a worker which leaves waits for the runner's last word."""
 REMIND: Final = 5.0
 """Seconds at least between two lines about what a draining worker waits for."""
+LOOK: Final = 2.0
+"""Seconds between two looks at what the machine lacks."""
+REMIND_SHORTAGE: Final = 60.0
+"""Seconds at least between two lines about it."""
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 Say = Callable[[str], None]
@@ -44,6 +49,8 @@ class Worker:
         rng: 0 to 1, the jitter of reconnecting. now: wall clock, UNIX seconds.
         say: takes one line for the person who watches.
         runner: what that person calls the runner.
+        spool: where output goes that does not fit into memory, on a disk without which there is no
+            new work; None: nowhere.
         once: leave when there is nothing to do.
     """
 
@@ -57,6 +64,7 @@ class Worker:
         now: Callable[[], float],
         say: Say,
         runner: str = "the runner",
+        spool: SpoolFolder | None = None,
         once: bool = False,
     ) -> None:
         self._identity = identity
@@ -68,7 +76,8 @@ class Worker:
         self._changed = trio.Event()
         self._draining = trio.Event()
         self._finished = trio.Event()
-        self._slots = Slots(processes, identity.slots, identity.name, now, self._on_change)
+        self._spool = spool
+        self._slots = Slots(processes, identity.slots, identity.name, now, self._on_change, spool)
         self._session: Session | None = None
         """The connection that the runner accepted last, also when it has ended."""
 
@@ -78,6 +87,7 @@ class Worker:
             await nursery.start(self._slots.run)
             nursery.start_soon(self._stay_connected)
             nursery.start_soon(self._fence)
+            nursery.start_soon(self._watch_room)
             nursery.start_soon(self._say_what_is_waited_for)
             if self._once:
                 nursery.start_soon(self._drain_when_idle)
@@ -165,6 +175,20 @@ class Worker:
             session.ping()
         return min(fence, max(contact, session.last_ping) + ASK * detach)
 
+    async def _watch_room(self) -> None:
+        """Take no new work while the machine lacks something for it."""
+        said = -math.inf
+        while True:
+            before, changed = self._slots.shortage, self._changed
+            self._slots.see_shortage(None if self._spool is None else self._spool.shortage())
+            shortage = self._slots.shortage or before
+            if shortage is not None and trio.current_time() - said >= REMIND_SHORTAGE:
+                self._say(f"no new jobs for now: {shortage}")
+                said = trio.current_time()
+            if self._spool is None and self._slots.shortage is None:
+                await changed.wait()
+            await trio.sleep(LOOK)
+
     async def _say_what_is_waited_for(self) -> None:
         await self._draining.wait()
         said = ""
@@ -188,7 +212,8 @@ class Worker:
     async def _drain_when_idle(self) -> None:
         while True:
             changed = self._changed
-            if self._slots.outlet is not None and self._slots.is_idle:
+            is_connected = self._slots.outlet is not None
+            if is_connected and self._slots.is_idle and self._slots.shortage is None:
                 with trio.move_on_after(IDLE):
                     await changed.wait()
                     continue

@@ -6,6 +6,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from remote_runner.protocol.messages import Close, OutputChunk
 from remote_runner.types import Outcome, Reason
 from simple_worker.attempts import HeldAttempt
+from simple_worker.spool import Spool
+
+
+def no_task(*_):
+    raise AssertionError("what fits into memory needs no task")
 
 
 class Attempt(RuleBasedStateMachine):
@@ -13,7 +18,7 @@ class Attempt(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self.held = HeldAttempt("1.1")
+        self.held = HeldAttempt("1.1", Spool("1.1", None, no_task, lambda: None))
         self.written = []
         self.received = []
         self.acked = 0
@@ -31,7 +36,7 @@ class Attempt(RuleBasedStateMachine):
     @precondition(lambda self: self.outcome is None)
     @rule(stream=st.sampled_from(["stdout", "stderr"]), data=st.binary(min_size=1, max_size=9))
     def write(self, stream, data):
-        self.held.add(stream, data)
+        self.held.output.add(stream, data)
         if self.is_wanted:
             self.written += [(stream, byte) for byte in data]
 
@@ -73,7 +78,7 @@ class Attempt(RuleBasedStateMachine):
     @rule(share=st.floats(0, 1))
     def acknowledge(self, share):
         self.acked += int(share * (len(self.received) - self.acked))
-        self.held.ack(self.acked)
+        self.held.output.ack(self.acked)
 
     @precondition(lambda self: self.is_connected)
     @rule(share=st.floats(0, 1))
@@ -93,13 +98,13 @@ class Attempt(RuleBasedStateMachine):
     @precondition(lambda self: len(self.written) >= self.interest)
     @rule()
     def drop(self):
-        self.held.drop_output()
+        self.held.output.drop()
         self.is_wanted = False
 
     @invariant()
     def it_runs_until_it_has_ended(self):
         assert self.held.is_running == (self.outcome is None)
-        assert self.held.size == len(self.written)
+        assert self.held.output.size == len(self.written)
 
     def teardown(self):
         if not self.is_connected:

@@ -6,7 +6,7 @@ import trio
 from simple_worker.machine import opened_machine
 from simple_worker.session import Identity
 from simple_worker.worker import Worker
-from tests.worker.simulation import Network, SimulatedProcesses
+from tests.worker.simulation import Network, SimulatedDisk, SimulatedProcesses
 
 
 class WorkerBench:
@@ -19,7 +19,7 @@ class WorkerBench:
         self.left = trio.Event()
         self._nursery = nursery
 
-    def start(self, slots=2, once=False):
+    def start(self, slots=2, once=False, spool=None):
         self.worker = Worker(
             Identity("w-1", "b-1", "name", slots, {"os": "linux"}),
             self.network.connect,
@@ -27,6 +27,7 @@ class WorkerBench:
             rng=lambda: 0.5,
             now=lambda: 1234.5,
             say=self.said.append,
+            spool=spool,
             once=once,
         )
         self._nursery.start_soon(self._run)
@@ -39,6 +40,15 @@ class WorkerBench:
 @pytest.fixture
 def bench(nursery):
     return WorkerBench(nursery)
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """What spools are written to, at once and in no virtual time; it breaks when a test says so."""
+    disk = SimulatedDisk()
+    monkeypatch.setattr("simple_worker.spool_files.SpoolFolder.in_thread", disk.in_thread)
+    monkeypatch.setattr("simple_worker.spool_files.os", disk)
+    return disk
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """Simulated processes and a simulated network: the real worker runs over them, in virtual time."""
 
+import os
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import trio
 from trio.testing import memory_stream_pair
@@ -59,6 +61,36 @@ class SimulatedProcesses:
             return SpawnFailure(127, f"{launch.command.command}: command not found on this worker")
         self.children.append(SimulatedChild(100 + len(self.children), launch, program))
         return self.children[-1]
+
+
+class SimulatedDisk:
+    """Stands in the place of `os` for the spool: the real files, until `error` is set."""
+
+    def __init__(self):
+        self.error = None
+        """The number of what each write fails with."""
+        self.free = 10**12
+        self.writes = 0
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    async def in_thread(self, act, *args):
+        await trio.lowlevel.checkpoint()
+        return act(*args)
+
+    def pwrite(self, descriptor, data, offset):
+        if self.error is not None:
+            # As a disk that becomes full does: the beginning is there.
+            os.pwrite(descriptor, data[: len(data) // 2], offset)
+            raise OSError(self.error, os.strerror(self.error))
+        self.writes += 1
+        return os.pwrite(descriptor, data, offset)
+
+    def statvfs(self, path):
+        return SimpleNamespace(
+            f_frsize=4096, f_blocks=2 * 10**12 // 4096, f_bavail=self.free // 4096
+        )
 
 
 class Dialled:
