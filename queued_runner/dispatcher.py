@@ -60,6 +60,9 @@ class LiveAttempt:
     def on_output(self, run: Run, output: Output) -> None:
         self.log.append(output.stream, output.data)
 
+    def is_repeat(self, run: Run, output: Output) -> bool:
+        return self.log.agrees(output)
+
     def on_durable(self, offset: int) -> None:
         """Everything below `offset` is on disk."""
         if self.run is not None and not self.is_ending:
@@ -130,7 +133,7 @@ class Dispatcher:
     def _join_batch(self) -> None:
         """A commit is about to begin. A claim joins it last: it sees all the room there is by now,
         and what the batch itself has added; so a job's end and its successor's start cost one."""
-        if self._is_claim_wanted and self.is_claiming:
+        if self._is_claim_wanted and self.is_claiming and not self._is_claim_open:
             offers = [offer for runner in self._runners for offer in runner.offers(MAX_CLAIM)]
             if any(offer.slots for offer in offers):
                 self._is_claim_wanted, self._is_claim_open = False, True

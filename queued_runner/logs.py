@@ -4,6 +4,7 @@ Owns the record format, the files, and what is durable. Addressed by the attempt
 Never decides what output means, and never blocks the event loop: files are touched in threads.
 """
 
+import errno
 import os
 import shutil
 import struct
@@ -12,19 +13,28 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import trio
 
-from queued_runner.store.base import StoreBroken, StoredOutput
-from remote_runner.types import StreamName
+from queued_runner.store.base import NoRoom, StoreBroken, StoredOutput
+from remote_runner.sparing_log import SparingLog
+from remote_runner.types import Output, StreamName
 
 INLINE_LIMIT: Final = 64 * 1024
 SEGMENT_SIZE: Final = 64 * 1024 * 1024
 SYNC_PAUSE: Final = 0.02
 """Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
+FULL_PAUSE: Final = 1.0
+"""Seconds between two tries while the disk has no room."""
 READ_SIZE: Final = 1024 * 1024
+MAX_COMPARED: Final = 256
+"""Pieces of output that a repeated one is compared with: bounds what a worker can cost with it."""
+FOLDER_DEPTH: Final = 4
+"""Folders above that of an attempt that may be new with it, up to the one that holds `logs`."""
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HEADER: Final = struct.Struct(">BQI")
 """Stream (1 stdout, 2 stderr), wall clock in ms, number of bytes that follow."""
 _STREAMS: Final[dict[int, StreamName]] = {1: "stdout", 2: "stderr"}
@@ -120,6 +130,22 @@ class AttemptLog:
         if self.is_spilled:
             self._logs.mark_dirty(self)
 
+    def agrees(self, output: Output) -> bool:
+        """Whether bytes that came before came like this: of those that wait for the disk, the
+        newest pieces are compared. What is durable is forgotten at its worker, and in files here.
+        """
+        end = output.offset + len(output.data)
+        for record in islice(reversed(self.pending), MAX_COMPARED):
+            first = max(output.offset, record.offset)
+            last = min(end, record.offset + len(record.data))
+            if first < last and (
+                record.stream != output.stream
+                or record.data[first - record.offset : last - record.offset]
+                != output.data[first - output.offset : last - output.offset]
+            ):
+                return False
+        return True
+
     def skip_dropped(self, size: int) -> None:
         """The process has written `size` bytes, says its worker, of which a full log takes none."""
         if self.stored_size >= self._cap and size > self.size:
@@ -177,6 +203,7 @@ class Logs:
         folder: where segments lie.
         run_sync: runs a blocking function; a thread in life, inline in a simulator.
         now: wall clock, UNIX seconds.
+        require_room: raises NoRoom while nothing is to be written; called in the thread.
     """
 
     def __init__(
@@ -185,12 +212,15 @@ class Logs:
         *,
         run_sync: RunSync | None = None,
         now: Callable[[], float] = time.time,
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._folder = folder
+        self._require_room = require_room
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._now = now
         self._dirty: dict[int, AttemptLog] = {}
         self._work = trio.lowlevel.ParkingLot()
+        self._on_full = SparingLog("queued_runner", "output waits for room on the disk")
 
     def now_ms(self) -> int:
         """The wall clock in ms, as records carry it."""
@@ -212,10 +242,10 @@ class Logs:
         self._work.unpark()
 
     async def run(self) -> None:
-        """Write and sync for ever, all dirty logs in one go.
+        """Write and sync for ever, all dirty logs in one go. A full disk is tried again.
 
         Raises:
-            StoreBroken: the disk refused; nothing of that batch was acknowledged.
+            StoreBroken: the disk failed; nothing of that batch was acknowledged.
         """
         while True:
             if not self._dirty:
@@ -224,29 +254,49 @@ class Logs:
             batch = [(log, list(log.pending)) for log in self._dirty.values()]
             self._dirty.clear()
             with trio.CancelScope(shield=True):
-                await self._run_sync(partial(self._write, batch))
-            for log, records in batch:
+                done, full = await self._run_sync(partial(self._write, batch))
+            for log, records in batch[:done]:
                 log.synced(len(records))
-            await trio.sleep(SYNC_PAUSE)
+            if full is None:
+                await trio.sleep(SYNC_PAUSE)
+                continue
+            self._on_full.warning(why=str(full))
+            for log, _ in batch[done:]:
+                self._dirty[id(log)] = log
+            await trio.sleep(FULL_PAUSE)
 
-    @staticmethod
-    def _write(batch: list[tuple[AttemptLog, list[Record]]]) -> None:
+    def _write(self, batch: list[tuple[AttemptLog, list[Record]]]) -> tuple[int, NoRoom | None]:
+        """How many of the logs are on disk, in order, and what kept the next one from it."""
+        done = 0
         try:
             for log, records in batch:
                 if records:
+                    self._require_room()
                     _append(log, records)
+                done += 1
+        except NoRoom as full:
+            return done, full
         except OSError as error:
             raise StoreBroken(
-                f"output cannot be written: {error}; free some space or check the disk, then"
-                " start again"
+                f"output cannot be written: {error}; check the disk, then start again"
             ) from error
+        return done, None
 
     # --- reading ---
 
     async def recover(self, job_id: int, attempt: int) -> int:
-        """The durable bytes of an attempt that an earlier server left; cuts a torn tail off."""
+        """The bytes of an attempt that an earlier server left, now durable; cuts a torn tail off.
+
+        Raises:
+            StoreBroken: the disk failed.
+        """
         folder = self.folder_of(job_id, attempt)
-        offset: int = await self._run_sync(lambda: _recover(folder))
+        try:
+            offset: int = await self._run_sync(lambda: _recover(folder))
+        except OSError as error:
+            raise StoreBroken(
+                f"output cannot be read: {error}; check the disk, then start again"
+            ) from error
         return offset
 
     async def read(
@@ -305,27 +355,73 @@ def _pending_from(log: AttemptLog, offset: int) -> list[Record]:
 
 
 def _append(log: AttemptLog, records: list[Record]) -> None:
-    if log.segment is None or log.segment_size >= SEGMENT_SIZE:
-        log.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        log.segment, log.segment_size = records[0].offset, 0
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    file = os.open(log.folder / f"{log.segment:020}.seg", flags, 0o600)
+    """Write and sync these records.
+
+    Raises:
+        NoRoom: there is no room; nothing of them is left behind.
+        OSError: the disk failed; what is on it is not known.
+    """
+    is_new = log.segment is None or log.segment_size >= SEGMENT_SIZE
+    segment, size = log.segment, log.segment_size
+    if segment is None or is_new:
+        segment, size = records[0].offset, 0
     try:
-        for start in range(0, len(records), 500):
-            pieces: list[bytes] = []
-            for record in records[start : start + 500]:
-                number = _NUMBERS[record.stream]
-                pieces += (_HEADER.pack(number, record.at_ms, len(record.data)), record.data)
-            expected = sum(map(len, pieces))
-            written = os.writev(file, pieces)
-            if written < expected:
-                rest = memoryview(b"".join(pieces))[written:]
-                while rest:
-                    rest = rest[os.write(file, rest) :]
-            log.segment_size += expected
+        if is_new:
+            log.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        file = os.open(log.folder / _segment_name(segment), flags, 0o600)
+    except OSError as error:
+        raise _refusal(error) from error
+    try:
+        try:
+            grown = _write_records(file, records)
+        except OSError as error:
+            os.ftruncate(file, size)  # half a record would hide all that is written after it
+            raise _refusal(error) from error
         os.fdatasync(file)
     finally:
         os.close(file)
+    if is_new:
+        _sync_folders(log.folder)
+    log.segment, log.segment_size = segment, size + grown
+
+
+def _refusal(error: OSError) -> OSError | NoRoom:
+    if error.errno not in _NO_ROOM:
+        return error
+    return NoRoom(f"output cannot be written: {error.strerror}")
+
+
+def _write_records(file: int, records: list[Record]) -> int:
+    """How many bytes they took."""
+    size = 0
+    for start in range(0, len(records), 500):
+        pieces: list[bytes] = []
+        for record in records[start : start + 500]:
+            number = _NUMBERS[record.stream]
+            pieces += (_HEADER.pack(number, record.at_ms, len(record.data)), record.data)
+        expected = sum(map(len, pieces))
+        written = os.writev(file, pieces)
+        if written < expected:
+            rest = memoryview(b"".join(pieces))[written:]
+            while rest:
+                rest = rest[os.write(file, rest) :]
+        size += expected
+    return size
+
+
+def _sync_folders(folder: Path) -> None:
+    """Make the names durable that lead to a new segment, from the data directory on."""
+    for each in (folder, *folder.parents[:FOLDER_DEPTH]):
+        file = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _segment_name(start: int) -> str:
+    return f"{start:020}.seg"
 
 
 def _segments(folder: Path) -> list[int]:
@@ -359,7 +455,8 @@ def _read(folder: Path, cursor: Cursor) -> list[Record]:
 def _scan(folder: Path, cursor: Cursor, position: int) -> list[Record]:
     """Read on in one segment; `position` is the offset of the record at `cursor.at`."""
     size = READ_SIZE
-    with open(folder / f"{cursor.segment:020}.seg", "rb") as file:
+    assert cursor.segment is not None
+    with open(folder / _segment_name(cursor.segment), "rb") as file:
         while True:
             file.seek(cursor.at)
             data = file.read(size)
@@ -389,5 +486,12 @@ def _recover(folder: Path) -> int:
     position = segments[-1]
     while _scan(folder, cursor, position):
         position = cursor.offset
-    os.truncate(folder / f"{segments[-1]:020}.seg", cursor.at)
+    file = os.open(folder / _segment_name(segments[-1]), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.ftruncate(file, cursor.at)
+        # It may have been read from memory only: its worker is about to forget it.
+        os.fsync(file)
+    finally:
+        os.close(file)
+    _sync_folders(folder)
     return position

@@ -9,10 +9,10 @@ from typing import Protocol
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.logs import Record
-from queued_runner.store.base import JobNotFound, KeyConflict
+from queued_runner.store.base import JobNotFound, KeyConflict, NoRoom
 from remote_runner.types import WorkerInfo
 
-__all__ = ["JobNotFound", "KeyConflict", "Queue", "Record"]
+__all__ = ["JobNotFound", "KeyConflict", "NoRoom", "Queue", "Record"]
 
 
 class Queue(Protocol):
@@ -28,6 +28,7 @@ class Queue(Protocol):
 
         Raises:
             KeyConflict: a key is taken by a job with another body.
+            NoRoom: the disk is full; nothing was stored.
         """
         ...
 

@@ -19,7 +19,10 @@ MAX_JOB_ID = (1 << 63) - 1
 
 
 class QueuedRunner:
-    """Submit jobs, watch them, wait for them. Made by `open_runner`."""
+    """Submit jobs, watch them, wait for them. Made by `open_runner`.
+
+    `require_room` raises NoRoom while no job is to be taken; it is called in a thread.
+    """
 
     def __init__(
         self,
@@ -30,6 +33,7 @@ class QueuedRunner:
         runners: Sequence[JobRunner],
         *,
         now: Callable[[], float],
+        require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self._commits = commits
         self._reader = reader
@@ -38,6 +42,7 @@ class QueuedRunner:
         self._dispatcher = dispatcher
         self._runners = runners
         self._now = now
+        self._require_room = require_room
         self.is_accepting = True
 
     async def _read(self, query: Callable[[Store], Any]) -> Any:
@@ -59,6 +64,7 @@ class QueuedRunner:
             TypeError: `args` is one text; its letters would be the arguments.
             pydantic.ValidationError: this is not a job; it names the field.
             KeyConflict: its key belongs to another job.
+            NoRoom: the disk is full, or nearly so.
         """
         if isinstance(args, str | bytes):
             raise TypeError("args is a list of arguments, and not one text: write ['-l'], not '-l'")
@@ -70,11 +76,16 @@ class QueuedRunner:
         return (await self.submit_many([spec]))[0]
 
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
-        """Add jobs in one commit; all or none. Raises KeyConflict."""
+        """Add jobs in one commit; all or none. Raises KeyConflict, NoRoom."""
         now = self._now()
+
+        def add(store: Store) -> list[int]:
+            self._require_room()
+            return store.add(specs, now)
+
         await self._commits.wait_for_room()
         self._dispatcher.wake()  # the commit that adds them claims them too
-        return await self._commits.call(lambda store: store.add(specs, now))
+        return await self._commits.call(add)
 
     # --- looking ---
 

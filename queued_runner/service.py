@@ -14,6 +14,7 @@ import trio
 
 from queued_runner import datadir
 from queued_runner.config import Settings
+from queued_runner.disk_room import DiskRoom
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
@@ -49,7 +50,8 @@ async def open_queue(
         stack.callback(store.close)
         reader = SQLiteStore(path, is_reader=True)
         stack.callback(reader.close)
-        logs = Logs(settings.data_dir / datadir.LOGS)
+        room = DiskRoom(settings.data_dir)
+        logs = Logs(settings.data_dir / datadir.LOGS, require_room=room.require)
         commits = GroupCommit(store)
         dispatcher = Dispatcher(
             commits,
@@ -59,7 +61,9 @@ async def open_queue(
             now=time.time,
             rng=random.random,
         )
-        queue = QueuedRunner(commits, reader, logs, dispatcher, runners, now=time.time)
+        queue = QueuedRunner(
+            commits, reader, logs, dispatcher, runners, now=time.time, require_room=room.require
+        )
         async with trio.open_nursery() as writers:
             writers.start_soon(commits.run)
             writers.start_soon(logs.run)

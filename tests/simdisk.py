@@ -2,14 +2,18 @@
 
 Owns the bytes of every database file that is opened while it is `installed`, which of them are
 safe, and the faults that a test asks for. Everything it draws comes from its seed. The file itself
-stays on the real disk, empty: SQLite keeps its locks and its shared memory beside it.
+stays on the real disk, empty: SQLite keeps its locks and its shared memory beside it. `SimFiles`
+are the files that Python code writes on the same disk.
 """
 
+import errno
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from random import Random
 from typing import Any, Final, Literal
 
@@ -75,8 +79,8 @@ class SimDisk:
             count as writes.
         crash_at: the disk crashes as this operation begins, `("sync", 3)` being the third sync
             since the last restart. Of a write that began some sectors may be there.
-        fault: raised by every operation of the kinds in `faulty`, until it is None again:
-            `apsw.FullError`, `apsw.IOError`.
+        fault: raised by every operation that `is_faulty` of its kind and path, until it is None
+            again: `apsw.FullError`, `apsw.IOError`.
         capacity: bytes on the disk beyond which a file cannot grow; None for no limit.
     """
 
@@ -87,7 +91,7 @@ class SimDisk:
         self.syncs = 0
         self.crash_at: tuple[Operation, int] | None = None
         self.fault: type[apsw.Error] | None = None
-        self.faulty: frozenset[Operation] = frozenset({"write", "sync"})
+        self.is_faulty: Callable[[Operation, str], bool] = lambda operation, path: True
         self.capacity: int | None = None
         self.is_down = False
         self._rng = Random(seed)
@@ -95,6 +99,7 @@ class SimDisk:
         self._names: dict[str, _File] = {}
         self._safe_names: dict[str, _File] = {}
         self._vfs = _VFS(self)
+        self.files: SimFiles | None = None
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -123,6 +128,8 @@ class SimDisk:
         self._names = dict(self._safe_names)
         for path in sorted(self._names):
             self._names[path].crash(self._rng, self.keeps)
+        if self.files is not None:
+            self.files.crash(self._rng)
 
     def _keep_name(self, path: str) -> None:
         if path in self._names:
@@ -152,7 +159,7 @@ class SimDisk:
         return path in self._names
 
     def delete(self, path: str, *, is_synced: bool) -> None:
-        if self.begin("write", self._life):
+        if self.begin("write", path, self._life):
             self._names.pop(path, None)
             self.crash()
         self.require_up(self._life)
@@ -174,7 +181,7 @@ class SimDisk:
         if self.is_down or life != self._life:
             raise apsw.IOError("the machine is off")
 
-    def begin(self, operation: Operation, life: int) -> bool:
+    def begin(self, operation: Operation, path: str, life: int) -> bool:
         """Count an operation; whether the disk is to crash in the middle of it."""
         self.require_up(life)
         if operation == "write":
@@ -183,7 +190,7 @@ class SimDisk:
         else:
             self.syncs += 1
             number = self.syncs
-        if self.fault is not None and operation in self.faulty:
+        if self.fault is not None and self.is_faulty(operation, path):
             raise self.fault(f"this {operation} is made to fail")
         return self.crash_at == (operation, number)
 
@@ -214,13 +221,13 @@ class _Operations:
         return bytes(self._file.data[offset : offset + amount])
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        is_last = self._disk.begin("write", self._life)
+        is_last = self._disk.begin("write", self._path, self._life)
         self._disk.require_room(self._file, offset + len(data))
         self._file.change(offset, bytes(data))
         self._end(is_last)
 
     def xTruncate(self, size: int) -> None:  # noqa: N802
-        is_last = self._disk.begin("write", self._life)
+        is_last = self._disk.begin("write", self._path, self._life)
         self._file.change(size, None)
         self._end(is_last)
 
@@ -230,7 +237,7 @@ class _Operations:
             self._disk.require_up(self._life)
 
     def xSync(self, flags: int) -> None:  # noqa: N802
-        self._end(self._disk.begin("sync", self._life))
+        self._end(self._disk.begin("sync", self._path, self._life))
         self._file.sync()
         if self._is_name_new:
             self._disk.sync_folder(self._path)
@@ -300,3 +307,95 @@ class _VFS(apsw.VFS):
     def xAccess(self, path: str, flags: int) -> bool:  # noqa: N802
         self._disk.require_up(self._disk.life)
         return self._disk.exists(path)
+
+
+class SimFiles:
+    """Stands for the module `os` in code that writes files below `root`: a crash of the disk takes
+    from these, which are real ones, what was not synced, and names in folders that were not.
+
+    It knows the calls that append and cut; everything else is that of `os`. An operation that the
+    disk makes fail raises OSError: ENOSPC for `apsw.FullError`, else EIO.
+    """
+
+    def __init__(self, disk: SimDisk, root: Path) -> None:
+        disk.files = self
+        self._disk = disk
+        self._root = root
+        self._open: dict[int, Path] = {}
+        self._safe: dict[Path, bytes] = {}
+        self._safe_names: set[Path] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+    def open(self, path: str | os.PathLike[str], flags: int, mode: int = 0o777) -> int:
+        if self._disk.is_down:
+            raise OSError(errno.EIO, "the machine is off")
+        file = os.open(path, flags, mode)
+        self._open[file] = Path(path)
+        return file
+
+    def close(self, file: int) -> None:
+        self._open.pop(file, None)
+        os.close(file)
+
+    def write(self, file: int, data: bytes) -> int:
+        with self._operation("write", file):
+            return os.write(file, data)
+
+    def writev(self, file: int, pieces: list[bytes]) -> int:
+        """As a disk that is full or crashes does it: half of it may be there."""
+        with self._operation("write", file, lambda: os.write(file, b"".join(pieces)[:20])):
+            return os.writev(file, pieces)
+
+    def ftruncate(self, file: int, size: int) -> None:
+        os.ftruncate(file, size)
+
+    def fdatasync(self, file: int) -> None:
+        self.fsync(file)
+
+    def fsync(self, file: int) -> None:
+        with self._operation("sync", file):
+            path = self._open[file]
+            if path.is_dir():
+                self._safe_names = {name for name in self._safe_names if name.parent != path}
+                self._safe_names.update(path.iterdir())
+            else:
+                self._safe[path] = path.read_bytes()
+
+    @contextmanager
+    def _operation(
+        self, kind: Operation, file: int, begin: Callable[[], object] = lambda: None
+    ) -> Iterator[None]:
+        try:
+            is_last = self._disk.begin(kind, str(self._open[file]), self._disk.life)
+        except apsw.FullError as error:
+            begin()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        except apsw.IOError as error:
+            begin()
+            raise OSError(errno.EIO, str(error)) from error
+        if is_last:
+            begin()
+            self._disk.crash()
+            raise OSError(errno.EIO, "the machine is off")
+        yield
+
+    def crash(self, rng: Random) -> None:
+        """Leave what is safe, and what luck leaves."""
+        if self._root.exists():
+            self._crash_name(self._root, rng)
+
+    def _crash_name(self, path: Path, rng: Random) -> None:
+        if path not in self._safe_names and rng.random() >= self._disk.keeps:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif path.is_dir():
+            for each in sorted(path.iterdir()):
+                self._crash_name(each, rng)
+        else:
+            now, safe = path.read_bytes(), self._safe.get(path, b"")
+            if self._disk.keeps == 1.0:
+                safe = now
+            elif rng.random() < self._disk.keeps:
+                safe += now[len(safe) : rng.randint(len(safe), max(len(safe), len(now)))]
+            path.write_bytes(safe)

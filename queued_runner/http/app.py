@@ -23,7 +23,7 @@ from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
 from queued_runner.http.routes_logs import build_log_routes
 from queued_runner.http.routes_service import build_service_routes
 from queued_runner.jobs import JobSpec
-from queued_runner.queue import JobNotFound, KeyConflict, Queue
+from queued_runner.queue import JobNotFound, KeyConflict, NoRoom, Queue
 
 
 def create_app(
@@ -47,6 +47,7 @@ def create_app(
         exception_handlers={
             JobNotFound: _not_found,
             KeyConflict: _conflict,
+            NoRoom: _no_room,
             RequestValidationError: _invalid,
             HTTPException: _http_error,
             Exception: _unexpected,
@@ -87,6 +88,11 @@ async def _conflict(request: Request, error: Exception) -> Response:
         f"This key is taken{taken} with another content. Use another key, or send the same job.",
         **({"id": job_id} if job_id is not None else {}),
     )
+
+
+async def _no_room(request: Request, error: Exception) -> Response:
+    why = str(error)
+    return problem(507, f"{why[0].upper()}{why[1:]}.", {"Retry-After": "10"})
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -2,8 +2,8 @@
 
 Every verb is synchronous and runs inside a transaction of `commit.GroupCommit`. Every write about
 an attempt is fenced: it counts only while the job runs, in this very attempt. A verb looks before
-it writes: one that is refused (raises anything but `StoreBroken`) has changed nothing, so that it
-may share its transaction with others.
+it writes: one that is refused (raises anything but `StoreBroken` and `StoreFull`) has changed
+nothing, so that it may share its transaction with others.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,15 @@ class KeyConflict(StoreError):
 
 
 class StoreBroken(StoreError):
-    """The store cannot be trusted any more: a disk error, corruption, a full disk."""
+    """The store cannot be trusted any more: a disk error, corruption."""
+
+
+class NoRoom(StoreError):
+    """There is no room on the disk: nothing was stored, and it may be tried again later."""
+
+
+class StoreFull(NoRoom):
+    """The disk ended in the middle of a transaction, which is undone as a whole."""
 
 
 class SchemaTooNew(StoreError):

@@ -1,18 +1,20 @@
 """The one writer: everything that arrived while the last commit ran goes into the next.
 
-Owns the order of writes and the moment they are acknowledged: after the commit, never before.
+Owns the order of writes and the moment they are acknowledged: after the commit, never before. On a
+full disk those who wait for an answer are refused, and what must be stored is tried again.
 """
 
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import outcome
 import trio
 
-from queued_runner.store.base import Store, StoreBroken
+from queued_runner.store.base import Store, StoreBroken, StoreFull
 from remote_runner.errors import RunnerError
+from remote_runner.sparing_log import SparingLog
 
 T = TypeVar("T")
 Operation = Callable[[Store], Any]
@@ -21,6 +23,15 @@ RunSync = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 MAX_BATCH: Final = 2000
 MAX_PENDING: Final = 50_000
+FULL_PAUSE: Final = 1.0
+"""Seconds between two tries while the disk has no room."""
+
+
+class _Pending(NamedTuple):
+    operation: Operation
+    done: Done
+    is_refusable: bool
+    """Whether somebody waits for it who can be told that there is no room."""
 
 
 class GroupCommit:
@@ -39,7 +50,9 @@ class GroupCommit:
             return await trio.to_thread.run_sync(function, limiter=limiter)
 
         self._run_sync = run_sync or in_thread
-        self._pending: deque[tuple[Operation, Done]] = deque()
+        self._pending: deque[_Pending] = deque()
+        self._most = MAX_BATCH
+        self._on_full = SparingLog("queued_runner", "states wait for room on the disk")
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._is_broken = False
@@ -47,7 +60,7 @@ class GroupCommit:
         """Called as a batch is formed: the last moment to `submit` something that goes with it."""
 
     async def run(self) -> None:
-        """Commit for ever.
+        """Commit for ever. On a full disk the next try is for half as much.
 
         Raises:
             StoreBroken: a commit failed; every waiting caller has been told, none was acknowledged.
@@ -57,30 +70,46 @@ class GroupCommit:
             if not self._pending:
                 await self._work.park()
                 continue
-            count = min(len(self._pending), MAX_BATCH)
+            count = min(len(self._pending), self._most)
             batch = [self._pending.popleft() for _ in range(count)]
             self._room.unpark_all()
             try:
                 # Once begun it ends, whoever is cancelled: results belong to a finished commit.
                 with trio.CancelScope(shield=True):
                     results = await self._run_sync(partial(self._commit, batch))
+            except StoreFull as error:
+                self._most = max(1, count // 2)
+                self._put_back(batch, error)
+                await trio.sleep(FULL_PAUSE)
+                continue
             except StoreBroken as error:
                 self._is_broken = True
-                for _, done in [*batch, *self._pending]:
-                    done(outcome.Error(error))
+                for pending in [*batch, *self._pending]:
+                    pending.done(outcome.Error(error))
                 raise
-            for (_, done), result in zip(batch, results, strict=True):
-                done(result)
+            self._most = MAX_BATCH
+            for pending, result in zip(batch, results, strict=True):
+                pending.done(result)
 
-    def _commit(self, batch: list[tuple[Operation, Done]]) -> list[Any]:
+    def _put_back(self, batch: list[_Pending], error: StoreFull) -> None:
+        """What nobody waits for comes first again, in its order; the rest is refused."""
+        kept = [pending for pending in batch if not pending.is_refusable]
+        self._pending.extendleft(reversed(kept))
+        if kept:
+            self._on_full.warning(why=str(error))
+        for pending in batch:
+            if pending.is_refusable:
+                pending.done(outcome.Error(error))
+
+    def _commit(self, batch: list[_Pending]) -> list[Any]:
         store = self._store
         results: list[Any] = []
         store.begin()
         try:
-            for operation, _ in batch:
+            for pending in batch:
                 try:
-                    results.append(outcome.Value(operation(store)))
-                except StoreBroken:
+                    results.append(outcome.Value(pending.operation(store)))
+                except (StoreBroken, StoreFull):
                     raise
                 except RunnerError as error:  # refused: it has changed nothing
                     results.append(outcome.Error(error))
@@ -95,12 +124,15 @@ class GroupCommit:
         if self._work:
             self._work.unpark()
 
-    def submit(self, operation: Operation, done: Done) -> None:
-        """Queue an operation; `done` gets an `outcome.Outcome` once the commit is durable."""
+    def submit(self, operation: Operation, done: Done, *, is_refusable: bool = False) -> None:
+        """Queue an operation; `done` gets an `outcome.Outcome` once the commit is durable.
+
+        While the disk is full it is tried again; `is_refusable`: it gets StoreFull instead.
+        """
         if self._is_broken:
             done(outcome.Error(StoreBroken("the queue is closed after a disk error")))
             return
-        self._pending.append((operation, done))
+        self._pending.append(_Pending(operation, done, is_refusable))
         self.nudge()
 
     async def wait_for_room(self) -> None:
@@ -109,7 +141,12 @@ class GroupCommit:
             await self._room.park()
 
     async def call(self, operation: Callable[[Store], T]) -> T:
-        """Run an operation and wait until it is durable. A cancelled caller's is still run."""
+        """Run an operation and wait until it is durable. A cancelled caller's is still run.
+
+        Raises:
+            NoRoom: there is no room on the disk for it.
+            StoreBroken: the disk failed; nobody knows whether it is stored.
+        """
         await self.wait_for_room()
         finished = trio.Event()
         results: list[Any] = []
@@ -118,7 +155,7 @@ class GroupCommit:
             results.append(result)
             finished.set()
 
-        self.submit(operation, done)
+        self.submit(operation, done, is_refusable=True)
         await finished.wait()
         value: T = results[0].unwrap()
         return value
@@ -126,7 +163,9 @@ class GroupCommit:
     async def drain(self) -> None:
         """Wait until everything submitted so far is durable."""
         if not self._is_broken:
-            await self.call(_nothing)
+            finished = trio.Event()
+            self.submit(_nothing, lambda _: finished.set())
+            await finished.wait()
 
 
 def _nothing(*_: object) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from queued_runner.store.base import (
     KeyConflict,
     StoreBroken,
     StoredOutput,
+    StoreFull,
 )
 from queued_runner.store.needs import needs_text
 from queued_runner.store.room import Room
@@ -24,6 +25,8 @@ from queued_runner.store.schema import migrate
 from remote_runner.types import Offer, Outcome, Slot
 
 MEMORY: Final = ":memory:"
+CHECKPOINT: Final = 1000
+"""Pages in the write-ahead log, from which on they are moved into the database."""
 MAX_DUE: Final = 10_000
 """Delayed jobs that one claim makes ready: bounds the time that its transaction takes."""
 
@@ -40,7 +43,6 @@ _BROKEN: Final = (
     apsw.BusyError,
     apsw.CantOpenError,
     apsw.CorruptError,
-    apsw.FullError,
     apsw.IOError,
     apsw.NotADBError,
     apsw.PermissionsError,
@@ -53,6 +55,11 @@ _BROKEN: Final = (
 def _guarded(path: str) -> Iterator[None]:
     try:
         yield
+    except apsw.FullError as error:
+        raise StoreFull(
+            f"the disk has no room for the queue at {path}; nothing was stored: free some space,"
+            " then try again"
+        ) from error
     except _BROKEN as error:
         raise StoreBroken(
             f"the queue at {path} cannot be used: {error}; check the disk and the file, then start"
@@ -76,6 +83,7 @@ class SQLiteStore:
 
     Raises:
         StoreBroken: the file cannot be opened, or is not a database.
+        StoreFull: the disk has no room for it.
         SchemaTooNew: a newer release wrote it.
     """
 
@@ -83,6 +91,7 @@ class SQLiteStore:
         self._path = str(path)
         self._claimed: dict[int, JobSpec] = {}
         """The specs of jobs that this connection has claimed and not finished."""
+        self._wal_pages = 0
         with _guarded(self._path):
             if not is_reader and self._path != MEMORY:
                 # Before SQLite does, which would let everybody read it.
@@ -96,6 +105,7 @@ class SQLiteStore:
                 if not is_reader:
                     self._db.pragma("journal_mode", "WAL")
                     self._db.pragma("synchronous", "FULL")
+                    self._db.set_wal_hook(self._on_wal)
                     migrate(self._db)
             except BaseException:
                 self._db.close()
@@ -110,10 +120,24 @@ class SQLiteStore:
     def commit(self) -> None:
         with _guarded(self._path):
             self._db.execute("COMMIT")
+            if self._wal_pages >= CHECKPOINT:
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Move what is committed into the database file, as SQLite does by itself; but it would go
+        on after an error of the disk, and count as written what that error has lost."""
+        self._wal_pages = 0
+        with suppress(apsw.FullError, apsw.BusyError):  # all of it is safe where it is
+            self._db.wal_checkpoint()
+
+    def _on_wal(self, db: apsw.Connection, name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
 
     def rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
+        with _guarded(self._path):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         self._db.close()

@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
-from queued_runner.queue import JobNotFound, KeyConflict, Record
+from queued_runner.queue import JobNotFound, KeyConflict, NoRoom, Record
 from remote_runner.types import WorkerInfo
 
 NOW = 1_700_000_000.0
@@ -24,6 +24,7 @@ def blank(record: type, **known: Any) -> Any:
 @dataclass
 class FakeQueue:
     is_accepting: bool = True
+    is_full: bool = False
     jobs: dict[int, Job] = field(default_factory=dict)
     tries: dict[int, list[Attempt]] = field(default_factory=dict)
     output: dict[tuple[int, int], list[Record]] = field(default_factory=dict)
@@ -153,6 +154,8 @@ class FakeQueue:
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
         if self.broken:
             raise RuntimeError("secret detail of the store")
+        if self.is_full:
+            raise NoRoom("the disk is full; free some space")
         return self.add(*specs)
 
     async def get(self, job_id: int) -> Job:

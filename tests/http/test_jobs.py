@@ -62,6 +62,15 @@ async def test_refusals_name_the_field(client, body: bytes, status: int, words: 
     assert words in response.json()["detail"]
 
 
+async def test_a_full_disk_refuses_jobs_in_a_sentence(client, queue: FakeQueue) -> None:
+    queue.is_full = True
+    response = await client.post("/api/v1/jobs", json={"command": "a"})
+    assert response.status_code == 507
+    assert response.json()["detail"] == "The disk is full; free some space."
+    queue.is_full = False
+    assert (await client.post("/api/v1/jobs", json={"command": "a"})).status_code == 201
+
+
 async def test_keys(client, queue: FakeQueue) -> None:
     key = {"Idempotency-Key": "k"}
     for _ in range(2):

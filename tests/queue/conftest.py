@@ -25,9 +25,10 @@ async def inline(function):
 class QueueBench:
     """A queue that outlives the servers which a test opens on it, one after the other."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, store=None):
         self._folder = folder
-        self.store = SQLiteStore(":memory:")
+        self.store = store or SQLiteStore(":memory:")
+        self.commits = None
 
     def add(self, command, **fields):
         """The id of a new job."""
@@ -40,7 +41,7 @@ class QueueBench:
     @asynccontextmanager
     async def server(self, *runners, limits=None, run_sync=inline):
         """A server on this queue; leaving it is a crash. `run_sync` runs its commits."""
-        commits = GroupCommit(self.store, run_sync)
+        commits = self.commits = GroupCommit(self.store, run_sync)
         logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
         dispatcher = Dispatcher(
             commits,
@@ -100,7 +101,7 @@ class Wire:
 
     async def cut(self, name):
         self.cut_off.add(name)
-        for end in self._ends[name]:
+        for end in self._ends.get(name, ()):
             await trio.aclose_forcefully(end)
 
 

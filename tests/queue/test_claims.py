@@ -5,13 +5,15 @@ import trio
 from trio.testing import memory_stream_pair
 
 from queued_runner.jobs import JobState
+from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.messages import Attempts, Hello, Ready, Stale
 from remote_runner.protocol.states import Role
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Offer, Slot
-from tests.queue.conftest import Wire
+from tests.queue.conftest import QueueBench, Wire
+from tests.simdisk import SimDisk
 
 
 @pytest.mark.parametrize("on_lost", ["retry", "fail"])
@@ -64,3 +66,26 @@ async def test_a_worker_cannot_take_over_what_was_claimed_for_another(queue, aut
                 heard += await liar.receive_batch()
         assert queue.job(job_id).worker_id == "w-1"
         nursery.cancel_scope.cancel()
+
+
+async def test_a_claim_that_waits_for_a_full_disk_is_not_made_twice(
+    tmp_path, start_worker, nursery, autojump_clock
+):
+    disk = SimDisk()
+    with disk.installed():
+        store = SQLiteStore(tmp_path / "queue.db")
+    queue = QueueBench(tmp_path, store)
+    wire = Wire(nursery)
+    wire.runner = RemoteRunner(port=None)
+    jobs = [queue.add("talk") for _ in range(3)]
+    async with queue.server(wire.runner) as dispatcher:
+        disk.capacity = disk.size
+        start_worker(wire, "w")
+        for _ in range(5):
+            await trio.sleep(10)
+            dispatcher.wake()
+        disk.capacity = None
+        ended = [await queue.end_of(dispatcher, job_id) for job_id in jobs]
+    assert [job.attempt for job in ended] == [1, 1, 1]
+    nursery.cancel_scope.cancel()
+    store.close()

@@ -11,7 +11,7 @@ import apsw
 import pytest
 
 from queued_runner.jobs import JobSpec
-from queued_runner.store.base import SchemaTooNew, StoreBroken
+from queued_runner.store.base import SchemaTooNew, StoreBroken, StoreFull
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Slot
 from tests.commands import ROOT
@@ -135,7 +135,7 @@ def test_a_full_disk_is_told_and_undone(path, connections):
     pages = connections[0].pragma("page_count")
     connections[0].pragma("max_page_count", pages + 2)
     store.begin()
-    with pytest.raises(StoreBroken, match="full"):
+    with pytest.raises(StoreFull, match="no room"):
         store.add([JobSpec(command="x" * 100_000)], 0.0)
     store.rollback()
     assert store.page() == []

@@ -1,0 +1,177 @@
+"""Output in segment files: acknowledged when it is on disk, with its name; for room it waits.
+
+The files are real ones on a disk that fails, fills up and crashes when the test says so.
+"""
+
+import os
+
+import apsw
+import pytest
+import trio
+
+from queued_runner.logs import INLINE_LIMIT, Logs
+from queued_runner.store.base import NoRoom, StoreBroken
+from remote_runner.types import Output
+from tests.queue.conftest import inline
+from tests.simdisk import SimDisk, SimFiles
+
+PIECE = os.urandom(INLINE_LIMIT + 1)
+"""More than stays in memory until the end."""
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    disk = SimDisk(1)
+    monkeypatch.setattr("queued_runner.logs.os", SimFiles(disk, tmp_path / "data" / "logs"))
+    return disk
+
+
+class Written:
+    """One attempt's log, how far it was acknowledged, and whether it could be closed."""
+
+    def __init__(self, logs, offset=0, cap=1 << 40):
+        self.logs = logs
+        self.acked = offset
+        self.is_closed = False
+        self.log = logs.open(1, 1, offset, cap, self._on_durable)
+
+    def _on_durable(self, offset):
+        self.acked = offset
+
+    def append(self, data=PIECE, stream="stdout"):
+        self.log.append(stream, data)
+
+    def close(self):
+        def closed():
+            self.is_closed = True
+
+        self.log.close(closed)
+
+    async def read(self):
+        return b"".join([record.data async for record in self.logs.read(1, 1, None, 0)])
+
+
+@pytest.fixture
+def logs(tmp_path):
+    return Logs(tmp_path / "data" / "logs", run_sync=inline, now=trio.current_time)
+
+
+async def test_what_was_acknowledged_survives_a_crash_with_its_name(
+    disk, logs, nursery, autojump_clock
+):
+    nursery.start_soon(logs.run)
+    written = Written(logs)
+    written.append()
+    await trio.sleep(1)
+    assert written.acked == len(PIECE)
+    disk.crash()
+    assert await written.read() == PIECE
+
+
+async def test_what_a_new_server_found_in_memory_is_on_disk_before_it_is_acknowledged(
+    disk, logs, nursery, autojump_clock
+):
+    disk.crash_at = ("sync", 1)
+    disk.keeps = 1.0  # the server dies, the machine does not
+    with pytest.RaisesGroup(StoreBroken):
+        async with trio.open_nursery() as first:
+            first.start_soon(logs.run)
+            written = Written(logs)
+            written.append()
+            await trio.sleep_forever()
+    assert written.acked == 0
+    disk.restart()
+    assert await logs.recover(1, 1) == len(PIECE)
+    disk.keeps = 0.0
+    disk.crash()
+    assert await written.read() == PIECE
+
+
+async def test_output_waits_for_room_and_half_of_it_is_not_left(
+    disk, logs, nursery, autojump_clock
+):
+    nursery.start_soon(logs.run)
+    written = Written(logs)
+    written.append()
+    await trio.sleep(1)
+    disk.fault = apsw.FullError
+    written.append(b"later")
+    written.close()
+    await trio.sleep(10)
+    assert (written.acked, written.is_closed) == (len(PIECE), False)
+    disk.fault = None
+    await trio.sleep(10)
+    assert (written.acked, written.is_closed) == (len(PIECE) + 5, True)
+    assert await written.read() == PIECE + b"later"
+
+
+async def test_output_waits_while_the_rest_is_kept_for_states(tmp_path, nursery, autojump_clock):
+    def require_room():
+        if is_short:
+            raise NoRoom("nearly full")
+
+    is_short = True
+    logs = Logs(tmp_path / "data" / "logs", run_sync=inline, require_room=require_room)
+    nursery.start_soon(logs.run)
+    written = Written(logs)
+    written.append()
+    await trio.sleep(10)
+    assert written.acked == 0
+    assert not (tmp_path / "data").exists()
+    is_short = False
+    await trio.sleep(10)
+    assert written.acked == len(PIECE)
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+async def test_an_error_of_the_disk_ends_it_and_acknowledges_nothing(
+    disk, logs, kind, autojump_clock
+):
+    disk.fault = apsw.IOError
+    disk.is_faulty = lambda operation, path: operation == kind
+    written = Written(logs)
+    with pytest.RaisesGroup(pytest.RaisesExc(StoreBroken, match="output cannot be written")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(logs.run)
+            written.append()
+    assert written.acked == 0
+
+
+async def test_a_disk_that_is_full_when_it_syncs_is_broken(disk, logs, autojump_clock):
+    """What a sync that failed has lost is not known: it cannot be tried again."""
+    disk.fault = apsw.FullError
+    disk.is_faulty = lambda operation, path: operation == "sync"
+    written = Written(logs)
+    with pytest.RaisesGroup(StoreBroken):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(logs.run)
+            written.append()
+    assert written.acked == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "agrees"),
+    [
+        (Output("stdout", b"abc", 0), True),
+        (Output("stdout", b"bc", 1), True),
+        (Output("stdout", b"bX", 1), False),
+        (Output("stderr", b"de", 3), True),
+        (Output("stdout", b"de", 3), False),
+        (Output("stdout", b"cd", 2), False),
+    ],
+)
+async def test_what_comes_again_is_compared_with_what_waits_for_the_disk(
+    logs, output, agrees, autojump_clock
+):
+    written = Written(logs)
+    written.append(b"abc")
+    written.append(b"def", "stderr")
+    assert written.log.agrees(output) is agrees
+
+
+async def test_what_is_durable_is_not_compared(logs, nursery, autojump_clock):
+    nursery.start_soon(logs.run)
+    written = Written(logs)
+    written.append()
+    await trio.sleep(1)
+    assert written.log.agrees(Output("stdout", b"something else", 0))
