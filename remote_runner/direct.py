@@ -70,6 +70,9 @@ class _Watcher:
             self._on_output(output)
         run.ack(output.offset + len(output.data))
 
+    def is_repeat(self, run: Run, output: Output) -> bool:
+        return True  # it was acknowledged at once: nothing of it is kept
+
     def on_closed(self, run: Run, outcome: Outcome) -> None:
         self.outcome = outcome
         run.forget()

@@ -25,7 +25,7 @@ class RemoteRun:
     """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
 
     __slots__ = (
-        "_owner", "acked", "boot", "command", "detach", "detached_until", "id", "is_ended",
+        "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "id", "is_ended",
         "is_lost", "kill_order", "kill_reason", "max_output", "observer", "received", "session",
         "timers", "worker", "worker_id",
     )  # fmt: skip
@@ -50,6 +50,8 @@ class RemoteRun:
         self.detach = None if command is None else command.detach
         self.received = 0
         self.acked = 0
+        self.gaps = 0
+        """How often what came did not follow what is known."""
         self.kill_reason: Reason | None = None
         self.kill_order: Kill | None = None
         """What its worker is told, again after every reconnection: it may have been missed."""
@@ -93,3 +95,6 @@ class Nobody:
 
     def on_closed(self, run: Run, outcome: Outcome) -> None:
         pass
+
+    def is_repeat(self, run: Run, output: Output) -> bool:
+        return True

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
+import structlog
 import trio
 
 from remote_runner.direct import DirectRuns
@@ -56,8 +57,12 @@ from remote_runner.types import (
     WorkerInfo,
 )
 
+log = structlog.get_logger("remote_runner")
+
 DEFAULT_PORT: Final = 8632
 STDIN_CHUNK: Final = 64 * 1024
+MAX_GAPS: Final = 100
+"""How often a worker may be asked for output that it has passed over. Honest ones never are."""
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
 AHEAD: Final = 0.1
@@ -352,9 +357,14 @@ class RemoteRunner(DirectRuns):
         if message.offset is not None:
             known = run.received - message.offset
             if known < 0:
-                session.send(Resume(run.id, run.received))
+                self._ask_again(run, session)
                 return
             if known:
+                repeated = Output(message.stream, data[:known], message.offset)
+                if not run.observer.is_repeat(run, repeated):
+                    raise RemoteProtocolError(
+                        f"output of {run.id} at offset {message.offset} is not what it sent before"
+                    )
                 data = data[known:]
         if not data:
             return
@@ -374,9 +384,22 @@ class RemoteRunner(DirectRuns):
                     f" {run.received} bytes it sent"
                 )
             if not run.is_full:
-                session.send(Resume(run.id, run.received))
+                self._ask_again(run, session)
                 return
         self._end(run, outcome_of(message, run.received, run.kill_reason))
+
+    def _ask_again(self, run: RemoteRun, session: Session) -> None:
+        """Something is missing before what came. A worker that does not have it has nothing more
+        to say of this run that could be believed."""
+        run.gaps += 1
+        if run.gaps <= MAX_GAPS:
+            session.send(Resume(run.id, run.received))
+            return
+        log.warning(
+            "attempt given up: its worker does not have its output from this offset on",
+            attempt=run.id, worker=run.worker, offset=run.received,
+        )  # fmt: skip
+        self._lose(run)
 
     def on_left(self, session: Session) -> None:
         worker = session.worker

@@ -167,6 +167,10 @@ class Observer(Protocol):
     def on_output(self, run: Run, output: Output) -> None: ...
     def on_closed(self, run: Run, outcome: Outcome) -> None: ...
 
+    def is_repeat(self, run: Run, output: Output) -> bool:
+        """Whether output that has come before is the same again, as far as it is still at hand."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Adoption:

@@ -117,6 +117,9 @@ class Recorder:
         self.outcome = outcome
         self.closed.set()
 
+    def is_repeat(self, run, output):
+        return self.data[output.offset :][: len(output.data)] == output.data
+
 
 async def settle():
     await trio.testing.wait_all_tasks_blocked()

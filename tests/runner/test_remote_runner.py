@@ -76,6 +76,36 @@ async def test_acks_travel_and_overlap_is_dropped_and_a_gap_is_asked_for(bench, 
         assert await worker.hear(Ack) == Ack("1.1", 4)
 
 
+async def test_a_worker_that_repeats_something_else_loses_its_connection(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker() as worker:
+        bench.runner.start("1.1", Command("x"), {}, seen)
+        await worker.say(
+            OutputChunk("stdout", b"abc", "1.1", 0), OutputChunk("stdout", b"bXd", "1.1", 1)
+        )
+        *_, goodbye = await worker.hear_end()
+    assert goodbye.reason == "protocol-error"
+    assert goodbye.message == "output of 1.1 at offset 1 is not what it sent before"
+    assert seen.data == b"abc"
+
+
+@pytest.mark.parametrize(
+    "later", [OutputChunk("stdout", b"z", "1.1", 9), Close(0, "1.1", offset=9)]
+)
+async def test_a_run_is_lost_whose_worker_never_fills_a_gap(bench, autojump_clock, later):
+    async with bench.worker() as worker:
+        seen = Recorder()
+        run = bench.runner.start("1.1", Command("x"), {}, seen)
+        with trio.fail_after(60):
+            while not seen.closed.is_set():
+                await worker.say(later)
+                await settle()
+        assert seen.outcome == Outcome(Reason.WORKER_LOST)
+        run.forget()
+        assert await worker.hear(Stale) == Stale("1.1")
+        assert worker.emitter.is_open
+
+
 async def test_what_a_worker_dropped_beyond_the_limit_is_counted(bench, autojump_clock):
     async with bench.worker() as worker:
         seen = Recorder()
