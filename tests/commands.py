@@ -90,13 +90,14 @@ class Service:
         return dict(json.loads((self.data_dir / "server.json").read_bytes()))
 
     def start_worker(
-        self, name: str = "w1", slots: int = 2, *options: object
-    ) -> subprocess.Popen[bytes]:
-        """`python -m simple_worker`, which connects when it can."""
+        self, name: str = "w1", slots: int = 2, *options: object,
+        module: str = "simple_worker", **more: Any,
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
+        """`python -m simple_worker`, or a `module` like it, which connects when it can."""
         return self.start(
-            name, sys.executable, "-m", "simple_worker",
+            name, sys.executable, "-m", module,
             "--server", f"127.0.0.1:{self.facts['port']}", "--name", name, "--slots", slots,
-            "--state-dir", self.folder / name, *options,
+            "--state-dir", self.folder / name, *options, **more,
         )  # fmt: skip
 
     # --- clients ---
