@@ -111,7 +111,8 @@ class Service:
     def start_verb(self, *arguments: object, **options: Any) -> subprocess.Popen[bytes]:
         """A client verb that is looked at, or signalled, while it runs."""
         argv = (sys.executable, "-m", "queued_runner", *arguments)
-        return self._popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return self._popen(argv, **{**pipes, **options})
 
     def json(self, *arguments: object) -> Any:
         """What a client verb prints with `--json`."""

@@ -44,7 +44,7 @@ class Link:
         self._on_notice = on_notice or (lambda text: None)
         self._detach = detach
         self._patience = Patience(detach)
-        self._has_answered = False
+        self._was_there = False
         self._is_away = False
         self.connect(server)
 
@@ -104,9 +104,9 @@ class Link:
             try:
                 response = self._ask(method, path, params=known, content=content, timeout=timeout)
             except ClientError as error:
-                # Nobody knows what became of it: only asking again tells.
-                is_unsure = method == "POST" and isinstance(error, Unreachable) and error.was_sent
-                if not (is_unsure or self.is_passing(error)):
+                if method == "POST" and isinstance(error, Unreachable) and error.was_sent:
+                    self._was_there = True  # what became of it only asking again tells
+                if not self.is_passing(error):
                     raise
                 self.retry(error)
             else:
@@ -125,7 +125,9 @@ class Link:
         """Raises Refused unless the answer is good."""
         status = response.status_code
         if response.is_success:
-            self._has_answered = True
+            if response.headers.get("content-type", "").startswith("text/"):
+                raise self.not_understood()
+            self._was_there = True
             return
         response.read()
         if status == 401:
@@ -140,7 +142,7 @@ class Link:
             raise NotOurs(
                 status, f"{self.server.url} answered {status}: is it a duplex-runner?"
             ) from None
-        self._has_answered = True
+        self._was_there = True
         raise Refused(status, detail)
 
     def not_understood(self) -> NotOurs:
@@ -159,7 +161,7 @@ class Link:
 
     def is_passing(self, error: ClientError) -> bool:
         """Whether the server that was here may answer better after a while."""
-        if not self._has_answered:
+        if not self._was_there:
             return False
         if isinstance(error, NotOurs) and not self._patience.is_fresh:
             return True  # it comes back elsewhere: another program has got its old port
