@@ -38,10 +38,11 @@ class Files:
 
     def sync(self, file):
         """In place of `os.fdatasync` and `os.fsync`."""
-        status = os.fstat(file)
+        actor, status = current.get(), os.fstat(file)
+        actor.world.note("file written", f"{status.st_size} bytes")
+        actor.require_power()
         self._durable[_identity(status)] = status.st_size
-        actor = current.get()
-        actor.world.note("file synced", f"{status.st_size} bytes")
+        actor.world.note("file synced")
         actor.require_power()
 
 

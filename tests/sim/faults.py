@@ -87,6 +87,7 @@ class Faults:
         if fault.kind == "worker drain":
             life.drain()
         elif fault.kind == "worker stop":
+            life.is_leaving = True
             self._nursery.start_soon(life.stop)
         elif fault.kind == "worker gone":
             if self._is_needed(life):

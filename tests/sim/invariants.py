@@ -5,6 +5,9 @@ Looks at the database and the files as they are, never at what the product says 
 
 import trio
 
+import remote_runner.emitter
+import remote_runner.server
+import simple_worker.window
 from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
 from queued_runner.logs import decode_records
 from queued_runner.retry import MAX_LOSSES
@@ -27,6 +30,8 @@ MEANING = {
     "I13": "the outcome is what the process did",
 }
 
+LARGEST_VALUE = 5000
+"""Bytes of the largest value on the wire of a simulation: an input, or a list of attempts."""
 LOST = frozenset(("worker-lost", "abandoned"))
 FREE = frozenset(("refused", "stopped"))
 
@@ -50,6 +55,8 @@ class Checks:
         """(server, attempt) where the server heard the worker's `close`."""
         self._contacts = {}
         """When each actor last got a message."""
+        self._heard_acks = {}
+        """How much of each attempt its worker may forget."""
         self._stale = set()
         self._ended = set()
         """Attempts whose outcome is durable."""
@@ -85,6 +92,27 @@ class Checks:
         detach = self._rows[process.job_id].spec.detach or self._world.scenario.detach
         if not life.is_leaving and process.name not in self._stale and since < detach / 2:
             self._fail("I9", f"{process.name} is stopped by its worker, which is in contact")
+
+    # --- queues ---
+
+    def on_write(self, process, limit):
+        """A process is about to write more, which its worker is ready to read."""
+        kept = len(process.written) if limit is None else min(limit, len(process.written))
+        held = kept - self._heard_acks.get(process.name, 0)
+        if held > simple_worker.window.WINDOW and process.name not in self._stale:
+            self._fail("I10", f"{held} bytes of {process.name} are held, and more are read")
+
+    def check_queues(self):
+        """What waits in memory, in all connections."""
+        for emitter in self._world.emitters:
+            # Two values may be beyond the mark: each lane takes one when it is just below.
+            if emitter.pending > remote_runner.emitter.MAX_OUTPUT_PENDING + 2 * LARGEST_VALUE:
+                self._fail("I10", f"{emitter.pending} bytes wait to be written")
+        for session in self._world.sessions:
+            most = remote_runner.server.UNACKED_MARK + remote_runner.emitter.RECEIVE_SIZE
+            runs = len(session.worker.runs) + 1  # the one that has just ended
+            if session.unacked > most + remote_runner.server.UNACKED_PER_RUN * runs:
+                self._fail("I10", f"{session.unacked} bytes of a session are not acknowledged")
 
     # --- the database ---
 
@@ -179,6 +207,10 @@ class Checks:
             self._worded.add((actor, message.id))
         elif kind == "Stale":
             self._stale.add(message.id)
+        elif kind == "Ack":
+            self._heard_acks[message.id] = max(message.offset, self._heard_acks.get(message.id, 0))
+        elif kind == "OutputChunk":
+            self.check_queues()
 
     def _check_durable(self, name, offset):
         """All below `offset` is on disk, but for what the job's cap keeps out."""

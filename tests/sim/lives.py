@@ -162,7 +162,6 @@ class WorkerLife:
         self._as_itself(self._worker.drain)
 
     async def stop(self):
-        self.is_leaving = True
         actors.current.set(self.actor)
         await self._worker.stop()
 

@@ -18,12 +18,12 @@ import trio
 
 import queued_runner.dispatcher
 import queued_runner.logs
-import queued_runner.retry
+import remote_runner.emitter
 import simple_worker.worker
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.store.sqlite import SQLiteStore
-from remote_runner.protocol.messages import Closed, Stale
+from remote_runner.protocol.messages import Stale
 from remote_runner.run import RemoteRun
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import Server, Session
@@ -110,7 +110,7 @@ def start_before_commit(put):
 
 @mutant("the torn end of a file stays after a crash")
 def torn_tail(put):
-    put(queued_runner.logs.os, "truncate", lambda path, size: None)
+    put(queued_runner.logs.os, "ftruncate", lambda file, size: None)
 
 
 @mutant("output that an earlier server stored is forgotten at a restart")
@@ -205,6 +205,24 @@ def credit_leak(put):
     put(RemoteRunner, "_end", end)
 
 
+@mutant("a server reads on although too much is not acknowledged")
+def reads_on(put):
+    put(Session, "_is_above_mark", lambda self: False)
+
+
+@mutant("a worker reads on although its window is full")
+def window_unbounded(put):
+    async def wait_for_room(self):
+        await trio.lowlevel.checkpoint()
+
+    put(HeldAttempt, "wait_for_room", wait_for_room)
+
+
+@mutant("output does not wait for room in its lane")
+def lane_unbounded(put):
+    put(remote_runner.emitter, "MAX_OUTPUT_PENDING", 1 << 30)
+
+
 # --- ends ---
 
 
@@ -233,16 +251,6 @@ def stale_not_sent(put):
     def send(self, message):
         if not isinstance(message, Stale):
             original(self, message)
-
-    put(Session, "send", send)
-
-
-@mutant("a run that was given up is confirmed like any other")
-def lost_is_closed(put):
-    original = Session.send
-
-    def send(self, message):
-        original(self, Closed(message.id) if isinstance(message, Stale) else message)
 
     put(Session, "send", send)
 

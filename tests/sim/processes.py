@@ -110,6 +110,7 @@ class Process:
             with trio.move_on_after(pause):
                 await self._death.wait()
             while size and self.is_alive:
+                self.table.world.checks.on_write(self, self._limit)
                 data = self.write(min(size, max_chunk), stream)
                 size -= len(data)
                 kept = data

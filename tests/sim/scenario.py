@@ -13,7 +13,8 @@ FOR_EVER = 100_000.0
 """Seconds: only a kill ends such a step."""
 
 MOMENTS = (
-    "add", "claim", "finish", "cancel", "file synced", "process started", "process ended",
+    "add", "claim", "finish", "cancel", "file written", "file synced", "process started",
+    "process ended",
     "sent Spawn", "sent Ack", "sent Closed", "sent Close", "sent Resume", "sent Kill",
     "got Spawn", "got Close", "got OutputChunk", "got Attempts", "got Ready", "got Hello",
     "commit begun", "sent Refused", "got Refused", "sent Stale", "sent Started",
@@ -91,12 +92,7 @@ def draw(seed):
     )
     labels = [worker.labels for worker in workers if worker.labels]
     jobs = tuple(_job(rng, number, labels, detach) for number in range(rng.randint(2, 7)))
-    faults = tuple(
-        sorted(
-            (_fault(rng, workers, detach) for _ in range(rng.randint(1, 6))),
-            key=lambda fault: fault.at,
-        )
-    )
+    faults = _faults(rng, workers, detach)
     return Scenario(seed, heartbeat, detach, workers, jobs, faults, rng.choice((0.0, 0.01, 0.1)))
 
 
@@ -148,7 +144,18 @@ def _job(rng, number, labels, detach):
     )
 
 
-def _fault(rng, workers, detach):
+def _faults(rng, workers, detach):
+    """Some follow one another closely: a return in the middle of a restart, for one."""
+    faults = []
+    for _ in range(rng.randint(1, 6)):
+        at = rng.uniform(0, 15)
+        if faults and rng.random() < 0.4:
+            at = faults[-1].at + faults[-1].seconds * rng.choice((0, 1)) + rng.uniform(0, 1)
+        faults.append(_fault(rng, workers, detach, min(at, FAULTS_END - 1)))
+    return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _fault(rng, workers, detach, at):
     kind = rng.choice(
         (
             "server crash", "server crash", "server crash", "server power cut", "server stop",
@@ -160,7 +167,7 @@ def _fault(rng, workers, detach):
     moment = rng.choice(MOMENTS) if rng.random() < 0.6 else None
     return Fault(
         kind,
-        at=rng.uniform(0, 15),
+        at=at,
         moment=moment,
         count=rng.choice((1, 1, 2, rng.randint(1, 12))),
         seconds=rng.choice((0.0, 0.05, rng.uniform(0, 2), detach * rng.uniform(0, 1.5))),

@@ -21,7 +21,9 @@ import simple_worker.slots
 import simple_worker.window
 import simple_worker.worker
 from queued_runner.logs import Logs
+from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
+from remote_runner.server import Session
 from tests.sim import actors
 from tests.sim.actors import local_trio
 from tests.sim.disk import SimStore
@@ -65,6 +67,8 @@ def installed():
         _put_server(put)
         put(Connection, "send", _tap_send(Connection.send))
         put(Connection, "receive_data", _tap_receive(Connection.receive_data))
+        put(DuplexEmitter, "__init__", _listed(DuplexEmitter.__init__, "emitters"))
+        put(Session, "__init__", _listed(Session.__init__, "sessions"))
         stack.callback(structlog.configure, **structlog.get_config())
         structlog.configure(processors=[_on_log])
         yield
@@ -108,6 +112,14 @@ async def _run_sync(function, *args, limiter=None, abandon_on_cancel=False):
 
 async def _listen(port, *, host=None):
     return await _world().network.listen(port, host=host)
+
+
+def _listed(original, name):
+    def init(self, *args):
+        original(self, *args)
+        getattr(_world(), name).append(self)
+
+    return init
 
 
 def _tap_send(original):

@@ -56,6 +56,9 @@ class World:
         self.server = None
         self.workers = {}
         """The newest life of each worker, by name."""
+        self.emitters = []
+        self.sessions = []
+        """All connections that there ever were, and those that a server accepted."""
         self._boots = {}
         self._lives = 0
         self._pids = 0
