@@ -24,6 +24,8 @@ from remote_runner.sparing_log import SparingLog
 from remote_runner.types import Output, StreamName
 
 INLINE_LIMIT: Final = 64 * 1024
+INLINE_RECORDS: Final = 1024
+"""Its worker counts what a piece costs beside its bytes, and stops at many: so do we, earlier."""
 SEGMENT_SIZE: Final = 64 * 1024 * 1024
 SYNC_PAUSE: Final = 0.02
 """Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
@@ -85,7 +87,7 @@ class AttemptLog:
     """The output of one attempt while it is live here.
 
     Bytes stay in memory until the outcome is stored with them (small output), or until they are
-    synced to a segment (large output).
+    synced to a segment (large output, or output in many pieces).
     """
 
     def __init__(
@@ -125,7 +127,7 @@ class AttemptLog:
             self.stored_size += len(kept)
             self._wake_readers()
         # Dropped bytes can be acknowledged only with those before them, once these are on disk.
-        if self.stored_size > INLINE_LIMIT or self.dropped:
+        if self.stored_size > INLINE_LIMIT or len(self.pending) > INLINE_RECORDS or self.dropped:
             self.is_spilled = True
         if self.is_spilled:
             self._logs.mark_dirty(self)
