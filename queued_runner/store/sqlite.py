@@ -43,6 +43,7 @@ _BROKEN: Final = (
     apsw.BusyError,
     apsw.CantOpenError,
     apsw.CorruptError,
+    apsw.FullError,
     apsw.IOError,
     apsw.NotADBError,
     apsw.PermissionsError,
@@ -51,16 +52,22 @@ _BROKEN: Final = (
 )
 
 
+def _is_full(error: Exception) -> bool:
+    # The memory that connections share is a file too, for which there may be no room.
+    code = getattr(error, "extendedresult", None)
+    return isinstance(error, apsw.FullError) or code == apsw.SQLITE_IOERR_SHMSIZE
+
+
 @contextmanager
 def _guarded(path: str) -> Iterator[None]:
     try:
         yield
-    except apsw.FullError as error:
-        raise StoreFull(
-            f"the disk has no room for the queue at {path}; nothing was stored: free some space,"
-            " then try again"
-        ) from error
     except _BROKEN as error:
+        if _is_full(error):
+            raise StoreFull(
+                f"the disk has no room for the queue at {path}; nothing was stored: free some"
+                " space, then try again"
+            ) from error
         raise StoreBroken(
             f"the queue at {path} cannot be used: {error}; check the disk and the file, then start"
             " again"

@@ -70,6 +70,14 @@ def main(folder: Path) -> None:
         server.terminate()
         assert server.wait(PATIENCE) == 0
 
+        fill(filler, leave=0)
+        server = service.start("late", sys.executable, "-m", "remote_runner")
+        assert server.wait(PATIENCE) == 74
+        assert "the disk has no room for the queue" in service.logs()
+        filler.unlink()
+        service.start_server()
+        assert service.job(talker)["state"] == "succeeded"
+
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
