@@ -425,6 +425,8 @@ class RemoteRunner(DirectRuns):
             run_id = next(iter(session.worker.runs), None)
             if run_id is None:
                 raise RemoteProtocolError("this worker has no job now, so it has no output or end")
+        elif session.worker.is_baseline:
+            raise RemoteProtocolError("a worker that names its attempts says hello first")
         run = self._runs.get(run_id)
         if run is None or run.session is not session or run_id in session.worker.ahead:
             session.send(Stale(run_id))

@@ -37,7 +37,7 @@ from remote_runner.protocol.messages import (
     Started,
     Welcome,
 )
-from remote_runner.protocol.states import Role
+from remote_runner.protocol.states import ConnectionState, Role
 from remote_runner.sparing_log import SparingLog
 
 log = structlog.get_logger("remote_runner")
@@ -240,7 +240,7 @@ class Server:
                 is_ready=True,
             )
             connection.assume_baseline()
-            await self._work(Session(emitter, worker), [])
+            await self._work(Session(emitter, worker), connection, [])
             return
         with trio.move_on_after(settings.hello_timeout):
             while not batch and emitter.is_open:
@@ -257,7 +257,7 @@ class Server:
             emitter.send_nowait(refusal)
             return
         session = self._admit(emitter, batch[0], address)
-        await self._work(session, batch[1:])
+        await self._work(session, connection, batch[1:])
 
     def _refusal(self, hello: Hello) -> Goodbye | None:
         lowest, highest = hello.protocol
@@ -337,13 +337,15 @@ class Server:
             self._leave(previous)
             previous.emitter.close_nowait(why)
 
-    async def _work(self, session: Session, batch: list[Message]) -> None:
+    async def _work(self, session: Session, connection: Connection, batch: list[Message]) -> None:
         self._sessions[session.worker.session] = session
         self._owner.on_joined(session)
         try:
             while True:
                 for message in batch:
                     self._receive(session, message)
+                if connection.state is ConnectionState.CLOSED:
+                    return  # it has said goodbye
                 await session.wait_below_mark()
                 batch = list(await session.emitter.receive_batch())
                 if not batch:

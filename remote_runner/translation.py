@@ -6,7 +6,7 @@ Owns the change of units: seconds and bytes here, Node's milliseconds and kiloby
 import math
 from typing import Final
 
-from remote_runner.protocol.messages import Close, Spawn, SpawnOptions
+from remote_runner.protocol.messages import MAX_INTEGER, Close, Spawn, SpawnOptions
 from remote_runner.types import Command, Outcome, Reason
 
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
@@ -72,6 +72,7 @@ def outcome_of(close: Close, received: int, kill_reason: Reason | None) -> Outco
         signal=close.signal,
         output_bytes=received if close.offset is None else close.offset,
         duration=None if close.duration_ms is None else close.duration_ms / 1000,
-        max_rss=None if close.max_rss_kb is None else close.max_rss_kb * 1024,
+        # What no machine has is a lie; a larger number would fit into no database.
+        max_rss=None if close.max_rss_kb is None else min(close.max_rss_kb * 1024, MAX_INTEGER),
         cpu_time=None if close.cpu_ms is None else close.cpu_ms / 1000,
     )

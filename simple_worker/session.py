@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from remote_runner.emitter import DuplexEmitter
-from remote_runner.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
+from remote_runner.errors import ConnectionLost, RemoteProtocolError
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.messages import (
     MAX_ATTEMPTS_PER_EVENT,
@@ -32,7 +32,7 @@ from remote_runner.protocol.messages import (
     Ready,
     Welcome,
 )
-from remote_runner.protocol.states import ConnectionState, Role
+from remote_runner.protocol.states import Role
 from simple_worker.attempts import HeldAttempt
 from simple_worker.slots import Slots
 
@@ -138,9 +138,8 @@ class Session:
 
     def send(self, message: Message) -> None:
         """Say it ahead of all output; a connection that has ended swallows it."""
-        if self._connection.state is not ConnectionState.CLOSED:
-            with suppress(ConnectionLost):
-                self._emitter.send_nowait(message)
+        with suppress(ConnectionLost):
+            self._emitter.send_nowait(message)
 
     def offer(self, held: HeldAttempt) -> None:
         """Give an attempt a turn to send."""
@@ -164,11 +163,7 @@ class Session:
             try:
                 await self._emitter.send(message)
             except ConnectionLost:
-                return
-            except LocalProtocolError:
-                if self._connection.state is ConnectionState.CLOSED:
-                    return  # the runner said goodbye while this waited
-                raise
+                return  # also where the runner said goodbye while this waited
 
     def _next_in_turn(self, max_chunk: int) -> Message | None:
         if self._must_tell_free:

@@ -5,7 +5,7 @@ Owns the codec, the limits and the state of one connection; never touches a sock
 
 from typing import Final
 
-from remote_runner.errors import LocalProtocolError, RemoteProtocolError
+from remote_runner.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from remote_runner.protocol.framing import (
     MAX_VALUE,
     MAX_VALUE_BEFORE_HELLO,
@@ -95,8 +95,11 @@ class Connection:
         """The bytes of a message, and the move it makes.
 
         Raises:
+            ConnectionLost: one of the two has said goodbye, or broken the protocol.
             LocalProtocolError: the protocol does not allow it now.
         """
+        if self.state in _DEAD:
+            raise ConnectionLost("the connection has come to its end")
         following = self._ours[self.state].get(type(message))
         if following is None:
             raise LocalProtocolError(

@@ -86,7 +86,9 @@ _WHILE_WORKING: Final = (Resume, Ack, Closed, Stale, Kill, Stdin, StdinEnd, Ping
 
 FROM_RUNNER: Final[dict[ConnectionState, dict[type, ConnectionState]]] = {
     _S.CONNECTED: {Goodbye: _S.CLOSED},
-    _S.BASELINE: {Spawn: _S.BASELINE, Kill: _S.BASELINE, Goodbye: _S.CLOSED},
+    _S.BASELINE: {
+        Spawn: _S.BASELINE, Kill: _S.BASELINE, Pong: _S.BASELINE, Goodbye: _S.CLOSED,
+    },
     _S.GREETED: {Welcome: _S.LISTING, Goodbye: _S.CLOSED},
     _S.LISTING: {**dict.fromkeys(_WHILE_WORKING, _S.LISTING), Goodbye: _S.CLOSED},
     _S.READY: {

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote_runner.errors import LocalProtocolError, RemoteProtocolError
+from remote_runner.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec, encode
 from remote_runner.protocol.messages import (
@@ -153,6 +153,19 @@ def test_every_state_and_message_moves_as_the_table_says(role, state, message):
 def test_sending_out_of_turn_is_our_bug():
     with pytest.raises(LocalProtocolError):
         Connection(Role.RUNNER).send(MESSAGES[3])
+
+
+@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("last", [b"\x92\xa7goodbye\x80", b"\xc1"], ids=["goodbye", "rubbish"])
+def test_a_peer_that_has_come_to_its_end_hears_no_more(role, last):
+    connection = Connection(role)
+    try:
+        connection.receive_data(last)
+    except RemoteProtocolError:
+        assert connection.state is ConnectionState.ERROR
+    for message in MESSAGES:
+        with pytest.raises(ConnectionLost):
+            connection.send(message)
 
 
 def test_before_hello_a_value_has_at_most_4_kib():
