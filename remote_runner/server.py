@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import structlog
 import trio
 
+from remote_runner.door import Door
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.errors import ConnectionLost, RemoteProtocolError, UnusableSettings
 from remote_runner.pool import PooledWorker
@@ -186,6 +187,7 @@ class Server:
         self._sessions: dict[int, Session] = {}
         self._next_session = 1
         self._swaps: dict[str, deque[float]] = {}
+        self._door = Door()
         self._on_rubbish = SparingLog("remote_runner", "connection refused")
         self._on_refusal = SparingLog("remote_runner", "worker refused")
 
@@ -278,6 +280,13 @@ class Server:
             )
         if not 1 <= hello.slots <= MAX_SLOTS:
             return Goodbye("slots", f"a worker has 1 to {MAX_SLOTS} slots, not {hello.slots}")
+        wait = self._door.knock(trio.current_time())
+        if wait is not None:
+            return Goodbye(
+                "busy",
+                f"very many workers connect at this moment; this one has its turn in {wait:.1f} s",
+                retry_after_ms=math.ceil(wait * 1000),
+            )
         previous = self._find(hello.worker_id)
         if (
             previous is not None

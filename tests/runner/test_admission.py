@@ -1,23 +1,27 @@
 """Who is let in: hellos, tokens, clones, and rubbish in place of all that."""
 
+import math
 from contextlib import AsyncExitStack
 
 import pytest
 import trio
 from structlog.testing import capture_logs
 
+from remote_runner.door import BURST, RATE
 from remote_runner.protocol.messages import (
     Goodbye,
     Hello,
+    OutputChunk,
     Resume,
     Spawn,
+    Welcome,
 )
 from remote_runner.server import (
     SWAPS_PER_MINUTE,
     ServerSettings,
 )
 from remote_runner.types import Command
-from tests.runner.conftest import Recorder
+from tests.runner.conftest import Recorder, settle
 
 
 async def test_the_newest_session_of_a_worker_wins(bench, autojump_clock):
@@ -70,6 +74,29 @@ async def test_a_hello_that_cannot_be_accepted_gets_a_sentence(
         goodbye = await worker.hear(Goodbye)
         assert goodbye.reason == reason
         assert len(goodbye.message) > 20
+
+
+async def test_a_storm_of_workers_is_let_in_by_turns_and_harms_nobody(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker(labels={"first": ""}) as before, AsyncExitStack() as connections:
+        bench.runner.start("1.1", Command("x"), {"first": ""}, seen)
+        refused = None
+        for number in range(BURST):
+            worker = await connections.enter_async_context(bench.connect())
+            await worker.say(Hello((1, 1), f"s-{number}", "b", "n", 1, {}, "0"))
+            answer = await worker.hear((Welcome, Goodbye))
+            refused = answer if isinstance(answer, Goodbye) else None
+        assert refused is not None  # the last of them: the first one had come before
+        assert (refused.reason, refused.retry_after_ms) == ("busy", math.ceil(1000 / RATE))
+        async with bench.connect() as again:  # a live worker that is turned away keeps what it has
+            await again.say(Hello((1, 1), "w-1", "b-1", "w-1", 2, {"first": ""}, "0"))
+            assert (await again.hear(Goodbye)).reason == "busy"
+        await before.say(OutputChunk("stdout", b"abc", "1.1", 0))
+        await settle()
+        assert seen.data == b"abc"
+        await trio.sleep(refused.retry_after_ms / 1000)
+        async with bench.worker("late"):
+            assert "late" in [worker.name for worker in bench.runner.workers()]
 
 
 class TestWithToken:
