@@ -37,6 +37,7 @@ class SimulatedChild:
         self.size += len(data)
         if kept:
             await self._on_output(stream, kept)
+        await trio.lowlevel.checkpoint()  # as the real one: a flood keeps nobody from running
 
     async def run(self, on_output, max_chunk):
         self._on_output = on_output
