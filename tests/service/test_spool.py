@@ -19,7 +19,7 @@ for number in range(int(lines)):
 sys.stdout.flush()
 open(done, "w").close()
 """
-MAX_GROWTH = 24 * 1024 * 1024
+MAX_GROWTH = 16 * 1024 * 1024
 """Bytes of memory: the window, what is read back and written at once, and what Python keeps."""
 
 
