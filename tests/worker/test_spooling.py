@@ -231,6 +231,21 @@ async def test_a_disk_that_is_nearly_full_gets_no_new_work_until_there_is_room(
     assert len([line for line in bench.said if "no new jobs for now" in line]) == 1
 
 
+async def test_an_end_that_is_not_told_yet_takes_a_slot_for_the_runner(
+    autojump_clock, bench, spool, disk
+):
+    bench.start(slots=2, spool=spool)
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "counted"))
+        await hear_output(runner, WINDOW)
+        await trio.sleep(1)
+        assert bench.processes.children[0].size == SIZE, "it has ended"
+        disk.free = 0
+        assert await runner.hear(Ready) == Ready(0)
+        disk.free = 10**12
+        assert await runner.hear(Ready) == Ready(1), "its close comes later, and frees the other"
+
+
 async def test_a_worker_that_comes_back_without_room_says_so(autojump_clock, bench, spool, disk):
     bench.start(spool=spool)
     async with bench.network.ready() as runner:
