@@ -20,7 +20,6 @@ from remote_runner.errors import (
     CannotListen,
     ConnectionLost,
     DuplicateRun,
-    LocalProtocolError,
     NoWorkerAvailable,
     RemoteProtocolError,
 )
@@ -243,9 +242,6 @@ class RemoteRunner(DirectRuns):
             await session.emitter.send(StdinEnd(run_id))
         except ConnectionLost:
             pass  # the worker comes back without this attempt, which is then known to be dead
-        except LocalProtocolError:
-            if session.is_open:
-                raise  # else it was told goodbye while this waited for room
 
     def kill(self, run: RemoteRun, reason: Reason, signal: str | None, grace: float | None) -> None:
         """End a run's process tree. A run whose worker is away is killed when it comes back."""

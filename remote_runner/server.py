@@ -111,23 +111,12 @@ class Session:
         self.unacked = 0
         self.is_paused = False
         """Whether we do not read it: its silence is then ours."""
-        self._is_dismissed = False
         self._listed: dict[str, tuple[AttemptState, int]] = {}
         self._below_mark = trio.lowlevel.ParkingLot()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether its worker listens: the connection has not ended, and no goodbye was said."""
-        return self.emitter.is_open and not self._is_dismissed
-
-    def dismiss(self, goodbye: Goodbye) -> None:
-        """Say goodbye. The connection lives on until that is read, and nothing follows on it."""
-        self.send(goodbye)
-        self._is_dismissed = True
-
     def send(self, message: Message) -> None:
-        """Send in the control lane; a connection that is not open swallows it."""
-        if self.is_open:
+        """Send in the control lane; a connection that has come to its end swallows it."""
+        if self.emitter.is_open:
             with suppress(ConnectionLost):
                 self.emitter.send_nowait(message)
 
@@ -425,4 +414,4 @@ class Server:
     def say_goodbye(self, goodbye: Goodbye) -> None:
         """Tell every worker that this server is leaving."""
         for session in list(self._sessions.values()):
-            session.dismiss(goodbye)
+            session.send(goodbye)
