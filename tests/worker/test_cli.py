@@ -36,6 +36,7 @@ def run_worker(home, *options):
         (["--slots", "0"], "0 is not in the range"),
         (["--token-file", "/no/such"], "does not exist"),
         (["--work-dir", "/no/such"], "does not exist"),
+        (["--spool-limit", "much"], "'much' is not a size; write 1000000, 64KiB or 1GiB"),
         (["--sever", "x:1"], "Did you mean one of: '--server'"),
     ],
 )
