@@ -85,7 +85,6 @@ class Model:
 
     async def resume(self, share, _=None):
         self.received = self.acked + int(share * (self.received - self.acked))
-        self.acked = self.received
         self.spool.resume(self.received)
 
     async def wait(self, seconds, _=None):
