@@ -32,7 +32,8 @@ class Files:
     def cut_power(self):
         """Of what was not synced, any part may have reached the disk."""
         for path in sorted(self.root.rglob("*.seg")):
-            kept = self._rng.randint(self.durable_size(path), path.stat().st_size)
+            safe, size = self.durable_size(path), path.stat().st_size
+            kept = min(size, self._rng.choice((safe, safe + 40, self._rng.randint(safe, size))))
             os.truncate(path, kept)
             self._durable[_identity(path.stat())] = kept
 

@@ -102,17 +102,19 @@ class Checks:
         if held > simple_worker.window.WINDOW and process.name not in self._stale:
             self._fail("I10", f"{held} bytes of {process.name} are held, and more are read")
 
-    def check_queues(self):
-        """What waits in memory, in all connections."""
+    def on_read(self, connection):
+        """Bytes of a connection were read: what waits in memory, here and in all others."""
         for emitter in self._world.emitters:
             # Two values may be beyond the mark: each lane takes one when it is just below.
             if emitter.pending > remote_runner.emitter.MAX_OUTPUT_PENDING + 2 * LARGEST_VALUE:
                 self._fail("I10", f"{emitter.pending} bytes wait to be written")
-        for session in self._world.sessions:
-            most = remote_runner.server.UNACKED_MARK + remote_runner.emitter.RECEIVE_SIZE
-            runs = len(session.worker.runs) + 1  # the one that has just ended
-            if session.unacked > most + remote_runner.server.UNACKED_PER_RUN * runs:
-                self._fail("I10", f"{session.unacked} bytes of a session are not acknowledged")
+        session = next((s for s in self._world.sessions if s.emitter.wire is connection), None)
+        if session is not None:
+            # Two runs may have ended while it waited for these bytes.
+            runs = len(session.worker.runs) + 2
+            mark = remote_runner.server.UNACKED_MARK + remote_runner.server.UNACKED_PER_RUN * runs
+            if session.unacked > mark:
+                self._fail("I10", f"{session.unacked} bytes are not durable, and more are read")
 
     # --- the database ---
 
@@ -209,8 +211,6 @@ class Checks:
             self._stale.add(message.id)
         elif kind == "Ack":
             self._heard_acks[message.id] = max(message.offset, self._heard_acks.get(message.id, 0))
-        elif kind == "OutputChunk":
-            self.check_queues()
 
     def _check_durable(self, name, offset):
         """All below `offset` is on disk, but for what the job's cap keeps out."""

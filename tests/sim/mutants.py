@@ -18,7 +18,6 @@ import trio
 
 import queued_runner.dispatcher
 import queued_runner.logs
-import remote_runner.emitter
 import simple_worker.worker
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.logs import AttemptLog, Logs
@@ -216,11 +215,6 @@ def window_unbounded(put):
         await trio.lowlevel.checkpoint()
 
     put(HeldAttempt, "wait_for_room", wait_for_room)
-
-
-@mutant("output does not wait for room in its lane")
-def lane_unbounded(put):
-    put(remote_runner.emitter, "MAX_OUTPUT_PENDING", 1 << 30)
 
 
 # --- ends ---
@@ -430,14 +424,28 @@ def on_lost_ignored(put):
     put(queued_runner.dispatcher, "decide", decide)
 
 
-@mutant("an end is written although its attempt is not the newest")
+@mutant("an end that is written once more has no fence")
 def store_fence_dropped(put):
-    original = SQLiteStore.finish
+    original, finish, on_claimed = SQLiteStore.finish, Dispatcher._finish, Dispatcher._on_claimed
+    ends = []
 
-    def finish(self, job_id, attempt, *args):
+    def without_fence(self, job_id, attempt, *args):
         return original(self, job_id, self.get(job_id).attempt, *args)
 
-    put(SQLiteStore, "finish", finish)
+    def remember(self, attempt, outcome):
+        ends.append((self, attempt, outcome))
+        finish(self, attempt, outcome)
+
+    def once_more(self, result):
+        on_claimed(self, result)
+        mine = [end for end in ends if end[0] is self]
+        ends.clear()
+        for _, attempt, outcome in mine:
+            finish(self, attempt, outcome)
+
+    put(SQLiteStore, "finish", without_fence)
+    put(Dispatcher, "_finish", remember)
+    put(Dispatcher, "_on_claimed", once_more)
 
 
 @mutant("a cancel overwrites the end of a job")

@@ -22,6 +22,12 @@ MOMENTS = (
 """What a fault can follow at once; see `World.note`."""
 
 
+DISK_MOMENTS = ("add", "finish", "file written", "file written", "file synced")
+
+HOW = ("close", "reset", "vanish")
+"""What a dead process leaves of its connections: an end, a reset, or nothing."""
+
+
 @dataclass(frozen=True)
 class WorkerPlan:
     """One worker; `rate` is how fast its clock runs."""
@@ -99,7 +105,7 @@ def draw(seed):
 def _job(rng, number, labels, detach):
     steps = tuple(
         (
-            rng.choice((0.0, 0.01, rng.uniform(0, 2), rng.uniform(0, 8))),
+            rng.choice((0.0, 0.01, rng.uniform(0, 2), rng.uniform(0, 2), rng.uniform(0, 15))),
             rng.choice((0, 10, 10, rng.randint(1, 300), rng.randint(300, 6000))),
             rng.choice(("stdout", "stdout", "stderr")),
         )
@@ -152,7 +158,26 @@ def _faults(rng, workers, detach):
         if faults and rng.random() < 0.4:
             at = faults[-1].at + faults[-1].seconds * rng.choice((0, 1)) + rng.uniform(0, 1)
         faults.append(_fault(rng, workers, detach, min(at, FAULTS_END - 1)))
+    if rng.random() < 0.2:
+        faults += rng.choice((_given_up_and_back, _crash_at_a_cancel))(rng, workers, detach)
     return tuple(sorted(faults, key=lambda fault: fault.at))
+
+
+def _given_up_and_back(rng, workers, detach):
+    """A worker comes back when its jobs run elsewhere, to a server that has just started."""
+    target, at = rng.choice(workers).name, rng.uniform(0, 3)
+    away = detach * rng.uniform(1.0, 1.5)
+    crash = at + away + rng.uniform(-1, 1)
+    return (
+        Fault("hold", at, None, 1, away, target, "close"),
+        Fault("server crash", crash, None, 1, rng.uniform(0, 0.5), target, rng.choice(HOW)),
+    )
+
+
+def _crash_at_a_cancel(rng, workers, detach):
+    """A cancel is durable, and the server that knows of it is gone."""
+    target, seconds = rng.choice(workers).name, rng.uniform(0, detach / 2)
+    return (Fault("server crash", 0.0, "cancel", rng.choice((1, 2)), seconds, target, "close"),)
 
 
 def _fault(rng, workers, detach, at):
@@ -164,7 +189,8 @@ def _fault(rng, workers, detach, at):
             "slow link", "slow disk",
         )
     )  # fmt: skip
-    moment = rng.choice(MOMENTS) if rng.random() < 0.6 else None
+    moments = DISK_MOMENTS if kind == "server power cut" else MOMENTS
+    moment = rng.choice(moments) if rng.random() < 0.6 else None
     return Fault(
         kind,
         at=at,
@@ -172,5 +198,5 @@ def _fault(rng, workers, detach, at):
         count=rng.choice((1, 1, 2, rng.randint(1, 12))),
         seconds=rng.choice((0.0, 0.05, rng.uniform(0, 2), detach * rng.uniform(0, 1.5))),
         target=rng.choice(workers).name,
-        how=rng.choice(("close", "reset", "vanish")),
+        how=rng.choice(HOW),
     )

@@ -32,11 +32,11 @@ SMALL = {
     (queued_runner.logs, "INLINE_LIMIT"): 300,
     (queued_runner.logs, "SEGMENT_SIZE"): 1000,
     (queued_runner.logs, "READ_SIZE"): 400,
-    (remote_runner.server, "UNACKED_MARK"): 2000,
+    (remote_runner.server, "UNACKED_MARK"): 600,
     (remote_runner.server, "UNACKED_PER_RUN"): 300,
     (remote_runner.emitter, "MAX_OUTPUT_PENDING"): 1000,
     (remote_runner.emitter, "WRITE_SIZE"): 500,
-    (remote_runner.emitter, "RECEIVE_SIZE"): 1000,
+    (remote_runner.emitter, "RECEIVE_SIZE"): 400,
     (simple_worker.window, "WINDOW"): 1500,
     (simple_worker.window, "BLOCK"): 200,
     (simple_worker.window, "BLOCK_COST"): 8,
@@ -133,6 +133,8 @@ def _tap_send(original):
 
 def _tap_receive(original):
     def receive_data(self, data):
+        if actors.current.get().is_on:
+            _world().checks.on_read(self)
         messages = original(self, data)
         return [_world().on_received(message) for message in messages]
 

@@ -1,0 +1,39 @@
+"""The simulator over some hundred seeds, and a look at whether it would find anything."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sim.__main__ import differing
+from tests.sim.mutants import find
+
+QUICK = (
+    "output is acknowledged before it is synced",
+    "an attempt is started before its claim is committed",
+    "an end is not told again after a reconnection",
+    "a kill is not repeated after a reconnection",
+    "a refusal spends a retry",
+    "a key is not kept with its job",
+)
+
+
+@pytest.mark.timeout(240)
+def test_no_seed_violates_anything():
+    command = [sys.executable, "-m", "tests.sim", "--seeds", "0:500"]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command, cwd=root, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_seed_has_one_history_in_every_process():
+    assert differing(range(8)) == []
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_planted_bug_is_found(name):
+    assert find(name, range(60)).seed is not None
