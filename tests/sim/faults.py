@@ -1,5 +1,7 @@
 """Makes the faults of a scenario happen, at their time or right at their moment."""
 
+from functools import partial
+
 import trio
 
 from tests.sim import actors
@@ -44,6 +46,10 @@ class Faults:
             self._strike_server(fault)
         elif kind.startswith("worker"):
             self._strike_worker(fault)
+        elif kind == "full disk":
+            disk = world.workers[fault.target].disk
+            disk.is_full = True
+            self._later(fault, partial(setattr, disk, "is_full", False))
         elif kind == "slow disk":
             world.disk_pause = 3.0
             self._later(fault, self._restore_disk)

@@ -7,6 +7,7 @@ import trio
 
 import remote_runner.emitter
 import remote_runner.server
+import simple_worker.spool
 import simple_worker.window
 from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
 from queued_runner.logs import decode_records
@@ -99,7 +100,11 @@ class Checks:
         """A process is about to write more, which its worker is ready to read."""
         kept = len(process.written) if limit is None else min(limit, len(process.written))
         held = kept - self._heard_acks.get(process.name, 0)
-        if held > simple_worker.window.WINDOW and process.name not in self._stale:
+        most = simple_worker.window.WINDOW
+        spool = self._world.worker_of_boot(process.worker.name).plan.spool
+        if spool:
+            most += spool + 2 * simple_worker.spool.BATCH  # what is to be written, or was just read
+        if held > most and process.name not in self._stale:
             self._fail("I10", f"{held} bytes of {process.name} are held, and more are read")
 
     def on_read(self, connection):

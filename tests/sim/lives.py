@@ -1,5 +1,7 @@
 """One life of a server, and one of a worker: the real code in the hands of an actor."""
 
+import errno
+
 import trio
 
 from queued_runner.config import Settings
@@ -7,6 +9,7 @@ from queued_runner.service import open_queue
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
 from simple_worker.session import Identity
+from simple_worker.spool_files import SpoolFolder
 from simple_worker.worker import Worker
 from tests.sim import actors
 from tests.sim.actors import Actor, Crashed
@@ -109,6 +112,20 @@ class ServerLife:
         raise Gone(was_asked=True)
 
 
+class WorkerDisk(SpoolFolder):
+    """The disk of a worker, which can be full."""
+
+    is_full = False
+
+    def reserve(self, size):
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "no space left")
+        super().reserve(size)
+
+    def shortage(self):
+        return "the disk is full" if self.is_full else None
+
+
 class WorkerLife:
     """One process of a worker: one boot."""
 
@@ -124,6 +141,7 @@ class WorkerLife:
         self.ended = trio.Event()
         self._world = world
         self._link = world.network.link(plan.name)
+        self.disk = WorkerDisk(world.files.root, plan.spool, lambda line: world.note("says", line))
         self._worker = Worker(
             Identity(plan.name, self.boot, plan.name, plan.slots, plan.labels, "token"),
             self._dial,
@@ -131,6 +149,7 @@ class WorkerLife:
             rng=world.jitter.random,
             now=world.wall,
             say=lambda line: world.note("says", line),
+            spool=self.disk,
         )
 
     async def _dial(self):

@@ -38,6 +38,8 @@ class WorkerPlan:
     labels: dict = field(default_factory=dict)
     repeats: int = 0
     """Bytes that it sends again beyond what it is asked for, which a worker may do."""
+    spool: int = 0
+    """Bytes of output that it may keep on its disk."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def draw(seed):
             rng.choice((1.0, 1.0, 0.95, 1.05)),
             {"gpu": "yes"} if number == 1 and rng.random() < 0.3 else {},
             rng.choice((0, 0, 5, 1000)),
+            rng.choice((0, 3000, 1_000_000)),
         )
         for number in range(1, rng.choice((1, 2, 2, 3)) + 1)
     )
@@ -186,7 +189,7 @@ def _fault(rng, workers, detach, at):
             "server crash", "server crash", "server crash", "server power cut", "server stop",
             "server drain", "worker crash", "worker crash", "worker gone", "worker drain",
             "worker stop", "reset", "reset", "half open", "hold", "hold", "hold one way", "go dark",
-            "slow link", "slow disk",
+            "slow link", "slow disk", "full disk",
         )
     )  # fmt: skip
     moments = DISK_MOMENTS if kind == "server power cut" else MOMENTS

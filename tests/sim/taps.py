@@ -18,6 +18,8 @@ import queued_runner.service
 import remote_runner.emitter
 import remote_runner.server
 import simple_worker.slots
+import simple_worker.spool
+import simple_worker.spool_files
 import simple_worker.window
 import simple_worker.worker
 from queued_runner.logs import Logs
@@ -41,6 +43,11 @@ SMALL = {
     (simple_worker.window, "BLOCK"): 200,
     (simple_worker.window, "BLOCK_COST"): 8,
     (simple_worker.slots, "READ"): 150,
+    (simple_worker.spool, "BLOCK"): 200,
+    (simple_worker.spool, "BATCH"): 500,
+    (simple_worker.spool_files, "BLOCK"): 200,
+    (simple_worker.spool_files, "BATCH"): 500,
+    (simple_worker.spool_files, "SEGMENT"): 1200,
 }
 """Limits that a few kilobytes of output reach; between them they are as the real ones are."""
 

@@ -202,6 +202,7 @@ class World:
             await self._wait_for_end(self.server)
             self.start_server()
         for life in list(self.workers.values()):
+            life.disk.is_full = False
             if life.is_gone:
                 continue
             if not life.actor.is_on or life.is_leaving:
