@@ -50,6 +50,8 @@ class Faults:
             disk = world.workers[fault.target].disk
             disk.is_full = True
             self._later(fault, partial(setattr, disk, "is_full", False))
+        elif kind == "clock set":
+            world.clock_error += {"close": 300.0, "reset": -300.0, "vanish": -2.0}[fault.how]
         elif kind == "slow disk":
             world.disk_pause = 3.0
             self._later(fault, self._restore_disk)

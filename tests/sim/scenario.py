@@ -189,7 +189,7 @@ def _fault(rng, workers, detach, at):
             "server crash", "server crash", "server crash", "server power cut", "server stop",
             "server drain", "worker crash", "worker crash", "worker gone", "worker drain",
             "worker stop", "reset", "reset", "half open", "hold", "hold", "hold one way", "go dark",
-            "slow link", "slow disk", "full disk",
+            "slow link", "slow disk", "full disk", "clock set",
         )
     )  # fmt: skip
     moments = DISK_MOMENTS if kind == "server power cut" else MOMENTS

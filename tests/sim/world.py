@@ -49,6 +49,8 @@ class World:
         self.jitter = Random(f"jitter {scenario.seed}")
         self.disk_rng = Random(f"disk {scenario.seed}")
         self.disk_pause = scenario.slow_disk
+        self.clock_error = 0.0
+        """Seconds by which somebody has set the wall clock wrong."""
         self.checks = Checks(self, self.fail)
         self.faults = Faults(self)
         self.actor = Actor(self, "world")
@@ -72,7 +74,7 @@ class World:
     # --- what everybody needs ---
 
     def wall(self):
-        return EPOCH + trio.current_time()
+        return EPOCH + self.clock_error + trio.current_time()
 
     def next_pid(self):
         self._pids += 1
