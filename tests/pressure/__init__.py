@@ -63,7 +63,7 @@ def measure(folder: Path, seconds: float) -> list[Figure]:
                     for name, pid in pids.items():
                         grown[name] = max(grown[name], resident(pid) - before[name])
                 begin = time.monotonic()
-                service.verb("cancel", flood)
+                service.cancel(flood)
                 service.wait_for(lambda: service.job(flood)["finished_at"], "the end of the flood")
                 cancelled = time.monotonic() - begin
         heartbeats = [float(line) for line in delays.read_text().split()]
