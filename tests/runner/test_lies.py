@@ -86,7 +86,7 @@ async def swallow(stream):
     try:
         while await stream.receive_some():
             pass
-    except trio.BrokenResourceError:
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
         pass
 
 

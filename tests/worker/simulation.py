@@ -124,6 +124,11 @@ class Network:
         """The next connection."""
         return Dialled(await self._calls.receive())
 
+    async def hang_up(self):
+        """Cut off all who wait to be answered; who has given up may be among them."""
+        while self._calls.statistics().current_buffer_used:
+            await trio.aclose_forcefully((await self.answer()).stream)
+
     @asynccontextmanager
     async def welcome(self, *, detach_ms=120_000, heartbeat_ms=10_000, max_chunk=65536):
         """Answer the next call and welcome the worker; leaving cuts the connection."""
