@@ -15,6 +15,8 @@ from tests.commands import PATIENCE, Service, kill
 from tests.http.events import Event, bytes_of, parse_events
 
 RESTARTS = 3
+BACK = 75.0
+"""Seconds until a worker is back: where all is slow it waits up to 30 s before a try."""
 
 
 class Page(threading.Thread):
@@ -80,9 +82,10 @@ class Verb:
         return sum(not line.isdigit() for line in self.stderr)
 
     def end(self) -> int:
-        return self._process.wait(PATIENCE)
+        return self._process.wait(BACK)
 
 
+@pytest.mark.timeout(2 * RESTARTS * BACK)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_whoever_follows_a_job_goes_on_through_restarts(service, tmp_path, how):
     go = tmp_path / "go"
@@ -115,10 +118,10 @@ def test_whoever_follows_a_job_goes_on_through_restarts(service, tmp_path, how):
         )
         before = [each.received for each in followers]
         server = service.start_server("--port", port)
-        service.wait_for(all_go_on, "everyone to go on")
+        service.wait_for(all_go_on, "everyone to go on", BACK)
     go.touch()
     assert [each.end() for each in verbs] == [5, 0, 0]
-    page.join(PATIENCE)
+    page.join(BACK)
     assert service.job(1)["attempt"] == 1
 
     *lines, last = run.stdout.splitlines()
