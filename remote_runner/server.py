@@ -231,8 +231,9 @@ class Server:
                 is_ready=True,
             )
             connection.assume_baseline()
-            await self._work(Session(emitter, worker), connection, [])
-            return
+            batch = await self._work(Session(emitter, worker), connection, [])
+            if not batch:
+                return
         with trio.move_on_after(settings.hello_timeout):
             while not batch and emitter.is_open:
                 batch = list(await emitter.receive_batch())
@@ -335,19 +336,29 @@ class Server:
             self._leave(previous)
             previous.emitter.close_nowait(why)
 
-    async def _work(self, session: Session, connection: Connection, batch: list[Message]) -> None:
+    async def _work(
+        self, session: Session, connection: Connection, batch: list[Message]
+    ) -> list[Message]:
+        """Until the connection ends; or, of a silent worker, until a late hello, which this gives.
+
+        A machine or a server that is busy may need longer for a hello than `baseline_grace`.
+        """
         self._sessions[session.worker.session] = session
         self._owner.on_joined(session)
         try:
             while True:
+                if connection.state is ConnectionState.GREETED:
+                    if session.worker.runs or not isinstance(batch[0], Hello):
+                        raise RemoteProtocolError("a worker says hello before all else")
+                    return batch
                 for message in batch:
                     self._receive(session, message)
                 if connection.state is ConnectionState.CLOSED:
-                    return  # it has said goodbye
+                    return []  # it has said goodbye
                 await session.wait_below_mark()
                 batch = list(await session.emitter.receive_batch())
                 if not batch:
-                    return
+                    return []
         finally:
             self._leave(session)
 

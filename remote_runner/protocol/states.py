@@ -61,7 +61,8 @@ FROM_WORKER: Final[dict[ConnectionState, dict[type, ConnectionState]]] = {
     _S.CONNECTED: {Hello: _S.GREETED, Goodbye: _S.CLOSED},
     _S.BASELINE: {
         OutputChunk: _S.BASELINE, Close: _S.BASELINE, Ping: _S.BASELINE, Pong: _S.BASELINE,
-        Goodbye: _S.CLOSED,
+        # A full worker of a machine that is busy: it was taken for a silent one.
+        Hello: _S.GREETED, Goodbye: _S.CLOSED,
     },
     _S.GREETED: {Goodbye: _S.CLOSED},
     _S.LISTING: {

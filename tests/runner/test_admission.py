@@ -12,6 +12,7 @@ from remote_runner.protocol.messages import (
     Goodbye,
     Hello,
     OutputChunk,
+    Ready,
     Resume,
     Spawn,
     Welcome,
@@ -20,7 +21,7 @@ from remote_runner.server import (
     SWAPS_PER_MINUTE,
     ServerSettings,
 )
-from remote_runner.types import Command
+from remote_runner.types import Command, Reason
 from tests.runner.conftest import Recorder, settle
 
 
@@ -57,6 +58,29 @@ async def test_a_worker_that_reconnects_again_and_again_is_no_clone(bench, autoj
         assert trio.current_time() < 60
         assert len(bench.runner.workers()) == 1
         assert seen.outcome is None
+
+
+async def test_a_hello_that_comes_late_is_welcome(bench, autojump_clock):
+    """A machine that is busy may need more than the second after which it is taken for baseline."""
+    async with bench.connect() as worker:
+        await trio.sleep(3)
+        assert [each.is_baseline for each in bench.runner.workers()] == [True]
+        await worker.say(Hello((1, 1), "w-1", "b-1", "w-1", 2, {}, "0"))
+        await worker.hear(Welcome)
+        await worker.say(Ready(2))
+        await settle()
+        (known,) = bench.runner.workers()
+        assert (known.is_baseline, known.id, known.free) == (False, "w-1", 2)
+
+
+async def test_a_hello_in_the_middle_of_a_job_is_refused(bench, autojump_clock):
+    async with bench.connect() as worker:
+        await trio.sleep(3)
+        seen = Recorder()
+        bench.runner.start("1.1", Command("x"), {}, seen)
+        await worker.say(Hello((1, 1), "w-1", "b-1", "w-1", 2, {}, "0"))
+        await seen.closed.wait()
+        assert seen.outcome.reason is Reason.WORKER_LOST
 
 
 @pytest.mark.parametrize(
