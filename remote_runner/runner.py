@@ -408,7 +408,9 @@ class RemoteRunner(DirectRuns):
             run.session = None
             detach = self.settings.detach if run.detach is None else run.detach
             run.detached_until = now + detach
-            if worker.is_baseline:
+            if session.was_mistaken and not run.received:
+                self._end(run, Outcome(Reason.REFUSED))
+            elif worker.is_baseline:
                 self._lose(run)
         worker.runs.clear()
         self._detached.set()

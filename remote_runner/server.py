@@ -111,6 +111,9 @@ class Session:
         self.unacked = 0
         self.is_paused = False
         """Whether we do not read it: its silence is then ours."""
+        self.was_mistaken = False
+        """Whether it was taken for a baseline worker and is none: it refuses what such a one is
+        given."""
         self._listed: dict[str, tuple[AttemptState, int]] = {}
         self._below_mark = trio.lowlevel.ParkingLot()
 
@@ -348,8 +351,11 @@ class Server:
         try:
             while True:
                 if connection.state is ConnectionState.GREETED:
-                    if session.worker.runs or not isinstance(batch[0], Hello):
+                    if not isinstance(batch[0], Hello):
                         raise RemoteProtocolError("a worker says hello before all else")
+                    session.was_mistaken = True
+                    if session.worker.runs:
+                        raise RemoteProtocolError("the hello came too late; connect again")
                     return batch
                 for message in batch:
                     self._receive(session, message)

@@ -3,8 +3,13 @@
 import msgpack
 import trio
 
+from remote_runner.protocol.connection import Connection
+from remote_runner.protocol.messages import Hello
+from remote_runner.protocol.states import Role
 from remote_runner.types import Command, Reason
-from tests.runner.conftest import Recorder
+from tests.runner.conftest import Recorder, settle
+
+HELLO = Connection(Role.WORKER).send(Hello((1, 1), "id", "boot", "name", 1, {}, "0"))
 
 
 async def read_values(stream, count):
@@ -38,6 +43,33 @@ async def test_a_baseline_worker_that_leaves_has_lost_its_run_at_once(bench, aut
     await seen.closed.wait()
     assert seen.outcome.reason is Reason.WORKER_LOST
     assert trio.current_time() == before
+
+
+async def test_a_full_worker_whose_hello_is_late_has_not_begun_what_it_was_given(
+    bench, autojump_clock
+):
+    stream = bench.dial()
+    await trio.sleep(1.5)
+    seen = Recorder()
+    bench.runner.start("1.1", Command("ls"), {}, seen)
+    await stream.send_all(HELLO)
+    await seen.closed.wait()
+    assert seen.outcome.reason is Reason.REFUSED
+    *_, goodbye = await read_values(stream, 2)
+    assert goodbye[0] == "goodbye"
+    assert "hello came too late" in str(goodbye)
+
+
+async def test_a_hello_after_output_takes_nothing_back(bench, autojump_clock):
+    stream = bench.dial()
+    await trio.sleep(1.5)
+    seen = Recorder()
+    bench.runner.start("1.1", Command("ls"), {}, seen)
+    await stream.send_all(msgpack.packb(["stdout", b"hi"]))
+    await settle()
+    await stream.send_all(HELLO)
+    await seen.closed.wait()
+    assert seen.outcome.reason is Reason.WORKER_LOST
 
 
 async def test_a_run_that_has_ended_is_timed_no_more(bench, autojump_clock):
