@@ -21,7 +21,7 @@ from remote_runner.server import (
     SWAPS_PER_MINUTE,
     ServerSettings,
 )
-from remote_runner.types import Command, Reason
+from remote_runner.types import Command
 from tests.runner.conftest import Recorder, settle
 
 
@@ -71,16 +71,6 @@ async def test_a_hello_that_comes_late_is_welcome(bench, autojump_clock):
         await settle()
         (known,) = bench.runner.workers()
         assert (known.is_baseline, known.id, known.free) == (False, "w-1", 2)
-
-
-async def test_a_hello_in_the_middle_of_a_job_is_refused(bench, autojump_clock):
-    async with bench.connect() as worker:
-        await trio.sleep(3)
-        seen = Recorder()
-        bench.runner.start("1.1", Command("x"), {}, seen)
-        await worker.say(Hello((1, 1), "w-1", "b-1", "w-1", 2, {}, "0"))
-        await seen.closed.wait()
-        assert seen.outcome.reason is Reason.WORKER_LOST
 
 
 @pytest.mark.parametrize(
