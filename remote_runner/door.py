@@ -11,8 +11,8 @@ from typing import Final
 RATE: Final = 250.0
 """Handshakes a second: at most a quarter of one core, and 10,000 workers are back in 40 s, long
 before they stop their jobs (0.9 x `detach`, 108 s)."""
-BURST: Final = 500
-"""Handshakes at once: whatever one machine or a small fleet has is let in without a word."""
+BURST: Final = 128
+"""Handshakes at once, which is how long everything else waits: a machine with 64 workers, twice."""
 PATIENCE: Final = 30.0
 """Seconds that anyone is told to wait, at most: as long as a worker waits by itself."""
 
