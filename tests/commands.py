@@ -126,11 +126,11 @@ class Service:
 
     def submit_many(self, bodies: list[dict[str, Any]]) -> list[int]:
         """Jobs over HTTP, in one request."""
-        return list(json.loads(self._request("/api/v1/jobs", bodies))["ids"])
+        return list(json.loads(self.request("/api/v1/jobs", bodies))["ids"])
 
     def job(self, job_id: int) -> dict[str, Any]:
         """A job, as the API shows it."""
-        return dict(json.loads(self._request(f"/api/v1/jobs/{job_id}")))
+        return dict(json.loads(self.request(f"/api/v1/jobs/{job_id}")))
 
     def jobs(self) -> list[dict[str, Any]]:
         """The newest thousand jobs, as the API shows them."""
@@ -142,7 +142,7 @@ class Service:
 
     def output(self, job_id: int) -> bytes:
         """What a job has printed so far, both streams."""
-        return self._request(f"/api/v1/jobs/{job_id}/logs")
+        return self.request(f"/api/v1/jobs/{job_id}/logs")
 
     def run(self, command: str, *args: str, **fields: Any) -> tuple[dict[str, Any], bytes]:
         """One job over HTTP, to its end: the job and its whole output."""
@@ -150,7 +150,8 @@ class Service:
         self.wait_for(lambda: self.job(job_id)["finished_at"], f"the end of {command}")
         return self.job(job_id), self.output(job_id)
 
-    def _request(self, path: str, body: Any = None) -> bytes:
+    def request(self, path: str, body: Any = None) -> bytes:
+        """The body of an answer of the API; `body` is sent as JSON."""
         facts = self.facts
         token = Path(facts["token_file"]).read_text().strip()
         request = urllib.request.Request(
