@@ -15,11 +15,11 @@ import time
 import urllib.error
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -38,10 +38,18 @@ from tests.torture.proxy import Proxy
 
 MARK: Final = "DUPLEX_TORTURE"
 """The variable that every job of a campaign has, and nothing else: its value is the folder."""
-HEALING: Final = 180.0
-"""Seconds that all jobs have to end in, once nothing is broken any more."""
+PATIENCE: Final = 60.0
+"""Seconds without progress that are too long, once nothing is broken any more."""
 UNHEARD: Final = (OSError, HTTPException)
 """What a request may end with while the server is being killed: it may have been taken."""
+
+
+class Scale(NamedTuple):
+    """How much torture: how often something is broken, jobs a time, seconds that a job takes."""
+
+    cycles: int
+    jobs: int
+    seconds: float
 
 
 class Campaign:
@@ -60,11 +68,13 @@ class Campaign:
         self.proxy = Proxy(self._port)
         self.submitted: dict[int, str] = {}
         self.violations: list[Violation] = []
-        self.refusals: Counter[int] = Counter()
-        """Answers to submits that were no promise, by their status."""
+        self.refusals: Counter[str] = Counter()
+        """Answers to submits that were no promise, each with its status."""
         self.kills = 0
         self.may_lose: Callable[[AttemptRecord], bool] = lambda attempt: False
-        self._number = 0
+        self.may_refuse: tuple[str, ...] = ()
+        """What the refusals of submits begin with that are as they should be."""
+        self.number = 0
         self._started = time.monotonic()
         self._history = (service.folder / "history").open("a", buffering=1)
         (service.folder / "locks").mkdir()
@@ -144,7 +154,7 @@ class Campaign:
 
     async def wait_for_workers(self, count: int) -> None:
         """Until so many are connected, for a minute at most: then it is a violation."""
-        with trio.move_on_after(60) as patience:
+        with trio.move_on_after(PATIENCE) as patience:
             while await self.number_of_workers() < count:
                 await trio.sleep(0.1)
         if patience.cancelled_caught:
@@ -152,13 +162,16 @@ class Campaign:
 
     # --- jobs ---
 
-    async def submit_steadily(self, count: int, pause: float) -> None:
-        """So many jobs one by one, each sent again with its key until it is acknowledged."""
+    async def submit_steadily(self, count: int) -> None:
+        """So many jobs one by one, each sent again with its key until it is acknowledged.
+
+        It takes a second, as long as an average cycle.
+        """
         for _ in range(count):
-            await trio.sleep(self.rng.uniform(0, 2 * pause))
-            self._number += 1
+            await trio.sleep(self.rng.uniform(0, 2 / count))
+            self.number += 1
             kind = self.rng.choice(self.mix)
-            await self.submit(f"torture-{self._number}", kind)
+            await self.submit(f"torture-{self.number}", kind)
 
     async def submit(self, key: str, kind: str) -> int:
         """One job, until it is acknowledged: its id."""
@@ -174,9 +187,7 @@ class Campaign:
             try:
                 job_id = int(json.loads(await self.ask("/api/v1/jobs", body))["id"])
             except urllib.error.HTTPError as error:
-                self.refusals[error.code] += 1
-                if error.code < 500:
-                    raise
+                self._refused(f"{error.code} {error.read().decode(errors='replace')}")
             except UNHEARD:
                 pass
             else:
@@ -184,22 +195,34 @@ class Campaign:
                 return job_id
             await trio.sleep(0.05)
 
-    async def heal(self) -> None:
-        """Wait until all that was acknowledged has ended."""
-        with trio.move_on_after(HEALING) as patience:
-            while await self._unfinished():
-                await trio.sleep(0.2)
-        if patience.cancelled_caught:
-            self.note("not everything ended")
+    def _refused(self, answer: str) -> None:
+        if not self.refusals[answer]:
+            self.note(f"a submit is answered with {answer}")
+        self.refusals[answer] += 1
+        if not answer.startswith(self.may_refuse):
+            self.blame("wrong", f"a submit is answered with {answer}")
 
-    async def _unfinished(self) -> bool:
-        for state in ("queued", "running"):
-            try:
-                if json.loads(await self.ask(f"/api/v1/jobs?state={state}&limit=1")):
-                    return True
-            except UNHEARD:
-                return True
-        return False
+    async def heal(self) -> None:
+        """Wait until all that was acknowledged has ended, or nothing goes on any more."""
+        left, since = -1, trio.current_time()
+        while (now_left := await self._unfinished()) and trio.current_time() < since + PATIENCE:
+            if now_left != left:
+                left, since = now_left, trio.current_time()
+            await trio.sleep(0.5)
+        if now_left:
+            self.note(f"{now_left} jobs do not end")
+
+    async def _unfinished(self) -> int:
+        """Jobs that have not ended."""
+        query = "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')"
+        rows = await trio.to_thread.run_sync(self._query, query)
+        return int(rows[0][0])
+
+    def _query(self, query: str) -> list[Any]:
+        """What stands in the database file, past the server."""
+        path = self.service.data_dir / "queue.db"
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute(query).fetchall()
 
     # --- the reckoning ---
 
@@ -229,20 +252,14 @@ class Campaign:
 
     def _read_database(self, shown: dict[int, JobRecord]) -> list[AttemptRecord]:
         """The attempts; what stands in the file has to agree with what the API shows."""
-        database = sqlite3.connect(f"file:{self.service.data_dir / 'queue.db'}?mode=ro", uri=True)
-        try:
-            if (sound := database.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
-                self.blame("wrong", f"the database is damaged: {sound}")
-            rows = database.execute("SELECT id, state, reason, attempt FROM jobs")
-            if {row[0]: JobRecord(*row) for row in rows} != shown:
-                self.blame("wrong", "the API and the database do not agree")
-            columns = "job_id, number, started_at, finished_at, reason, exit_code, log_bytes"
-            return [
-                AttemptRecord(*row)
-                for row in database.execute(f"SELECT {columns} FROM attempts ORDER BY 1, 2")
-            ]
-        finally:
-            database.close()
+        if (sound := self._query("PRAGMA integrity_check")) != [("ok",)]:
+            self.blame("wrong", f"the database is damaged: {sound}")
+        rows = self._query("SELECT id, state, reason, attempt FROM jobs")
+        if {row[0]: JobRecord(*row) for row in rows} != shown:
+            self.blame("wrong", "the API and the database do not agree")
+        columns = "job_id, number, started_at, finished_at, reason, exit_code, log_bytes"
+        attempts = self._query(f"SELECT {columns} FROM attempts ORDER BY 1, 2")
+        return [AttemptRecord(*row) for row in attempts]
 
     def look_for_survivors(self) -> None:
         """No process of any job may be left; those that are, are ended."""

@@ -10,6 +10,8 @@ import signal
 import sys
 import time
 
+STEADY = 7
+"""What a job exits with that is told how many lines to print, one each 10 ms."""
 BLOCK = 100
 """Lines that are written at once, where a kind makes no pauses."""
 FAILURE = 3
@@ -20,16 +22,17 @@ class Kind:
 
     def __init__(
         self, stdout: int, stderr: int, pause: float = 0.0, *, forks: bool = False,
-        fails_once: bool = False,
+        fails_once: bool = False, status: int = 0,
     ) -> None:  # fmt: skip
         self.lines = {"stdout": stdout, "stderr": stderr}
         self.pause = pause
         self.forks = forks
         self.fails_once = fails_once
+        self.status = status
 
     def exit_code(self, attempt: int) -> int:
         """What an attempt that ends by itself exits with."""
-        return FAILURE if self.fails_once and attempt == 1 else 0
+        return FAILURE if self.fails_once and attempt == 1 else self.status
 
 
 KINDS = {
@@ -56,7 +59,7 @@ def _write(number: int, data: bytes) -> None:
 
 def _main(folder: str, name: str, lines: int | None = None) -> int:
     job, attempt = int(os.environ["JOB_ID"]), int(os.environ["JOB_ATTEMPT"])
-    kind = KINDS[name] if lines is None else Kind(lines, 0, 0.01)
+    kind = KINDS[name] if lines is None else Kind(lines, 0, 0.01, status=STEADY)
     witness = os.open(f"{folder}/witness", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def testify(word: str) -> None:

@@ -1,18 +1,14 @@
-"""The kinds of torture: what is killed, cut or filled, how often, and what that excuses."""
+"""The kinds of torture: what is killed or cut, how often, and what that excuses."""
 
 import random
 import subprocess
 import time
-from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 import trio
 
-from tests.torture.campaign import Campaign, marked_processes
+from tests.torture.campaign import Campaign, Scale, marked_processes
 from tests.torture.judge import LOSSES, AttemptRecord
-
-Kind = Callable[[Campaign, int, int], Awaitable[None]]
-"""Torture for so many cycles, with so many jobs in each; leaves everything stopped."""
 
 MIX: Final = (
     *["small"] * 8, *["large"] * 3, *["silent"] * 2, *["slow"] * 3, *["forking"] * 2,
@@ -24,15 +20,15 @@ REAPING: Final = 2.0
 """Seconds after the death of a worker in which all its trees are gone."""
 
 
-async def torture_server(campaign: Campaign, cycles: int, jobs: int) -> None:
+async def torture_server(campaign: Campaign, scale: Scale) -> None:
     """SIGKILL for the server, also while it starts."""
     rng = campaign.rng
     async with campaign.proxied():
         server = await campaign.start_server()
         workers = start_workers(campaign)
         async with trio.open_nursery() as nursery:
-            for _ in range(cycles):
-                nursery.start_soon(campaign.submit_steadily, jobs, 1.0 / jobs)
+            for _ in range(scale.cycles):
+                nursery.start_soon(campaign.submit_steadily, scale.jobs)
                 await trio.sleep(rng.uniform(0, 2.0))
                 await campaign.kill(server, "the server")
                 if rng.random() < 0.3:
@@ -42,7 +38,7 @@ async def torture_server(campaign: Campaign, cycles: int, jobs: int) -> None:
         await reckon(campaign, server, workers)
 
 
-async def torture_worker(campaign: Campaign, cycles: int, jobs: int) -> None:
+async def torture_worker(campaign: Campaign, scale: Scale) -> None:
     """SIGKILL for a worker; its trees are gone in time, and its jobs are tried again."""
     rng = campaign.rng
     campaign.may_lose = lambda attempt: True  # by whom is looked at when it is killed
@@ -50,8 +46,8 @@ async def torture_worker(campaign: Campaign, cycles: int, jobs: int) -> None:
         server = await campaign.start_server()
         workers = {name: _start_numbered(campaign, name, 0) for name in WORKERS}
         async with trio.open_nursery() as nursery:
-            for cycle in range(1, cycles + 1):
-                nursery.start_soon(campaign.submit_steadily, jobs, 1.0 / jobs)
+            for cycle in range(1, scale.cycles + 1):
+                nursery.start_soon(campaign.submit_steadily, scale.jobs)
                 await trio.sleep(rng.uniform(0, 2.0))
                 name = rng.choice(WORKERS)
                 process, folder = workers[name]
@@ -99,7 +95,7 @@ FAULTS: Final = (
 )  # fmt: skip
 
 
-async def torture_network(campaign: Campaign, cycles: int, jobs: int) -> None:
+async def torture_network(campaign: Campaign, scale: Scale) -> None:
     """Cuts, stalls and worse between the workers and the server, from 10 ms to beyond detach."""
     longer: list[tuple[float, float]] = []
 
@@ -117,8 +113,8 @@ async def torture_network(campaign: Campaign, cycles: int, jobs: int) -> None:
         workers = start_workers(campaign)
         await campaign.wait_for_workers(len(workers))
         async with trio.open_nursery() as nursery:
-            for _ in range(cycles):
-                nursery.start_soon(campaign.submit_steadily, jobs, 1.0 / jobs)
+            for _ in range(scale.cycles):
+                nursery.start_soon(campaign.submit_steadily, scale.jobs)
                 fault = _draw_fault(campaign.rng)
                 campaign.note(f"network: {fault.name} for {fault.seconds:.3f} s")
                 campaign.kills += 1
