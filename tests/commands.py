@@ -150,14 +150,23 @@ class Service:
         self.wait_for(lambda: self.job(job_id)["finished_at"], f"the end of {command}")
         return self.job(job_id), self.output(job_id)
 
-    def request(self, path: str, body: Any = None) -> bytes:
-        """The body of an answer of the API; `body` is sent as JSON."""
+    def request(self, path: str, body: Any = None, *, by_port: int | None = None) -> bytes:
+        """The body of an answer of the API; `body` is sent as JSON.
+
+        `by_port`: of something between us and the server, instead of the server's own.
+        """
         facts = self.facts
         token = Path(facts["token_file"]).read_text().strip()
+        host = facts["url"].removeprefix("http://")
+        way = host if by_port is None else f"127.0.0.1:{by_port}"
         request = urllib.request.Request(
-            facts["url"] + path,
+            f"http://{way}{path}",
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            headers={
+                "Host": host,
+                "Authorization": f"Bearer {token}",
+                "Content-Type": "application/json",
+            },
         )
         with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return bytes(answer.read())

@@ -65,7 +65,10 @@ class Campaign:
         self.service = service
         self.rng = rng
         self.mix = mix
-        self.proxy = Proxy(self._port)
+        self.proxy = Proxy(partial(self._port, "port"))
+        """Between the workers and the server."""
+        self.front = Proxy(partial(self._port, "http_port"))
+        """Between those who submit jobs and the server."""
         self.submitted: dict[int, str] = {}
         self.violations: list[Violation] = []
         self.refusals: Counter[str] = Counter()
@@ -93,16 +96,17 @@ class Campaign:
 
     # --- the service ---
 
-    def _port(self) -> int | None:
+    def _port(self, of: str) -> int | None:
         with suppress(OSError):
-            return int(self.service.facts["port"])
+            return int(self.service.facts[of])
         return None
 
     @asynccontextmanager
     async def proxied(self) -> AsyncIterator[None]:
-        """The proxy runs while entered."""
+        """The proxies run while entered."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.proxy.run)
+            await nursery.start(self.front.run)
             yield
             nursery.cancel_scope.cancel()
 
@@ -140,9 +144,9 @@ class Campaign:
         if code:
             self.blame("wrong", f"{what} exits with {code} at SIGTERM")
 
-    async def ask(self, path: str, body: Any = None) -> bytes:
+    async def ask(self, path: str, body: Any = None, *, by_port: int | None = None) -> bytes:
         """One request to the API."""
-        request = partial(self.service.request, path, body)
+        request = partial(self.service.request, path, body, by_port=by_port)
         return await trio.to_thread.run_sync(request)
 
     async def number_of_workers(self) -> int:
@@ -185,7 +189,8 @@ class Campaign:
         }
         while True:
             try:
-                job_id = int(json.loads(await self.ask("/api/v1/jobs", body))["id"])
+                answer = await self.ask("/api/v1/jobs", body, by_port=self.front.port)
+                job_id = int(json.loads(answer)["id"])
             except urllib.error.HTTPError as error:
                 self._refused(f"{error.code} {error.read().decode(errors='replace')}")
             except UNHEARD:
@@ -257,7 +262,7 @@ class Campaign:
         rows = self._query("SELECT id, state, reason, attempt FROM jobs")
         if {row[0]: JobRecord(*row) for row in rows} != shown:
             self.blame("wrong", "the API and the database do not agree")
-        columns = "job_id, number, started_at, finished_at, reason, exit_code, log_bytes"
+        columns = "job_id, number, worker, started_at, finished_at, reason, exit_code, log_bytes"
         attempts = self._query(f"SELECT {columns} FROM attempts ORDER BY 1, 2")
         return [AttemptRecord(*row) for row in attempts]
 

@@ -33,6 +33,7 @@ class AttemptRecord(NamedTuple):
 
     job: int
     number: int
+    worker: str | None
     started_at: float
     finished_at: float | None
     reason: str | None

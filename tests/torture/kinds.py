@@ -3,6 +3,7 @@
 import random
 import subprocess
 import time
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import trio
@@ -16,6 +17,8 @@ MIX: Final = (
 )  # fmt: skip
 WORKERS: Final = ("w1", "w2")
 SLOTS: Final = 6
+NOTICE: Final = 2.0
+"""Seconds in which the server may still give an attempt to a worker that has just died."""
 REAPING: Final = 2.0
 """Seconds after the death of a worker in which all its trees are gone."""
 
@@ -41,7 +44,16 @@ async def torture_server(campaign: Campaign, scale: Scale) -> None:
 async def torture_worker(campaign: Campaign, scale: Scale) -> None:
     """SIGKILL for a worker; its trees are gone in time, and its jobs are tried again."""
     rng = campaign.rng
-    campaign.may_lose = lambda attempt: True  # by whom is looked at when it is killed
+    killed: list[tuple[str, float]] = []
+
+    def may_lose(attempt: AttemptRecord) -> bool:
+        end = attempt.finished_at or 0.0
+        return any(
+            name == attempt.worker and attempt.started_at - NOTICE < moment < end
+            for name, moment in killed
+        )
+
+    campaign.may_lose = may_lose
     async with campaign.proxied():
         server = await campaign.start_server()
         workers = {name: _start_numbered(campaign, name, 0) for name in WORKERS}
@@ -51,6 +63,7 @@ async def torture_worker(campaign: Campaign, scale: Scale) -> None:
                 await trio.sleep(rng.uniform(0, 2.0))
                 name = rng.choice(WORKERS)
                 process, folder = workers[name]
+                killed.append((name, time.time()))
                 await campaign.kill(process, f"worker {name}")
                 nursery.start_soon(_expect_no_orphans, campaign, name, folder)
                 if rng.random() < 0.3:
@@ -69,12 +82,11 @@ def _start_numbered(
 
 
 async def _expect_no_orphans(campaign: Campaign, name: str, folder: str) -> None:
-    with trio.move_on_after(REAPING):
-        while await trio.to_thread.run_sync(lambda: any(marked_processes(f"={folder}/"))):
-            await trio.sleep(0.05)
-        return
-    for pid, argv in marked_processes(f"={folder}/"):
+    await trio.sleep(REAPING)
+    for pid, argv in await trio.to_thread.run_sync(list, marked_processes(f"={folder}/")):
         campaign.blame("left", f"{REAPING} s after the end of {name} process {pid} lives: {argv}")
+    for path in Path(folder).rglob("*"):
+        campaign.blame("left", f"{REAPING} s after the end of {name} there is {path}")
 
 
 class Fault(NamedTuple):
@@ -96,7 +108,7 @@ FAULTS: Final = (
 
 
 async def torture_network(campaign: Campaign, scale: Scale) -> None:
-    """Cuts, stalls and worse between the workers and the server, from 10 ms to beyond detach."""
+    """Cuts, stalls and worse, from 10 ms to beyond detach, for the workers and who submits jobs."""
     longer: list[tuple[float, float]] = []
 
     def may_lose(attempt: AttemptRecord) -> bool:
@@ -135,27 +147,26 @@ def _draw_fault(rng: random.Random) -> Fault:
 
 
 async def _break_network(campaign: Campaign, fault: Fault) -> None:
-    proxy = campaign.proxy
-    lanes = {"up": [proxy.up], "down": [proxy.down]}.get(fault.name.split()[-1], [*proxy.lanes])
-    for lane in lanes:
-        if fault.name == "trickle":
-            lane.chunk = campaign.rng.randint(1, 50)
-        elif fault.name == "delay":
-            lane.delay = campaign.rng.uniform(0, 0.2)
-        elif fault.name.startswith(("stall", "half cut")):
-            lane.stall()
-    if fault.name in ("cut", "reset", "refuse"):
-        proxy.refuses = True
-    if fault.name in ("cut", "reset"):
-        proxy.cut(with_reset=fault.name == "reset")
+    proxies = (campaign.proxy, campaign.front)
+    for proxy in proxies:
+        ways = {"up": [proxy.up], "down": [proxy.down]}
+        for lane in ways.get(fault.name.split()[-1], proxy.lanes):
+            if fault.name == "trickle":
+                lane.chunk = campaign.rng.randint(1, 50)
+            elif fault.name == "delay":
+                lane.delay = campaign.rng.uniform(0, 0.2)
+            elif fault.name.startswith(("stall", "half cut")):
+                lane.stall()
+        proxy.refuses = fault.name in ("cut", "reset", "refuse")
+        if fault.name in ("cut", "reset"):
+            proxy.cut(with_reset=fault.name == "reset")
     await trio.sleep(fault.seconds)
-    if fault.name.startswith("half cut"):
-        proxy.cut()
-    if fault.name == "refuse":
-        proxy.cut()
-    proxy.refuses = False
-    for lane in proxy.lanes:
-        lane.go_on()
+    for proxy in proxies:
+        if fault.name.startswith(("half cut", "refuse")):
+            proxy.cut()
+        proxy.refuses = False
+        for lane in proxy.lanes:
+            lane.go_on()
 
 
 def start_workers(campaign: Campaign) -> dict[str, subprocess.Popen[bytes]]:

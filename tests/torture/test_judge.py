@@ -16,7 +16,9 @@ def _output(job, attempt, kind):
 
 def _attempt(job, number, kind, **changes):
     size = sum(map(len, _output(job, number, kind).values()))
-    record = AttemptRecord(job, number, 10.0, 11.0, "exit", KINDS[kind].exit_code(number), size)
+    record = AttemptRecord(
+        job, number, "w1", 10.0, 11.0, "exit", KINDS[kind].exit_code(number), size
+    )
     return record._replace(**changes)
 
 
@@ -74,7 +76,7 @@ def test_an_attempt_that_began_before_it_was_durable_is_wrong(evidence):
 
 
 def test_an_attempt_that_is_said_not_to_have_begun_and_did_is_doubled(evidence):
-    evidence.attempts.append(AttemptRecord(1, 2, 1.0, 2.0, "refused", None, 0))
+    evidence.attempts.append(AttemptRecord(1, 2, "w1", 1.0, 2.0, "refused", None, 0))
     assert _sorts(evidence) == []
     evidence.witness.append(WitnessLine("begins", 1, 2, 7))
     assert _sorts(evidence) == ["doubled"]
