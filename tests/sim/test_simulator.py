@@ -14,7 +14,7 @@ QUICK = (
     "output is acknowledged before it is synced",
     "an attempt is started before its claim is committed",
     "an end is not told again after a reconnection",
-    "a kill is not repeated after a reconnection",
+    "an end is confirmed before its commit",
     "a refusal spends a retry",
     "a key is not kept with its job",
 )
