@@ -1,7 +1,7 @@
 """Which processes belong to the jobs of a dead worker, and their end.
 
-Knows them by whose children they are, by session and by cookie. The standard library alone, because
-the reaper uses it.
+Knows them by whose children they are, by session, by cookie and by brand. The standard library
+alone, because the reaper uses it.
 """
 
 import signal
@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from simple_worker.brand import NONE, brand_of, is_of
 from simple_worker.tree import Facts, is_marked, living, signal_process
 
 ROUNDS: Final = 80
@@ -36,8 +37,9 @@ def relatives(processes: Mapping[int, Facts], founders: Collection[int]) -> set[
     return processes.keys() & found
 
 
-def end_family(founders: dict[int, int | None], marks: set[bytes]) -> None:
-    """SIGKILL the relatives of the founders and of all that carry a mark, until none is left.
+def end_family(founders: dict[int, int | None], marks: set[bytes], herd: int = NONE) -> None:
+    """SIGKILL the relatives of the founders, of all that bear a mark, and of the herd, until none
+    is left.
 
     They are stopped first, and killed when a look finds no new one: what is killed leaves its
     children to init, and one that it has just started would be found by nobody. A family that
@@ -48,13 +50,18 @@ def end_family(founders: dict[int, int | None], marks: set[bytes]) -> None:
         founders: when each began, as in `Facts`; None: it leads a session. A process with the
             number of a founder that is not the founder is a stranger.
         marks: as `tree.mark` makes them.
+        herd: of the worker's jobs, as in `brand.Brands`.
     """
     known = dict(founders)
     stopped: set[int] = set()
     for rounds in range(ROUNDS):
         processes = living()
         known = {pid: start for pid, start in known.items() if not _is_other(pid, start, processes)}
-        marked = {pid for pid in processes if pid not in known and is_marked(pid, marks)}
+        marked = {
+            pid
+            for pid in processes
+            if pid not in known and (is_of(herd, brand_of(pid)) or is_marked(pid, marks))
+        }
         family = relatives(processes, known.keys() | marked)
         if not family:
             return

@@ -7,10 +7,11 @@ jobs: a worker, all of whose children are jobs', and a program that has children
 import math
 import os
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import trio
 
+from simple_worker.brand import NONE, Brands, brand_of, is_of
 from simple_worker.reaper_link import ReaperLink
 from simple_worker.tree import (
     environment,
@@ -35,8 +36,12 @@ holds the job's slot no longer."""
 class Leftovers(Protocol):
     """Knows the main processes that run, and ends what one of them has left."""
 
+    def expect(self) -> None:
+        """A job's main process is about to be started; nothing else is before `begin`."""
+        ...
+
     def begin(self, pid: int, cookie: str) -> None:
-        """A job's main process has been started."""
+        """It has been started."""
         ...
 
     async def end(self, pid: int, cookie: str) -> None:
@@ -57,6 +62,9 @@ class MarkedLeftovers:
     def __init__(self) -> None:
         self._began: dict[int, float] = {}
 
+    def expect(self) -> None:
+        pass
+
     def begin(self, pid: int, cookie: str) -> None:
         self._began[pid] = trio.current_time()
 
@@ -75,23 +83,35 @@ class MarkedLeftovers:
         return await trio.to_thread.run_sync(kill_marked, {mark(cookie)}, above)
 
 
+class _Signs(NamedTuple):
+    """By which processes of a job are known when it has ended."""
+
+    brand: int
+    mark: bytes
+
+
 class AdoptedLeftovers:
     """For a subreaper all of whose children are jobs', or orphans of jobs.
 
     One read of its own children after a job's end tells whether anything is left: no scan of
-    /proc. An orphan belongs to the job whose session or cookie it has. One that has shed both may
-    be any job's that ran when it was first seen, and is ended when the last of these has ended.
-    The reaper learns of every orphan: what has shed both, it would not find.
+    /proc. An orphan belongs to the job whose session, brand or cookie it has. One that has shed all
+    three may be any job's that ran when it was first seen, and is ended when the last of these has
+    ended. The reaper learns of every orphan: what has shed all, it would not find.
     """
 
-    def __init__(self, reaper: ReaperLink) -> None:
+    def __init__(self, reaper: ReaperLink, brands: Brands) -> None:
         self._reaper = reaper
-        self._live: dict[int, bytes] = {}
+        self._brands = brands
+        self._next = NONE
+        self._live: dict[int, _Signs] = {}
         self._owners: dict[int, set[int]] = {}
         self._not_jobs = frozenset(own_children())
 
+    def expect(self) -> None:
+        self._next = self._brands.give()
+
     def begin(self, pid: int, cookie: str) -> None:
-        self._live[pid] = mark(cookie)
+        self._live[pid] = _Signs(self._next, mark(cookie))
 
     async def end(self, pid: int, cookie: str) -> None:
         if self._sweep(pid):
@@ -145,5 +165,9 @@ class AdoptedLeftovers:
         own_session = session(pid)
         if own_session in self._live:
             return {own_session}
+        brand = brand_of(pid)
+        if is_of(self._brands.herd, brand):  # of one of them, or of none: it has outlived its job
+            return {main for main, signs in self._live.items() if signs.brand == brand}
         content = environment(pid)
-        return {main for main, mark in self._live.items() if mark in content} or set(self._live)
+        marked = {main for main, signs in self._live.items() if signs.mark in content}
+        return marked or set(self._live)

@@ -11,6 +11,7 @@ from typing import IO, Final
 
 import trio
 
+from simple_worker.brand import branding
 from simple_worker.leftovers import AdoptedLeftovers, MarkedLeftovers
 from simple_worker.process import ProcessHost
 from simple_worker.reaper_link import Say, log, opened_reaper
@@ -46,9 +47,9 @@ async def opened_own_machine(
         say: takes a line when the reaper has died.
     """
     become_subreaper()
-    with scratch_root(work_dir) as scratch, _opened_nothing() as nothing:
-        async with opened_reaper(scratch, say) as reaper:
-            leftovers = AdoptedLeftovers(reaper)
+    with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
+        async with opened_reaper(scratch, say, brands.herd) as reaper:
+            leftovers = AdoptedLeftovers(reaper, brands)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leftovers.reap, REAP_INTERVAL)
                 yield ProcessHost(scratch, reaper, leftovers, nothing)

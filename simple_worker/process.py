@@ -213,6 +213,7 @@ class ProcessHost:
         self.reaper.expect(cookie)
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
+            self.leftovers.expect()
             popen = self._popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
             silence = Silence(popen)
         except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:

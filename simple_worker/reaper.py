@@ -21,10 +21,10 @@ READ_PAUSE: Final = 20
 """Milliseconds between two reads: to be woken by every line would slow the worker down."""
 
 
-def watch(pipe: int, scratch: str) -> None:
+def watch(pipe: int, scratch: str, herd: int) -> None:
     """Watch until the worker leaves, or end its jobs when it dies and remove the folder `scratch`.
 
-    The jobs are gone before two seconds are over.
+    The jobs are gone before two seconds are over. `herd`: of its jobs, as in `brand.Brands`.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -44,11 +44,11 @@ def watch(pipe: int, scratch: str) -> None:
                 live.pop(name, None)
         hangup.poll(READ_PAUSE)  # no pause at the worker's death: trees begin to fall apart then
     if live:
-        _end(live)
+        _end(live, herd)
     remove_folder(scratch)
 
 
-def _end(live: dict[str, int]) -> None:
+def _end(live: dict[str, int], herd: int) -> None:
     founders: dict[int, int | None] = {}
     marks = set()
     for name, number in live.items():
@@ -58,4 +58,4 @@ def _end(live: dict[str, int]) -> None:
             marks.add(mark(name))
             if number:
                 founders[number] = None
-    end_family(founders, marks)
+    end_family(founders, marks, herd)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,7 @@ import trio
 
 from remote_runner.signals import signal_name
 from simple_worker.backoff import reconnect_delay
+from simple_worker.brand import NONE
 from simple_worker.reaper import ORPHAN
 
 QUIT_TIMEOUT: Final = 2.0
@@ -24,8 +26,8 @@ YOUNG: Final = 1.0
 """A reaper that dies at this age, in seconds, is replaced then; an older one at once."""
 
 _START: Final = (
-    "import sys; sys.path.insert(0, sys.argv[1]);"
-    " from simple_worker.reaper import watch; watch(int(sys.argv[2]), sys.argv[3])"
+    "import sys; sys.path.insert(0, sys.argv[1]); from simple_worker.reaper import watch;"
+    " watch(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))"
 )
 
 log = logging.getLogger("simple_worker")
@@ -126,13 +128,13 @@ class ReaperLink:
 
 
 class ReaperProcess:
-    """A reaper that runs, and the pipe into it.
+    """A reaper that runs, and the pipe into it. What it is given: see `reaper.watch`.
 
     Raises:
         OSError: it cannot be started.
     """
 
-    def __init__(self, scratch: Path) -> None:
+    def __init__(self, scratch: Path, herd: int) -> None:
         reading, self.pipe = os.pipe2(os.O_CLOEXEC)
         try:
             # From this thread: the children of another one are inherited, like an orphan, at its
@@ -140,7 +142,7 @@ class ReaperProcess:
             self._popen = subprocess.Popen(
                 [
                     sys.executable, "-I", "-S", "-c", _START,
-                    str(Path(__file__).parents[1]), str(reading), str(scratch),
+                    str(Path(__file__).parents[1]), str(reading), str(scratch), str(herd),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -183,20 +185,27 @@ class ReaperProcess:
         self._popen.wait()
 
 
+Start = Callable[[], ReaperProcess]
+
+
 @asynccontextmanager
-async def opened_reaper(scratch: Path, say: Say = log.warning) -> AsyncIterator[ReaperLink]:
-    """A reaper while entered; should this process die, it removes `scratch` as well.
+async def opened_reaper(
+    scratch: Path, say: Say = log.warning, herd: int = NONE
+) -> AsyncIterator[ReaperLink]:
+    """A reaper while entered; should this process die, it removes `scratch` as well, and ends
+    all that is of the herd.
 
     Raises:
         OSError: there is no reaper to begin with.
     """
     link = ReaperLink()
-    process = ReaperProcess(scratch)
+    start = partial(ReaperProcess, scratch, herd)
+    process = start()
     link.connect(process.pid, process.pipe)
     # Jobs that are cancelled need it until their trees are gone.
     keeping = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_keep, link, process, scratch, say, keeping)
+        nursery.start_soon(_keep, link, process, start, say, keeping)
         try:
             yield link
         finally:
@@ -205,7 +214,7 @@ async def opened_reaper(scratch: Path, say: Say = log.warning) -> AsyncIterator[
 
 
 async def _keep(
-    link: ReaperLink, process: ReaperProcess, scratch: Path, say: Say, keeping: trio.CancelScope
+    link: ReaperLink, process: ReaperProcess, start: Start, say: Say, keeping: trio.CancelScope
 ) -> None:
     """Put another in the place of each reaper that dies, until `keeping` is cancelled."""
     with keeping:
@@ -217,16 +226,16 @@ async def _keep(
                 link.disconnect()
                 await process.close()
             await trio.sleep_until(began + YOUNG)
-            process = await _start_again(scratch, why, say)
+            process = await _start_again(start, why, say)
             link.connect(process.pid, process.pipe)
             say(f"the reaper process has died ({why}) and was replaced")
 
 
-async def _start_again(scratch: Path, why: str, say: Say) -> ReaperProcess:
+async def _start_again(start: Start, why: str, say: Say) -> ReaperProcess:
     failures = 0
     while True:
         try:
-            return ReaperProcess(scratch)
+            return start()
         except OSError as error:
             failures += 1
             delay = reconnect_delay(failures, lambda: 1.0)

@@ -50,6 +50,20 @@ def test_orphans_are_looked_for_each_second_too(service, tmp_path):
     service.wait_for(lambda: not any(is_alive(pid) for pid in pids), "the reaper", 2)
 
 
+def test_what_a_job_has_left_ends_with_it_whatever_it_has_shed_and_whoever_runs(service, tmp_path):
+    file = tmp_path / "pids"
+    service.start_server()
+    service.start_worker()
+    other = service.submit("sh", "-c", "echo here; sleep 1000")
+    service.wait_for(lambda: service.output(other), "the other job")
+    daemon = "env -i setsid sh -c 'env -i setsid sleep 1000 & echo $! $$ >> $0; wait' $0"
+    service.run(
+        "sh", "-c", f"({daemon} >/dev/null 2>&1 &); while ! [ -s $0 ]; do :; done", str(file)
+    )
+    assert not any(is_alive(pid) for pid in service.read_pids(file, 2))
+    assert service.job(other)["state"] == "running"
+
+
 @pytest.mark.parametrize(
     ("options", "successor"),
     [

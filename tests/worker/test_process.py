@@ -295,7 +295,8 @@ async def test_a_kill_while_the_pipe_is_held_does_not_wait_for_it(machine):
 
 async def test_what_has_shed_its_marks_ends_with_the_last_job_it_may_belong_to(tmp_path):
     file = tmp_path / "pids"
-    script = f"env -i setsid sh -c 'echo $$ > {file}; exec sleep 1000 >&- 2>&-' &"
+    script = "prlimit --rttime=unlimited env -i setsid"
+    script += f" sh -c 'echo $$ > {file}; exec sleep 1000 >&- 2>&-' &"
     script += f" while [ ! -s {file} ]; do sleep 0.01; done"
     async with opened_own_machine(tmp_path) as machine:
         neighbour = start(machine, "sleep", "1000")

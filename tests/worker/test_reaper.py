@@ -74,6 +74,27 @@ async def test_it_ends_every_tree_within_two_seconds_of_sigkill(tmp_path, kind):
         assert all(is_alive(pid) for pid in pids)
 
 
+async def test_it_ends_an_orphan_that_has_just_shed_all_that_its_worker_would_find(tmp_path):
+    file = tmp_path / "pids"
+    daemon = "env -i setsid sh -c 'env -i setsid sleep 1000 & echo $! $$ >> $F; wait'"
+    script = f"({daemon} >/dev/null 2>&1 &); echo $$ >> $F; sleep 1000".replace("$F", str(file))
+    worker = await trio.lowlevel.open_process(
+        [sys.executable, "-c", RUN_JOBS, "worker", str(tmp_path), script], cwd=ROOT
+    )
+    try:
+        pids = await pids_in(file, 3)
+    finally:
+        worker.kill()
+        await worker.wait()
+    try:
+        with trio.fail_after(2):
+            await until(lambda: not any(is_alive(pid) for pid in pids))
+    finally:
+        for pid in pids:
+            if is_alive(pid):
+                os.kill(pid, signal.SIGKILL)
+
+
 def _reapers_of(pid):
     """The reapers among the children of a process."""
     found = []
