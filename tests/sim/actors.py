@@ -4,6 +4,7 @@ A task belongs to the actor that its context names. A crash takes the power away
 nothing that the actor still does can be seen by others, while its tasks are being cancelled.
 """
 
+import math
 from contextvars import ContextVar
 from types import ModuleType
 
@@ -53,6 +54,13 @@ def local_trio():
     def rate():
         return current.get().rate
 
+    def real(deadline):
+        """The true time at which this actor's clock has reached a deadline, to the last bit."""
+        at = deadline / rate()
+        while at * rate() < deadline:
+            at = math.nextafter(at, math.inf)
+        return at
+
     def current_time():
         return trio.current_time() * rate()
 
@@ -60,16 +68,16 @@ def local_trio():
         await trio.sleep(seconds / rate())
 
     async def sleep_until(deadline):
-        await trio.sleep_until(deadline / rate())
+        await trio.sleep_until(real(deadline))
 
     def move_on_after(seconds, *, shield=False):
         return trio.move_on_after(seconds / rate(), shield=shield)
 
     def move_on_at(deadline, *, shield=False):
-        return trio.move_on_at(deadline / rate(), shield=shield)
+        return trio.move_on_at(real(deadline), shield=shield)
 
     def cancel_scope(*, deadline=float("inf"), shield=False):
-        return trio.CancelScope(deadline=deadline / rate(), shield=shield)
+        return trio.CancelScope(deadline=real(deadline), shield=shield)
 
     module = ModuleType("trio")
     module.__dict__.update(trio.__dict__)

@@ -1,6 +1,7 @@
 """One run: the world that a seed describes, its faults, its healing, and the verdict."""
 
 import gc
+import signal
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -21,6 +22,8 @@ from tests.sim.scenario import FAULTS_END, draw
 
 HEALED_WITHIN = 1200.0
 """Seconds of virtual time after the faults in which every job must have ended."""
+PATIENCE = 30.0
+"""Seconds of processor time, a thousand times what a run takes, after which it is going nowhere."""
 MAX_EVENTS = 30_000
 LEAVES_WITHIN = 120.0
 EPOCH = 1_700_000_000.0
@@ -281,10 +284,18 @@ class World:
             self.fail("I11", f"tasks are left: {[t.name for t in self._nursery.child_tasks]}")
 
 
+def _take_too_long(number, frame):
+    raise TimeoutError(f"{PATIENCE:g} s of processor time and no end")
+
+
 def _innermost(error):
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif isinstance(error, trio.TrioInternalError) and error.__cause__ is not None:
+            error = error.__cause__
+        else:
+            return error
 
 
 def run(seed):
@@ -293,11 +304,14 @@ def run(seed):
     trio._core._run._r = Random(f"scheduler {seed}")
     clock = trio.testing.MockClock(autojump_threshold=0)
     gc.disable()
+    signal.signal(signal.SIGVTALRM, _take_too_long)
+    signal.setitimer(signal.ITIMER_VIRTUAL, PATIENCE)
     try:
         trio.run(world.main, clock=clock)
     except Exception as error:
         world.violation = world.violation or ("I0", f"the run failed: {_innermost(error)!r}")
     finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         gc.enable()
         world.close()
     code, text = world.violation or (None, None)
