@@ -29,6 +29,7 @@ from remote_runner.server import Server, Session
 from remote_runner.types import Outcome, Reason
 from simple_worker.attempts import HeldAttempt
 from simple_worker.slots import Slots
+from simple_worker.spool import Spool
 from simple_worker.window import Window
 from tests.sim.taps import installed
 from tests.sim.world import run
@@ -214,7 +215,7 @@ def window_unbounded(put):
     async def wait_for_room(self):
         await trio.lowlevel.checkpoint()
 
-    put(HeldAttempt, "wait_for_room", wait_for_room)
+    put(Spool, "wait_for_room", wait_for_room)
 
 
 # --- ends ---
