@@ -226,9 +226,9 @@ def close_not_repeated(put):
     original = HeldAttempt.resume
 
     def resume(self, offset):
-        was_sent = self._is_close_sent
+        was_sent = self.is_close_sent
         original(self, offset)
-        self._is_close_sent = was_sent
+        self.is_close_sent = was_sent
 
     put(HeldAttempt, "resume", resume)
 
@@ -236,7 +236,7 @@ def close_not_repeated(put):
 @mutant("a worker forgets an attempt when it has told its end")
 def forget_early(put):
     all_held = Slots.held.fget
-    put(Slots, "held", property(lambda self: [h for h in all_held(self) if not h._is_close_sent]))
+    put(Slots, "held", property(lambda self: [h for h in all_held(self) if not h.is_close_sent]))
 
 
 @mutant("a worker is not told that an attempt is stale")
