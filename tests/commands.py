@@ -134,11 +134,11 @@ class Service:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The newest thousand jobs, as the API shows them."""
-        return list(json.loads(self._request("/api/v1/jobs?limit=1000")))
+        return list(json.loads(self.request("/api/v1/jobs?limit=1000")))
 
     def cancel(self, job_id: int) -> None:
         """Cancel a job over HTTP."""
-        self._request(f"/api/v1/jobs/{job_id}/cancel", {})
+        self.request(f"/api/v1/jobs/{job_id}/cancel", {})
 
     def output(self, job_id: int) -> bytes:
         """What a job has printed so far, both streams."""
