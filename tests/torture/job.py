@@ -13,19 +13,20 @@ import time
 STEADY = 7
 """What a job exits with that is told how many lines to print, one each 10 ms."""
 BLOCK = 100
-"""Lines that are written at once, where a kind makes no pauses."""
+"""Lines that are written at once, unless a kind writes them one by one."""
 FAILURE = 3
 
 
 class Kind:
-    """How a job behaves: lines on each stream, seconds after each line, and what else it does."""
+    """How a job behaves: lines on each stream, seconds after each `block` lines, and more."""
 
     def __init__(
-        self, stdout: int, stderr: int, pause: float = 0.0, *, forks: bool = False,
-        fails_once: bool = False, status: int = 0,
+        self, stdout: int, stderr: int, pause: float = 0.0, *, block: int = 1,
+        forks: bool = False, fails_once: bool = False, status: int = 0,
     ) -> None:  # fmt: skip
         self.lines = {"stdout": stdout, "stderr": stderr}
         self.pause = pause
+        self.block = block if pause else BLOCK
         self.forks = forks
         self.fails_once = fails_once
         self.status = status
@@ -38,6 +39,7 @@ class Kind:
 KINDS = {
     "small": Kind(20, 10),
     "large": Kind(9_000, 2_000),  # 200 KiB: more than the database keeps beside the row
+    "flowing": Kind(20_000, 500, 0.01, block=BLOCK),  # some of it is on its way at any moment
     "silent": Kind(0, 0),
     "slow": Kind(60, 20, 0.02),
     "long": Kind(300, 20, 0.03),
@@ -78,7 +80,7 @@ def _main(folder: str, name: str, lines: int | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         while True:
             time.sleep(1000)
-    step = 1 if kind.pause else BLOCK
+    step = kind.block
     for begin in range(0, max(kind.lines.values()), step):
         for number, (stream, count) in enumerate(kind.lines.items(), 1):
             _write(number, pattern(job, attempt, stream, begin, min(begin + step, count)))

@@ -9,6 +9,7 @@ from tests.torture.job import KINDS, pattern
 
 Sort = Literal["lost", "doubled", "differs", "left", "wrong"]
 LOSSES: Final = frozenset(("worker-lost", "abandoned"))
+NEVER_BEGUN: Final = frozenset(("refused", "given-back"))
 STREAMS: Final = ("stdout", "stderr")
 
 
@@ -111,8 +112,8 @@ def _judge_starts(
             yield Violation("doubled", f"attempt {job}.{attempt} began {count} times")
         if record is None:
             yield Violation("wrong", f"attempt {job}.{attempt} began and is not in the database")
-        elif record.reason == "refused":
-            yield Violation("doubled", f"attempt {job}.{attempt} began, and was taken for refused")
+        elif record.reason in NEVER_BEGUN:
+            yield Violation("doubled", f"attempt {job}.{attempt} began, and was {record.reason}")
     for line in witness:
         if line.word == "overlaps":
             yield Violation("doubled", f"attempt {line.job}.{line.attempt} ran beside another")
@@ -132,7 +133,7 @@ def _judge_attempt(
     elif reason in LOSSES:
         if not evidence.may_lose(attempt):
             yield Violation("lost", f"{name} was lost ({reason}) without a cause")
-    elif reason != "refused":
+    elif reason not in NEVER_BEGUN:
         yield Violation("wrong", f"{name} ended by {reason}")
     output = evidence.output.get((job, number), {})
     for stream in STREAMS:

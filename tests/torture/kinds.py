@@ -12,8 +12,8 @@ from tests.torture.campaign import Campaign, Scale, marked_processes
 from tests.torture.judge import LOSSES, AttemptRecord
 
 MIX: Final = (
-    *["small"] * 8, *["large"] * 3, *["silent"] * 2, *["slow"] * 3, *["forking"] * 2,
-    *["failing"] * 2,
+    *["small"] * 8, *["large"] * 2, *["flowing"] * 2, *["silent"] * 2, *["slow"] * 3,
+    *["forking"] * 2, *["failing"] * 2,
 )  # fmt: skip
 WORKERS: Final = ("w1", "w2")
 SLOTS: Final = 6
