@@ -125,12 +125,8 @@ class Campaign:
     def start_worker(self, name: str, slots: int, *options: object) -> subprocess.Popen[bytes]:
         """A worker that dials the proxy."""
         self.note(f"worker {name} starts")
-        self.service.temporary.mkdir(exist_ok=True)
-        return self.service.start(
-            name, sys.executable, "-m", "simple_worker",
-            "--server", f"127.0.0.1:{self.proxy.port}", "--name", name, "--slots", slots,
-            "--state-dir", self.service.folder / name, *options,
-        )  # fmt: skip
+        address = f"127.0.0.1:{self.proxy.port}"
+        return self.service.start_worker(name, slots, "--server", address, *options)
 
     async def kill(self, process: subprocess.Popen[bytes], what: str) -> None:
         """SIGKILL, now."""
