@@ -122,10 +122,12 @@ class Campaign:
         (self.service.data_dir / "server.json").unlink(missing_ok=True)
         return self.service.start("server", sys.executable, "-m", "remote_runner", *options)
 
-    def start_worker(self, name: str, slots: int, *options: object) -> subprocess.Popen[bytes]:
-        """A worker that dials the proxy."""
+    def start_worker(
+        self, name: str, slots: int, *options: object, by_port: int | None = None
+    ) -> subprocess.Popen[bytes]:
+        """A worker that dials the proxy, or something else."""
         self.note(f"worker {name} starts")
-        address = f"127.0.0.1:{self.proxy.port}"
+        address = f"127.0.0.1:{by_port or self.proxy.port}"
         return self.service.start_worker(name, slots, "--server", address, *options)
 
     async def kill(self, process: subprocess.Popen[bytes], what: str) -> None:

@@ -42,7 +42,7 @@ KINDS = {
     "flowing": Kind(20_000, 500, 0.01, block=BLOCK),  # some of it is on its way at any moment
     "silent": Kind(0, 0),
     "slow": Kind(60, 20, 0.02),
-    "long": Kind(300, 20, 0.03),
+    "long": Kind(500, 20, 0.03),
     "forking": Kind(5, 0, forks=True),
     "failing": Kind(3, 3, fails_once=True),
 }
