@@ -190,7 +190,9 @@ class Campaign:
                 answer = await self.ask("/api/v1/jobs", body, by_port=self.front.port)
                 job_id = int(json.loads(answer)["id"])
             except urllib.error.HTTPError as error:
-                self._refused(f"{error.code} {error.read().decode(errors='replace')}")
+                # In a thread: it comes through our own proxy, which needs this one.
+                why = await trio.to_thread.run_sync(error.read)
+                self._refused(f"{error.code} {why.decode(errors='replace')}")
             except UNHEARD:
                 pass
             else:
