@@ -166,7 +166,8 @@ async def test_a_stopped_reaper_stops_nobody(tmp_path):
         async with stopped_reaper(tmp_path) as (link, pid):
             for number in range(20_000):
                 link.expect(f"cookie-{number}")
-                link.watch(f"cookie-{number}", 1)
+                # Its own number: should this test be killed, it would end whatever it is told of.
+                link.watch(f"cookie-{number}", pid)
                 link.unwatch(f"cookie-{number}")
     assert not is_alive(pid)
 
