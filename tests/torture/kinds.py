@@ -32,7 +32,10 @@ async def torture_server(campaign: Campaign, scale: Scale) -> None:
         async with trio.open_nursery() as nursery:
             for _ in range(scale.cycles):
                 nursery.start_soon(campaign.submit_steadily, scale.jobs)
-                await trio.sleep(rng.uniform(0, 2.0))
+                if rng.random() < 0.7:  # in the middle of its work, else while it starts
+                    await trio.to_thread.run_sync(campaign.service.wait_until_ready, server)
+                    await campaign.wait_for_workers(1)
+                await trio.sleep(rng.uniform(0, 1.0))
                 await campaign.kill(server, "the server")
                 if rng.random() < 0.3:
                     await trio.sleep(rng.uniform(0, 0.5))
@@ -145,9 +148,11 @@ async def torture_network(campaign: Campaign, scale: Scale) -> None:
 
 def _draw_fault(rng: random.Random) -> Fault:
     name = rng.choice(FAULTS)
-    if rng.random() < 0.8:
+    if rng.random() < 0.7:
         return Fault(name, 0.01 * (SHORT / 0.01) ** rng.random())  # as many of 10 ms as of 1 s
-    return Fault(name, rng.uniform(SHORT, 2 * DETACH))
+    if rng.random() < 0.5:
+        return Fault(name, rng.uniform(SHORT, DETACH))
+    return Fault(name, rng.uniform(1.2, 2.0) * DETACH)
 
 
 async def _break_network(campaign: Campaign, fault: Fault) -> None:

@@ -30,7 +30,7 @@ class Kind(NamedTuple):
 KINDS: Final = {
     "server": Kind(torture_server),
     "worker": Kind(torture_worker),
-    "network": Kind(torture_network, mix=(*MIX, "long", "long")),
+    "network": Kind(torture_network, mix=(*MIX, *["long"] * 4)),
     "disk": Kind(torture_disk),
     "follow": Kind(torture_follow, Scale(cycles=5, jobs=1, seconds=60)),
     "nasty": Kind(torture_nasty, Scale(cycles=1, jobs=200, seconds=0)),
