@@ -54,6 +54,8 @@ class Scratches:
                 return True
         except FileNotFoundError:
             return True
+        except OSError:
+            return False  # no descriptor is left to look into it
         return False
 
 

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from remote_runner.types import Command, Outcome, Reason
-from simple_worker.launch import Launch
+from simple_worker.launch import Launch, SpawnFailure
 from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.process import Process
 from simple_worker.scratch import remove_folder
@@ -466,14 +466,23 @@ async def test_a_failed_start_leaves_no_scratch_directory_and_no_descriptor(mach
     assert (len(os.listdir("/proc/self/fd")), list(tmp_path.rglob("*"))) == before
 
 
-async def test_a_machine_without_room_refuses_and_does_not_blame_the_command(
-    machine, tmp_path, monkeypatch
-):
+@pytest.mark.parametrize("left", range(12))
+async def test_a_machine_without_room_refuses_and_does_not_blame_the_command(machine, left):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), hard))
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + left, hard))
     try:
-        failure = machine.start(Launch(Command("true")))
+        child = machine.start(Launch(Command("true")))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert failure.outcome == Outcome(Reason.REFUSED)
+    if isinstance(child, SpawnFailure):
+        assert child.outcome == Outcome(Reason.REFUSED)
+    else:
+        assert left > 2
+        assert (await child.run(_ignore, 1000)).is_success
     assert (await run(machine, "true")).outcome.is_success
+
+
+async def _ignore(stream, data):
+    pass
