@@ -49,6 +49,7 @@ class Checks:
         self.processes = {}
         self._alive = {}
         self._rows = {}
+        self._claimed = {}
         """Every job as it was last committed."""
         self._cancelled = {}
         self._acked = {}
@@ -128,6 +129,7 @@ class Checks:
         row = self._world.database.store.get(job_id)
         before = self._rows.get(job_id)
         self._rows[job_id] = row
+        self._claimed.setdefault(attempt_id(job_id, row.attempt), trio.current_time())
         if before is not None:
             if before.state.is_terminal and row != before:
                 self._fail("I7", f"job {job_id} was {before.state}, and became {row.state}")
@@ -173,7 +175,7 @@ class Checks:
             if before.spec.on_lost == "fail" and after.state is JobState.QUEUED:
                 self._fail("I9", f"{name} is lost and tried again, against its on_lost")
             if process is None and outcome.reason is Reason.WORKER_LOST:
-                self._check_never_begun(actor, name, before)
+                self._check_never_begun(name, before)
         if (actor, name) in self._worded:
             self._spoken_ends.add(name)
             if process is not None and outcome.exit_code != process.exit_code:
@@ -182,10 +184,12 @@ class Checks:
         elif outcome.reason in (Reason.EXIT, Reason.SIGNAL, Reason.TIMEOUT):
             self._fail("I13", f"{name} is written down as {outcome.reason}, and nobody said so")
 
-    def _check_never_begun(self, server, name, job):
-        """A worker that is here, and never got this attempt, has not lost it."""
+    def _check_never_begun(self, name, job):
+        """A worker that lives, and never got this attempt, has not lost it, until it is given up."""
         worker = self._world.worker_of_boot(job.worker_boot)
-        if worker is not None and worker.is_in_contact(server):
+        detach = job.spec.detach or self._world.scenario.detach
+        is_given_up = trio.current_time() >= self._claimed[name] + detach
+        if worker is not None and worker.actor.is_on and not is_given_up:
             self._fail("I9", f"{name} never began at {worker.actor.name}, and counts as lost")
 
     # --- what is said ---
