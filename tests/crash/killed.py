@@ -10,6 +10,7 @@ import signal
 import socket
 import sys
 from collections import Counter
+from http.client import HTTPException
 from pathlib import Path
 from subprocess import Popen
 from typing import Any
@@ -82,7 +83,7 @@ def use(service: Service, server: Popen[bytes], witness: Path, told: Told) -> bo
             told.jobs.update(zip(service.submit_many(bodies), some, strict=True))
         end_all(service, told)
         os.kill(service.facts["pid"], signal.SIGTERM)
-    except OSError:
+    except (OSError, HTTPException):
         server.wait(PATIENCE)
         return False
     return server.wait(PATIENCE) == 0
