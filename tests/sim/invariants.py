@@ -185,7 +185,7 @@ class Checks:
             self._fail("I13", f"{name} is written down as {outcome.reason}, and nobody said so")
 
     def _check_never_begun(self, name, job):
-        """A worker that lives, and never got this attempt, has not lost it, until it is given up."""
+        """A worker that lives, and never got this attempt, has not lost it until it is given up."""
         worker = self._world.worker_of_boot(job.worker_boot)
         detach = job.spec.detach or self._world.scenario.detach
         is_given_up = trio.current_time() >= self._claimed[name] + detach
