@@ -26,8 +26,8 @@ class Facts(NamedTuple):
 
 
 def mark(cookie: str) -> bytes:
-    """The cookie as it stands in an environment."""
-    return f"{COOKIE}={cookie}".encode()
+    """The cookie as it stands in an environment, with its end: one may begin like another."""
+    return f"{COOKIE}={cookie}\0".encode()
 
 
 def become_subreaper() -> None:

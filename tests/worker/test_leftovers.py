@@ -61,6 +61,15 @@ async def test_where_numbers_tell_nothing_all_are_looked_at(start_marked, mock_c
         await trio.to_thread.run_sync(older.wait)
 
 
+async def test_a_cookie_is_not_one_that_it_begins_with(start_marked):
+    """Or a program whose cookies are shorter, as in these tests, ends jobs of others."""
+    leftovers = MarkedLeftovers()
+    other, own = start_marked("ab"), start_marked("a")
+    await end(leftovers, other.pid + 1_000_000, "a")
+    assert not is_alive(own.pid)
+    assert is_alive(other.pid)
+
+
 async def test_the_newest_process_is_the_one_that_was_started_last(start_marked):
     # Others start processes here too: it is so once in a while.
     await until(lambda: start_marked("").pid == newest_process())
