@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from tests.commands import PATIENCE, kill
@@ -39,8 +40,9 @@ def spool_files(pid):
     """The sizes of the files without a name that a process has open."""
     sizes = []
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        if os.readlink(descriptor).endswith("(deleted)"):
-            sizes.append(descriptor.stat().st_size)
+        with suppress(FileNotFoundError):  # it is closed meanwhile
+            if os.readlink(descriptor).endswith("(deleted)"):
+                sizes.append(descriptor.stat().st_size)
     return sizes
 
 
