@@ -177,8 +177,9 @@ class Pool:
             return [Offer(group.labels, group.slots(limit)) for group in self._groups.values()]
         ahead: dict[GroupKey, list[PooledWorker]] = {}
         for worker in islice(self._spare.values(), limit):
-            ahead.setdefault(self._keys[worker.session], []).extend([worker] * worker.spare)
-        return [Offer(dict(key), _slots(places[:limit])) for key, places in ahead.items()]
+            places = ahead.setdefault(self._keys[worker.session], [])
+            places += [worker] * min(worker.spare, limit - len(places))
+        return [Offer(dict(key), _slots(places)) for key, places in ahead.items()]
 
     def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
         """The worker with the most free slots that satisfies `needs`.

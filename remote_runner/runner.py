@@ -200,7 +200,7 @@ class RemoteRunner(DirectRuns):
         self._runs[run_id] = run
         worker.ahead[run_id] = trio.current_time()
         self._fill(session)
-        if worker.ahead:
+        if worker.ahead and worker.session not in self._with_ahead:
             self._with_ahead[worker.session] = session
             self._has_ahead.unpark()
         return run

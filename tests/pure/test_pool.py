@@ -147,6 +147,7 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_trusted_with_more_than_one_run_ahead_a_slot(self):
+        assert all(len(offer.slots) <= 2 for offer in self.pool.offers(2))
         for worker in self.here:
             assert worker.spare <= worker.slots
             assert not (worker.spare and worker.free)
