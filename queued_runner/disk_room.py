@@ -49,9 +49,15 @@ class DiskRoom:
         """Go on only if there is more than the reserve.
 
         Raises:
-            NoRoom: there is not.
+            NoRoom: there is not, or nobody can tell.
         """
-        room = self._measure(self._folder)
+        try:
+            room = self._measure(self._folder)
+        except OSError as error:
+            raise NoRoom(
+                f"the disk of the server cannot be looked at ({error.strerror or error}); see to"
+                f" {self._folder}, then send it again"
+            ) from error
         free = room.f_bavail * room.f_frsize
         reserve = min(RESERVE, room.f_blocks * room.f_frsize // LEAST_SHARE)
         is_short = free < reserve

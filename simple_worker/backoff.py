@@ -16,5 +16,6 @@ def reconnect_delay(
     (AWS, "Exponential backoff and jitter").
     """
     if retry_after is not None:
-        return retry_after * (1 + rng() / 4)
+        jitter = rng()
+        return max(retry_after * (1 + jitter / 4), jitter * FIRST)  # also where it says 0
     return rng() * min(CEILING, FIRST * 2.0 ** min(failures, 16))

@@ -25,4 +25,9 @@ def test_the_jitter_is_full(count):
 
 @given(failures, jitter, st.floats(0, 3600))
 def test_the_server_says_when_not_before(count, random, wish):
-    assert wish <= reconnect_delay(count, lambda: random, wish) <= 1.25 * wish
+    assert wish <= reconnect_delay(count, lambda: random, wish) <= max(1.25 * wish, FIRST)
+
+
+@given(failures)
+def test_a_server_that_says_at_once_is_not_dialled_without_a_pause(count):
+    assert reconnect_delay(count, lambda: 0.5, 0.0) == FIRST / 2

@@ -158,3 +158,8 @@ def test_a_reserve_is_kept_and_the_refusal_says_how_much(tmp_path, size, reserve
 
 def test_it_measures_the_disk_of_its_folder(tmp_path):
     DiskRoom(tmp_path).require()
+
+
+def test_a_disk_that_cannot_be_looked_at_is_waited_for(tmp_path):
+    with pytest.raises(NoRoom, match=r"cannot be looked at \(No such file or directory\)"):
+        DiskRoom(tmp_path / "unmounted").require()
