@@ -23,6 +23,10 @@ class Queue(Protocol):
         """Whether it takes jobs now."""
         ...
 
+    async def check_room(self) -> None:
+        """Raises NoRoom while the disk has none for new jobs."""
+        ...
+
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
         """Store jobs in one commit and give their ids, in order.
 

@@ -50,6 +50,10 @@ class QueuedRunner:
 
     # --- submitting ---
 
+    async def check_room(self) -> None:
+        """Raises NoRoom while the disk has none for new jobs."""
+        await trio.to_thread.run_sync(self._require_room)
+
     async def submit(
         self,
         command: str,

@@ -1,20 +1,25 @@
 """Signals while a job is watched: what would end a command that ran here cancels the job, once.
 
-A second Ctrl-C leaves at once, and the first one where the server is away. SIGTERM and SIGHUP may
-come twice by themselves, from `timeout` or from a terminal that closes: another one changes
-nothing. The handler never touches the connection that the main thread reads: no byte is lost or
-doubled.
+A server that is away gets to know it when it is back; a second Ctrl-C leaves at once. SIGTERM and
+SIGHUP may come twice by themselves, from `timeout` or from a terminal that closes: another one
+changes nothing. The handler never touches the connection that the main thread reads: no byte is
+lost or doubled.
 """
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Final
 
 from queued_runner.cli.exit_status import CANCELLED
 from queued_runner.cli.options import Connect
+
+AGAIN: Final = 0.5
+"""Seconds between two tries to reach a server that is away."""
 
 
 @contextmanager
@@ -70,20 +75,29 @@ class _Interrupt:
                 f"{str(error).rstrip('.')}; the job may be in the queue none the less, where"
                 " 'queued-runner ps' shows it once there is a server"
             )
-            os._exit(CANCELLED)  # the main thread goes on trying
+            os._exit(error.exit_code)  # the main thread goes on trying
 
     def _cancel(self, job_id: int) -> None:
-        from queued_runner.client.errors import ClientError
+        from queued_runner.client.errors import ClientError, Unreachable
 
-        try:
-            with self._connect(waits=False) as client:
-                client.cancel(job_id)
-        except ClientError as error:
-            _say(
-                f"job {job_id} could not be cancelled: {str(error).rstrip('.')};"
-                f" it may go on; cancel it later with: queued-runner cancel {job_id}"
-            )
-            os._exit(CANCELLED)  # the main thread may wait for a server that stays away
+        has_said = False
+        while True:
+            try:
+                with self._connect(waits=False) as client:
+                    client.cancel(job_id)
+                return
+            except Unreachable:
+                # The main thread waits for it too, and ends this program when it has for too long.
+                if not has_said:
+                    _say(f"job {job_id} is cancelled as soon as the server is back")
+                    has_said = True
+                time.sleep(AGAIN)
+            except ClientError as error:
+                _say(
+                    f"job {job_id} could not be cancelled: {str(error).rstrip('.')};"
+                    f" it may go on; cancel it later with: queued-runner cancel {job_id}"
+                )
+                os._exit(error.exit_code)
 
 
 def _say(text: str) -> None:

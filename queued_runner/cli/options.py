@@ -60,11 +60,10 @@ def server_options(verb: F) -> F:
 
 def _open_client(waits: bool, **where: str | None) -> "Client":
     from queued_runner.client.api import Client
-    from queued_runner.client.link import DETACH
     from queued_runner.client.locate import find_server
 
     locate = functools.partial(find_server, **where)
-    return Client(locate(), relocate=locate, on_notice=say, detach=DETACH if waits else 0.0)
+    return Client(locate(), relocate=locate, on_notice=say, detach=None if waits else 0.0)
 
 
 def say(text: str) -> None:

@@ -3,6 +3,7 @@
 It owns the exit status of the service. What the service does stands in `queued_runner.service`.
 """
 
+import errno
 import logging
 import signal
 import sys
@@ -34,7 +35,7 @@ def serve_until_signal(settings: Settings) -> None:
     except* (RunnerError, OSError) as group:
         failure = _first(group)
     if failure is not None:
-        hint = _port_hint(failure, settings) if isinstance(failure, CannotListen) else ""
+        hint = _hint(failure, settings)
         click.echo(f"remote-runner: {failure}{hint}", err=True)
         sys.exit(EX_CONFIG if isinstance(failure, UnusableSettings) else EX_IOERR)
 
@@ -43,6 +44,15 @@ def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _hint(failure: BaseException, settings: Settings) -> str:
+    """What to do about it, where only the settings tell."""
+    if isinstance(failure, CannotListen):
+        return _port_hint(failure, settings)
+    if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"; free some space where {settings.data_dir} lies, then start again"
+    return ""
 
 
 def _port_hint(error: CannotListen, settings: Settings) -> str:

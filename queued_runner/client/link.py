@@ -12,11 +12,8 @@ from typing import Any, Final, Self
 import httpx2
 
 from queued_runner.client.errors import ClientError, NotOurs, Refused, Unreachable
-from queued_runner.client.locate import START_HINT, Server
+from queued_runner.client.locate import DETACH, START_HINT, Server
 from queued_runner.client.patience import Patience
-
-DETACH: Final = 120.0
-"""Seconds for which a server that went away is waited for."""
 
 _AWAY: Final = frozenset({502, 503, 504})
 """What a server that stops answers, and a proxy before one that is gone."""
@@ -29,7 +26,8 @@ class Link:
     made here may be carried out twice. One that was never there is not.
 
     `relocate` finds it: it may come back on another port. `on_notice` gets a sentence when the
-    server is away and when it is back; `detach` is for how many seconds it is then tried again.
+    server is away and when it is back; `detach` is for how many seconds it is then tried again:
+    as long as its jobs wait for it, if nothing is given.
     """
 
     def __init__(
@@ -38,12 +36,12 @@ class Link:
         *,
         relocate: Callable[[], Server] | None = None,
         on_notice: Callable[[str], None] | None = None,
-        detach: float = DETACH,
+        detach: float | None = None,
     ) -> None:
         self._relocate = relocate
         self._on_notice = on_notice or (lambda text: None)
-        self._detach = detach
-        self._patience = Patience(detach)
+        self._detach = max(DETACH, server.detach) if detach is None else detach
+        self._patience = Patience(self._detach)
         self._was_there = False
         self._is_away = False
         self.connect(server)

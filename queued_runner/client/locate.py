@@ -9,6 +9,8 @@ from typing import Final
 from queued_runner.client.errors import Unreachable
 from queued_runner.datadir import SERVER, TOKEN, default_data_dir
 
+DETACH: Final = 120.0
+"""Seconds for which a server that went away is waited for, at least."""
 START_HINT: Final = "start it with: queued-runner serve"
 
 
@@ -20,6 +22,8 @@ class Server:
     token: str
     source: str
     """Where this was found, for messages."""
+    detach: float = DETACH
+    """Seconds for which its jobs run on while it is away, as far as that is known here."""
 
 
 def find_server(
@@ -37,13 +41,13 @@ def find_server(
     token = token or os.environ.get("DUPLEX_RUNNER_TOKEN")
     token_file = token_file or os.environ.get("DUPLEX_RUNNER_TOKEN_FILE")
     directory = Path(data_dir) if data_dir else default_data_dir()
-    source = "--url or DUPLEX_RUNNER_URL"
+    source, detach = "--url or DUPLEX_RUNNER_URL", DETACH
     if url is None:
         path = directory / SERVER
         source = str(path)
         try:
             found = json.loads(path.read_text())
-            url = str(found["url"])
+            url, detach = str(found["url"]), float(found.get("detach", DETACH))
             token_file = token_file or str(found["token_file"])
         except FileNotFoundError:
             raise Unreachable(
@@ -68,4 +72,4 @@ def find_server(
         url = f"http://{url}"
     if not token.isascii() or not token.isprintable():
         raise Unreachable("The token has characters that no token has; set DUPLEX_RUNNER_TOKEN.")
-    return Server(url.rstrip("/"), token, source)
+    return Server(url.rstrip("/"), token, source, detach)

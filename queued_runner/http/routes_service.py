@@ -9,7 +9,7 @@ from starlette.responses import Response
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
 from queued_runner.http.render import json_response, render_worker
-from queued_runner.queue import Queue
+from queued_runner.queue import NoRoom, Queue
 
 
 def build_service_routes(queue: Queue) -> APIRouter:
@@ -30,9 +30,13 @@ def build_service_routes(queue: Queue) -> APIRouter:
     @router.get("/readyz")
     async def is_ready() -> Response:
         """Whether jobs are taken now. Needs no token."""
-        if queue.is_accepting:
-            return json_response({"status": "ready"})
-        return problem(503, "The server does not take jobs now: it starts or stops.")
+        if not queue.is_accepting:
+            return problem(503, "The server does not take jobs now: it starts or stops.")
+        try:
+            await queue.check_room()
+        except NoRoom as error:
+            return problem(503, f"The server does not take jobs now: {error}.")
+        return json_response({"status": "ready"})
 
     router.include_router(api)
     return router

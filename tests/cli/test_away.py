@@ -260,5 +260,5 @@ def test_ctrl_c_leaves_where_a_submit_is_not_answered(
         stdout, stderr = client.communicate(timeout=PATIENCE)
         server.shutdown(socket.SHUT_RDWR)
         dying.join(PATIENCE)
-    assert (client.returncode, stdout) == (130, b"")
+    assert (client.returncode, stdout) == (125, b"")
     assert re.search(b"the job may be in the queue none the less, where 'queued-runner ps'", stderr)

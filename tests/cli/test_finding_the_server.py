@@ -106,3 +106,12 @@ def test_the_small_files_are_private_and_kept(tmp_path: Path) -> None:
         for name in ("token", "server.json"):
             assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]
+
+
+def test_a_server_that_waits_long_for_its_workers_is_waited_for_as_long(tmp_path: Path) -> None:
+    facts = {"url": "http://127.0.0.1:1", "token_file": str(tmp_path / "token")}
+    (tmp_path / "token").write_text("secret")
+    (tmp_path / "server.json").write_text(json.dumps({**facts, "detach": 600.0}))
+    assert find_server(data_dir=str(tmp_path)).detach == 600
+    (tmp_path / "server.json").write_text(json.dumps(facts))
+    assert find_server(data_dir=str(tmp_path)).detach == 120

@@ -236,17 +236,48 @@ def test_a_second_ctrl_c_leaves_at_once(service: ServiceThread, start_verb: Star
     assert service.queue.jobs[1].state is JobState.QUEUED
 
 
-def test_ctrl_c_leaves_where_the_job_cannot_be_cancelled(
+def test_ctrl_c_while_the_server_is_away_cancels_when_it_is_back(
     service: ServiceThread, start_verb: StartVerb
 ) -> None:
     client = start_verb("run", "make")
     service.wait_until(lambda: service.queue.followers)
     service.stop()
     client.send_signal(signal.SIGINT)
+    assert client.stderr is not None
+    while b"job 1 is cancelled as soon as the server is back" not in client.stderr.readline():
+        pass
+    service.start()
+    client.communicate(timeout=PATIENCE)
+    assert client.returncode == 130
+    assert service.queue.cancels == [(1, None, None)]
+
+
+def test_a_second_ctrl_c_leaves_while_the_server_is_away(
+    service: ServiceThread, start_verb: StartVerb
+) -> None:
+    client = start_verb("run", "make")
+    service.wait_until(lambda: service.queue.followers)
+    service.stop()
+    client.send_signal(signal.SIGINT)
+    assert client.stderr is not None
+    while b"as soon as the server is back" not in client.stderr.readline():
+        pass
+    client.send_signal(signal.SIGINT)
+    client.communicate(timeout=PATIENCE)
+    assert client.returncode == 130
+
+
+def test_ctrl_c_leaves_where_the_job_cannot_be_cancelled(
+    service: ServiceThread, start_verb: StartVerb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start_verb("run", "make")
+    service.wait_until(lambda: service.queue.followers)
+    (service.data_dir / "token").write_text("another\n")
+    client.send_signal(signal.SIGINT)
     stdout, stderr = client.communicate(timeout=PATIENCE)
-    assert (client.returncode, stdout) == (130, b"")
+    assert (client.returncode, stdout) == (125, b"")
     (line,) = [line for line in stderr.splitlines() if b"could not be cancelled" in line]
-    assert b"No server answers" in line
+    assert b"did not accept the token" in line
     assert line.endswith(b"it may go on; cancel it later with: queued-runner cancel 1")
 
 

@@ -151,11 +151,15 @@ class FakeQueue:
 
     # The protocol.
 
+    async def check_room(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.is_full:
+            raise NoRoom("the disk is full; free some space")
+
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
         if self.broken:
             raise RuntimeError("secret detail of the store")
-        if self.is_full:
-            raise NoRoom("the disk is full; free some space")
+        await self.check_room()
         return self.add(*specs)
 
     async def get(self, job_id: int) -> Job:

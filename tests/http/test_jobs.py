@@ -67,6 +67,9 @@ async def test_a_full_disk_refuses_jobs_in_a_sentence(client, queue: FakeQueue) 
     response = await client.post("/api/v1/jobs", json={"command": "a"})
     assert response.status_code == 507
     assert response.json()["detail"] == "The disk is full; free some space."
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json()["detail"].endswith("now: the disk is full; free some space.")
     queue.is_full = False
     assert (await client.post("/api/v1/jobs", json={"command": "a"})).status_code == 201
 
