@@ -76,6 +76,7 @@ class Dispatcher:
     """The `Host` of the runners, and the only one who moves jobs while they run.
 
     Args:
+        id: of the queue, see `Host`.
         commits: the one writer of the store.
         logs: output at rest.
         runners: where attempts may run; a claim takes slots of any of them.
@@ -85,6 +86,7 @@ class Dispatcher:
 
     def __init__(
         self,
+        id: str,
         commits: GroupCommit,
         logs: Logs,
         runners: Sequence[JobRunner],
@@ -93,6 +95,7 @@ class Dispatcher:
         now: Callable[[], float],
         rng: Callable[[], float],
     ) -> None:
+        self.id = id
         self._commits = commits
         self._logs = logs
         self._runners = runners

@@ -2,7 +2,6 @@
 
 import os
 import random
-import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
@@ -54,6 +53,7 @@ async def open_queue(
         logs = Logs(settings.data_dir / datadir.LOGS, require_room=room.require)
         commits = GroupCommit(store)
         dispatcher = Dispatcher(
+            store.identity(),
             commits,
             logs,
             runners,
@@ -113,7 +113,6 @@ def build_runners(
             settings.port,
             json_port=settings.json_port,
             settings=ServerSettings(
-                server_id=secrets.token_hex(8),
                 token=token,
                 allow_baseline=settings.allow_baseline,
                 heartbeat=settings.heartbeat,
@@ -160,7 +159,9 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
     runners, remote = build_runners(settings, owns_process=True)
     async with open_queue(settings, runners) as queue:
         closing = trio.Event()
-        facts: dict[str, Any] = {"pid": os.getpid(), "data_dir": str(settings.data_dir)}
+        facts: dict[str, Any] = {
+            "pid": os.getpid(), "data_dir": str(settings.data_dir), "detach": settings.detach,
+        }  # fmt: skip
         if remote is not None:
             facts["port"] = remote.port
             if Codec.JSON_LINES in remote.ports:

@@ -26,7 +26,8 @@ class RemoteRun:
 
     __slots__ = (
         "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "id", "is_ended",
-        "is_lost", "kill_order", "kill_reason", "max_output", "observer", "received", "session",
+        "is_lost", "is_started", "kill_order", "kill_reason", "max_output", "observer", "received",
+        "session",
         "timers", "worker", "worker_id",
     )  # fmt: skip
 
@@ -56,11 +57,13 @@ class RemoteRun:
         self.kill_order: Kill | None = None
         """What its worker is told, again after every reconnection: it may have been missed."""
         self.timers: list[trio.CancelScope] = []
-        """Cancelled when it ends: what waits for a limit of its time (at a baseline worker)."""
+        """Cancelled when it ends: what waits for a limit of its time."""
         self.detached_until: float | None = None
         self.is_ended = False
         """Its outcome was told to the observer, who has not called `forget` yet."""
         self.is_lost = False
+        self.is_started = False
+        """Its worker has said that it runs, or sent output: it cannot say now that it never did."""
 
     @property
     def is_full(self) -> bool:

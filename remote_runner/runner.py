@@ -6,7 +6,6 @@ and its end are on the wire.
 """
 
 import math
-import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -44,6 +43,7 @@ from remote_runner.run import Nobody, RemoteRun
 from remote_runner.server import Server, ServerSettings, Session
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
+    DEFAULT_KILL_GRACE,
     Adoption,
     Command,
     Host,
@@ -70,6 +70,8 @@ AHEAD: Final = 0.1
 
 class _NoHost:
     """The host of a runner that is used alone: it knows no earlier runs."""
+
+    id = ""
 
     def on_capacity(self) -> None:
         pass
@@ -100,7 +102,7 @@ class RemoteRunner(DirectRuns):
         settings: ServerSettings | None = None,
     ) -> None:
         super().__init__()
-        self.settings = settings or ServerSettings(server_id=secrets.token_hex(8))
+        self.settings = settings or ServerSettings()
         self._address = host
         self._wanted = {Codec.MSGPACK: port, Codec.JSON_LINES: json_port}
         self.ports: dict[Codec, int] = {}
@@ -123,6 +125,7 @@ class RemoteRunner(DirectRuns):
         """
         if host is not None:
             self._host = host
+            self._server.server_id = host.id
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             for codec, port in self._wanted.items():
@@ -226,11 +229,14 @@ class RemoteRunner(DirectRuns):
         assert command is not None
         if session.worker.is_baseline:
             session.send(baseline_spawn(command))
-            if command.timeout is not None and self._nursery is not None:
+            if command.timeout is not None:
                 time_out = partial(self.kill, run, Reason.TIMEOUT, None, None)
-                self._nursery.start_soon(self._after, run, command.timeout, time_out)
+                self._later(run, command.timeout, time_out)
             return
         session.send(spawn(run.id, command))
+        if command.timeout is not None:
+            overrun = partial(self._overrun, run)
+            self._later(run, command.timeout + self._patience_with(run), overrun)
         if command.stdin is not None and self._nursery is not None:
             self._nursery.start_soon(self._send_stdin, session, run.id, command.stdin)
 
@@ -255,14 +261,38 @@ class RemoteRunner(DirectRuns):
         if run.session is None:
             return
         if not run.session.worker.is_baseline:
-            run.session.send(run.kill_order)
+            self._order_kill(run, run.session)
             return
         run.session.send(Kill(None, signal, milliseconds(grace)))
-        if self._nursery is not None:
-            if grace is None:
-                grace = run.command.kill_grace if run.command is not None else 0.0
-            cut_off = partial(self._cut_off, run)
-            self._nursery.start_soon(self._after, run, grace + BASELINE_SETTLE, cut_off)
+        self._later(run, self._grace_of(run) + BASELINE_SETTLE, partial(self._cut_off, run))
+
+    def _overrun(self, run: RemoteRun) -> None:
+        """Its worker, whose clock counts, is well, and has not ended it long after its time."""
+        if run.session is None:
+            self._later(run, self._patience_with(run), partial(self._overrun, run))
+        elif run.kill_order is None:
+            run.kill_order = Kill(run.id)
+            self._order_kill(run, run.session)
+
+    def _order_kill(self, run: RemoteRun, session: Session) -> None:
+        """A worker that never says that it has killed it has lost it: nobody can wait for ever."""
+        assert run.kill_order is not None
+        session.send(run.kill_order)
+        self._later(run, self._patience_with(run), partial(self._lose, run))
+
+    def _grace_of(self, run: RemoteRun) -> float:
+        """Seconds that a killed run has until SIGKILL."""
+        if run.kill_order is not None and run.kill_order.grace_ms is not None:
+            return run.kill_order.grace_ms / 1000
+        return run.command.kill_grace if run.command is not None else DEFAULT_KILL_GRACE
+
+    def _detach_of(self, run: RemoteRun) -> float:
+        return self.settings.detach if run.detach is None else run.detach
+
+    def _patience_with(self, run: RemoteRun) -> float:
+        """Seconds after which a worker that was to end a run, and does not say so, is not believed
+        to do it any more: as long as one that is away is waited for."""
+        return self._grace_of(run) + self._detach_of(run)
 
     def forget(self, run: RemoteRun) -> None:
         """The run's outcome is durable. Late words about it are answered with `stale`."""
@@ -287,7 +317,7 @@ class RemoteRunner(DirectRuns):
         worker = session.worker
         for run in [r for r in self._runs.values() if r.worker_id == worker.id]:
             if run.id not in listed and not run.is_ended:
-                if run.boot == worker.boot and not run.received:
+                if run.boot == worker.boot and not run.is_started:
                     self._end(run, Outcome(Reason.REFUSED))  # the spawn did not arrive
                 else:
                     self._lose(run)
@@ -319,6 +349,7 @@ class RemoteRunner(DirectRuns):
 
     def _attach(self, run: RemoteRun, session: Session) -> None:
         run.session = session
+        run.is_started = True  # its worker has listed it
         run.detached_until = None
         session.worker.runs.add(run.id)
         session.unacked += run.received - run.acked
@@ -326,7 +357,7 @@ class RemoteRunner(DirectRuns):
         if run.acked:
             session.send(Ack(run.id, run.acked))  # the last one may have been lost in the cut
         if run.kill_order is not None:
-            session.send(run.kill_order)
+            self._order_kill(run, session)
 
     def on_slots(self, session: Session) -> None:
         self._fill(session)
@@ -338,12 +369,16 @@ class RemoteRunner(DirectRuns):
     def on_started(self, session: Session, message: Started) -> None:
         run = self._run_of(session, message.id)
         if run is not None:
+            run.is_started = True
             run.observer.on_started(run, message.pid)
 
     def on_refused(self, session: Session, message: Refused) -> None:
         run = self._run_of(session, message.id)
-        if run is not None:
-            self._end(run, Outcome(Reason.REFUSED))
+        if run is None:
+            return
+        if run.is_started:
+            raise RemoteProtocolError(f"{run.id} was refused after it had begun")
+        self._end(run, Outcome(Reason.REFUSED))
 
     def on_output(self, session: Session, message: OutputChunk) -> None:
         run = self._run_of(session, message.id)
@@ -365,6 +400,7 @@ class RemoteRunner(DirectRuns):
         if not data:
             return
         output = Output(message.stream, data, run.received)
+        run.is_started = True
         run.received += len(data)
         session.unacked += len(data)
         run.observer.on_output(run, output)
@@ -388,6 +424,8 @@ class RemoteRunner(DirectRuns):
         """Something is missing before what came. A worker that does not have it has nothing more
         to say of this run that could be believed."""
         run.gaps += 1
+        if run.gaps == 1:
+            self._watch_gap(run)
         if run.gaps <= MAX_GAPS:
             session.send(Resume(run.id, run.received))
             return
@@ -396,6 +434,18 @@ class RemoteRunner(DirectRuns):
             attempt=run.id, worker=run.worker, offset=run.received,
         )  # fmt: skip
         self._lose(run)
+
+    def _watch_gap(self, run: RemoteRun) -> None:
+        """A worker that sends nothing of what is missing, for so long, does not have it either."""
+        known = run.received
+
+        def look() -> None:
+            if run.received == known:
+                self._lose(run)
+            else:
+                self._watch_gap(run)
+
+        self._later(run, self._detach_of(run), look)
 
     def on_left(self, session: Session) -> None:
         worker = session.worker
@@ -406,9 +456,8 @@ class RemoteRunner(DirectRuns):
         for run_id in list(worker.runs):
             run = self._runs[run_id]
             run.session = None
-            detach = self.settings.detach if run.detach is None else run.detach
-            run.detached_until = now + detach
-            if session.was_mistaken and not run.received:
+            run.detached_until = now + self._detach_of(run)
+            if session.was_mistaken and not run.is_started:
                 self._end(run, Outcome(Reason.REFUSED))
             elif worker.is_baseline:
                 self._lose(run)
@@ -489,8 +538,12 @@ class RemoteRunner(DirectRuns):
             with trio.move_on_at(due):
                 await self._detached.wait()
 
+    def _later(self, run: RemoteRun, seconds: float, act: Callable[[], None]) -> None:
+        """Do something about a run, unless it has ended by then."""
+        if self._nursery is not None:
+            self._nursery.start_soon(self._after, run, seconds, act)
+
     async def _after(self, run: RemoteRun, seconds: float, act: Callable[[], None]) -> None:
-        """Do something about a run of a baseline worker, unless it has ended by then."""
         if run.is_ended:
             return
         with trio.CancelScope() as timer:

@@ -66,7 +66,6 @@ class ServerSettings:
         UnusableSettings: with this heartbeat and detach no worker can be kept.
     """
 
-    server_id: str
     token: str | None = None
     allow_baseline: bool = True
     heartbeat: float = 10.0
@@ -178,6 +177,8 @@ class Server:
         self._find = find
         self._sessions: dict[int, Session] = {}
         self._next_session = 1
+        self.server_id = ""
+        """What workers know this server by, over its restarts; empty: it remembers no runs."""
         self._swaps: dict[str, deque[float]] = {}
         self._door = Door()
         self._on_rubbish = SparingLog("remote_runner", "connection refused")
@@ -320,7 +321,7 @@ class Server:
         emitter.send_nowait(
             Welcome(
                 protocol=PROTOCOL_VERSION,
-                server_id=settings.server_id,
+                server_id=self.server_id,
                 session=worker.session,
                 heartbeat_ms=round(settings.heartbeat * 1000),
                 detach_ms=round(settings.detach * 1000),

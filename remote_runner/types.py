@@ -188,6 +188,12 @@ class Adoption:
 class Host(Protocol):
     """What a `JobRunner` asks of, and tells to, the one who feeds it."""
 
+    @property
+    def id(self) -> str:
+        """The same after a restart, for as long as it may `adopt` what it ran before; empty: it
+        never does."""
+        ...
+
     def on_capacity(self) -> None:
         """There may be more room than before: look at `offers()` again."""
         ...

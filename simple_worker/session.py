@@ -82,6 +82,7 @@ class Session:
     Args:
         identity: see there.
         slots: gets all that concerns attempts.
+        why_not: asked before the work begins, with the server's id: a sentence ends it.
         on_welcome: called once the runner has accepted this worker.
         on_drain: the runner asks the worker to leave.
     """
@@ -90,11 +91,13 @@ class Session:
         self,
         identity: Identity,
         slots: Slots,
+        why_not: Callable[[str], str | None],
         on_welcome: Callable[["Session"], None],
         on_drain: Callable[[], None],
     ) -> None:
         self._identity = identity
         self._slots = slots
+        self._why_not = why_not
         self._on_welcome = on_welcome
         self._on_drain = on_drain
         self._connection = Connection(Role.WORKER)
@@ -128,6 +131,11 @@ class Session:
     def last_contact(self) -> float:
         """When something of the runner last arrived, on trio's clock."""
         return self._emitter.last_received
+
+    @property
+    def server_id(self) -> str:
+        """The server's, which it keeps over restarts; empty: it remembers nothing."""
+        return self._welcome.server_id if self._welcome is not None else ""
 
     @property
     def detach(self) -> float:
@@ -211,8 +219,11 @@ class Session:
             batch = await self._receive_batch()
         match batch:
             case [Welcome() as welcome, *rest]:
-                self._welcome = welcome
-                return rest
+                why_not = self._why_not(welcome.server_id)
+                if why_not is None:
+                    self._welcome = welcome
+                    return rest
+                self._why = why_not
             case [Goodbye() as goodbye, *_]:
                 self._goodbye = goodbye
         return ()

@@ -174,14 +174,18 @@ class Slots:
                     held.resume(message.offset)
                     self._offer(held)
             case Closed():
-                if held := self._held.pop(message.id, None):
-                    held.output.drop()
-                    self._on_change()
+                self.forget(message.id)
             case Stale():
                 if held := self._held.pop(message.id, None):
                     held.output.drop()
                     held.kill(Reason.ABANDONED)
                     self._on_change()
+
+    def forget(self, attempt_id: str) -> None:
+        """The runner has all of it, or will never want it."""
+        if held := self._held.pop(attempt_id, None):
+            held.output.drop()
+            self._on_change()
 
     def _spawn(self, spawn: Spawn) -> None:
         attempt_id = spawn.options.id

@@ -4,6 +4,7 @@ Owns when there is a connection and when the worker is done. A connection is `se
 runs is `slots.py`'s.
 """
 
+import errno
 import math
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -18,6 +19,8 @@ from simple_worker.session import Identity, Session
 from simple_worker.slots import Slots
 from simple_worker.spool_files import SpoolFolder
 
+CONNECT: Final = 10.0
+"""Seconds that a runner may take to answer at all."""
 FENCE: Final = 0.9
 """Share of `detach` after which a worker without contact stops an attempt by itself."""
 ASK: Final = 0.25
@@ -133,12 +136,14 @@ class Worker:
         while True:
             retry_after = None
             try:
-                stream = await self._connect()
+                stream = await self._dial()
             except OSError as error:
                 failures += 1
                 self._say(f"no connection to {self._runner}: {error.strerror or error}")
             else:
-                session = Session(self._identity, self._slots, self._on_welcome, self.drain)
+                session = Session(
+                    self._identity, self._slots, self._why_not, self._on_welcome, self.drain
+                )
                 ending = await session.run(stream)
                 failures = 0 if ending.was_welcome else failures + 1
                 retry_after = ending.retry_after
@@ -146,9 +151,50 @@ class Worker:
                     "no runner any more" if ending.was_welcome else f"no work from {self._runner}"
                 )
                 self._say(f"{what}: {ending.why}")
-            delay = reconnect_delay(failures, self._rng, retry_after)
+            delay = reconnect_delay(failures, self._rng, retry_after, self._patience())
             self._say(f"next try in {delay:.1f} s")
             await trio.sleep(delay)
+
+    async def _dial(self) -> trio.abc.Stream:
+        with trio.move_on_after(min(CONNECT, max(1.0, self._patience() / 2))):
+            return await self._connect()
+        raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
+
+    def _detach_of(self, held: HeldAttempt, session: Session) -> float:
+        return session.detach if held.detach is None else held.detach
+
+    def _patience(self) -> float:
+        """Seconds until the first of what is held is stopped, or given up by the runner."""
+        session, least = self._session, math.inf
+        if session is not None:
+            silence = trio.current_time() - session.last_contact
+            for held in self._slots.held:
+                detach = self._detach_of(held, session)
+                left = detach * (FENCE if held.is_running else 1) - silence
+                # A runner that has started again waits anew.
+                least = min(least, left if left > 0 else detach)
+        return least
+
+    def _why_not(self, server_id: str) -> str | None:
+        """Why not to work for this server: it has no part in what is held, and would end it.
+
+        What the other one can no longer want, because it was out of contact for too long, is
+        forgotten. A server without an id remembers nothing, and none has part in what it ran.
+        """
+        session = self._session
+        if session is None or not server_id or session.server_id in ("", server_id):
+            return None
+        silence = trio.current_time() - session.last_contact
+        for held in list(self._slots.held):
+            if not held.is_running and silence >= self._detach_of(held, session):
+                self._slots.forget(held.id)
+        count = len(self._slots.held)
+        if not count:
+            return None
+        return (
+            f"it is another one than that of the {count} job{'s' * (count > 1)} here (another data"
+            " directory?); that one is waited for as long as it may come back"
+        )
 
     async def _fence(self) -> None:
         """Stop each attempt before the runner, out of contact for too long, gives it up."""
@@ -165,7 +211,7 @@ class Worker:
     def _keep_in_contact(self, held: HeldAttempt, session: Session) -> float:
         """Ask for a sign of life, or stop the attempt, if it is time; when to look again."""
         now, contact = trio.current_time(), session.last_contact
-        detach = session.detach if held.detach is None else held.detach
+        detach = self._detach_of(held, session)
         fence = contact + FENCE * detach
         if now >= fence:
             self._say(f"out of contact for too long: stopping {held.id}")

@@ -67,6 +67,10 @@ class StoredOutput:
 class Store(Protocol):
     """What an engine does. `now` and every time are UNIX seconds."""
 
+    def identity(self) -> str:
+        """What this queue is known by, from its first opening on; its copies have it too."""
+        ...
+
     def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
         """New jobs' ids, in order; a key that is known with the same body gives the known id.
 

@@ -151,6 +151,10 @@ class SQLiteStore:
 
     # --- submitting and looking ---
 
+    def identity(self) -> str:
+        with _guarded(self._path):
+            return str(self._value("SELECT id FROM identity"))
+
     def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
         with _guarded(self._path):
             following = (

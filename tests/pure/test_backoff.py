@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simple_worker.backoff import CEILING, FIRST, reconnect_delay
+from simple_worker.backoff import CEILING, FIRST, SHORTEST, TRIES, reconnect_delay
 
 failures = st.integers(0, 10_000)
 jitter = st.floats(0, 1, exclude_max=True)
@@ -21,6 +21,12 @@ def test_the_jitter_is_full(count):
     ceiling = min(CEILING, FIRST * 2.0 ** min(count, 100))
     assert reconnect_delay(count, lambda: 0.0) == 0
     assert reconnect_delay(count, lambda: 0.5) == ceiling / 2
+
+
+@given(failures, jitter, st.floats(0, 3600))
+def test_what_is_held_can_wait_for_several_tries(count, random, patience):
+    delay = reconnect_delay(count, lambda: random, patience=patience)
+    assert delay <= max(SHORTEST, patience / TRIES)
 
 
 @given(failures, jitter, st.floats(0, 3600))

@@ -44,6 +44,7 @@ class QueueBench:
         commits = self.commits = GroupCommit(self.store, run_sync)
         logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
         dispatcher = Dispatcher(
+            self.store.identity(),
             commits,
             logs,
             runners,

@@ -37,6 +37,14 @@ class ScriptedWorker:
         heard, self._heard = self._heard, []
         return heard
 
+    async def hear_end_or_ready(self):
+        """The worker's `ready`, or None where the connection ends without one."""
+        while batch := await self.emitter.receive_batch():
+            for message in batch:
+                if isinstance(message, Ready):
+                    return message
+        return None
+
     async def hear_end(self):
         """Everything up to the end of the connection."""
         while batch := await self.emitter.receive_batch():
@@ -84,7 +92,7 @@ class Bench:
 
 @pytest.fixture
 def settings():
-    return ServerSettings(server_id="s-1")
+    return ServerSettings()
 
 
 @pytest.fixture

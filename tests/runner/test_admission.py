@@ -116,7 +116,7 @@ async def test_a_storm_of_workers_is_let_in_by_turns_and_harms_nobody(bench, aut
 class TestWithToken:
     @pytest.fixture
     def settings(self):
-        return ServerSettings(server_id="s-1", token="right")
+        return ServerSettings(token="right")
 
     @pytest.mark.parametrize("token", [None, "wrong", "rig", "right!"])
     async def test_a_wrong_token_is_refused(self, bench, token, autojump_clock):

@@ -32,7 +32,7 @@ def test_no_conversation_hurts_anyone_else(greeting, conversation):
 
 
 async def _converse(conversation):
-    runner = RemoteRunner(port=None, settings=ServerSettings(server_id="s"))
+    runner = RemoteRunner(port=None, settings=ServerSettings())
     async with runner.open(), trio.open_nursery() as nursery:
         bench = Bench(runner, nursery)
         seen = Recorder()

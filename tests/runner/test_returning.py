@@ -95,6 +95,7 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
     seen.data = b"abc"
 
     class Adopter:
+        id = "queue"
         ready = None
 
         def on_capacity(self):
@@ -126,6 +127,8 @@ async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
     autojump_clock, settings
 ):
     class Canceller:
+        id = "queue"
+
         def on_capacity(self):
             pass
 

@@ -49,7 +49,6 @@ class ServerLife:
                 remote = RemoteRunner(
                     port=1,
                     settings=ServerSettings(
-                        server_id=self.actor.name,
                         token="token",
                         heartbeat=plan.heartbeat,
                         detach=plan.detach,

@@ -6,6 +6,7 @@ from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import IllegalMove, JobEvent
 from queued_runner.retry import Decision
 from queued_runner.store.base import JobNotFound, KeyConflict, StoredOutput
+from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.types import Offer, Outcome, Reason, Slot
 from tests.store.conftest import FAILURE, SUCCESS
 
@@ -350,3 +351,14 @@ def test_a_job_that_has_ended_stays_as_it_is(store):
     job = store.start()
     ended = store.finish(job)
     assert store.cancel(job.id) == ended
+
+
+def test_a_queue_has_an_id_of_its_own(store, tmp_path):
+    other = SQLiteStore(tmp_path / "other.db")
+    ids = {store.raw.identity(), other.identity()}
+    assert len(ids) == 2
+    assert all(ids)
+    other.close()
+    again = SQLiteStore(tmp_path / "other.db")
+    assert {store.raw.identity(), again.identity()} == ids
+    again.close()

@@ -130,11 +130,13 @@ class Network:
             await trio.aclose_forcefully((await self.answer()).stream)
 
     @asynccontextmanager
-    async def welcome(self, *, detach_ms=120_000, heartbeat_ms=10_000, max_chunk=65536):
+    async def welcome(
+        self, *, detach_ms=120_000, heartbeat_ms=10_000, max_chunk=65536, server_id="s"
+    ):
         """Answer the next call and welcome the worker; leaving cuts the connection."""
         async with (await self.answer()).peer() as runner:
             runner.hello = await runner.hear(Hello)
-            await runner.say(Welcome(1, "s", 1, heartbeat_ms, detach_ms, max_chunk))
+            await runner.say(Welcome(1, server_id, 1, heartbeat_ms, detach_ms, max_chunk))
             yield runner
 
     @asynccontextmanager
