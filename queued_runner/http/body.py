@@ -1,22 +1,21 @@
 """Request bodies: read whole, within a size and a time, inflated when they are gzip.
 
-It owns the limits of what a client may send. It knows no route and looks at no value.
+It owns the limits of what a client may send. It knows no route and looks at no value; how gzip is
+inflated is `gunzip.py`'s.
 """
 
-import zlib
 from typing import Final
 
 import trio
 from starlette.types import Receive
+
+from queued_runner.http.gunzip import Gunzip, NotGzip, TooLarge
 
 MAX_BODY: Final = 16 * 1024 * 1024
 """Bytes of a body, before and after inflating."""
 
 BODY_SECONDS: Final = 30.0
 """Seconds for the whole body: a half-sent one would stay open for ever otherwise."""
-
-_SLICE = 256 * 1024
-"""Inflated bytes between two looks at the other tasks."""
 
 
 class BodyRefused(Exception):
@@ -50,52 +49,32 @@ async def read_body(
         raise _too_large(limit)
     if encoding not in ("", "identity", "gzip"):
         raise BodyRefused(415, f"Content-Encoding {encoding!r} is not known; send gzip or plain.")
-    inflate = _Inflate(limit) if encoding == "gzip" else None
+    gunzip = Gunzip(limit) if encoding == "gzip" else None
     body = bytearray()
     received = 0
-    with trio.move_on_after(seconds) as scope:
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise ClientLeft
-            chunk = message.get("body", b"")
-            received += len(chunk)
-            if received > limit:
-                raise _too_large(limit)
-            if inflate is None:
-                body += chunk
-            else:
-                await inflate.feed(chunk, body)
-            if not message.get("more_body", False):
-                break
-    if scope.cancelled_caught:
-        raise BodyRefused(408, f"The body did not arrive within {seconds:g} seconds.")
-    if inflate is not None and received:
-        inflate.finish()
-    return bytes(body)
-
-
-class _Inflate:
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._stream = zlib.decompressobj(31)
-
-    async def feed(self, data: bytes, body: bytearray) -> None:
-        while data:
-            if self._stream.eof:
-                raise BodyRefused(400, "There is something after the end of the gzip body.")
-            try:
-                body += self._stream.decompress(data, _SLICE)
-            except zlib.error as error:
-                raise BodyRefused(400, f"The body is not gzip: {error}.") from None
-            if len(body) > self._limit:
-                raise _too_large(self._limit)
-            data = self._stream.unconsumed_tail or self._stream.unused_data
-            await trio.lowlevel.checkpoint()
-
-    def finish(self) -> None:
-        if not self._stream.eof:
-            raise BodyRefused(400, "The gzip body ends too early.")
+    try:
+        with trio.move_on_after(seconds) as scope:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise ClientLeft
+                chunk = message.get("body", b"")
+                received += len(chunk)
+                if received > limit:
+                    raise _too_large(limit)
+                if gunzip is None:
+                    body += chunk
+                else:
+                    await gunzip.feed(chunk)
+                if not message.get("more_body", False):
+                    break
+        if scope.cancelled_caught:
+            raise BodyRefused(408, f"The body did not arrive within {seconds:g} seconds.")
+        return bytes(body) if gunzip is None else gunzip.finish()
+    except NotGzip as error:
+        raise BodyRefused(400, f"The body is not gzip: {error}.") from None
+    except TooLarge:
+        raise _too_large(limit) from None
 
 
 def _too_large(limit: int) -> BodyRefused:
