@@ -15,11 +15,13 @@ import trio
 from outcome import Error
 from outcome import Outcome as Result
 
+from queued_runner.events import Events
 from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.retry import decide
 from queued_runner.store.base import Store
 from queued_runner.store.commit import GroupCommit
+from queued_runner.tally import Tally
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
 from remote_runner.types import (
     Adoption,
@@ -30,6 +32,8 @@ from remote_runner.types import (
     Output,
     Reason,
     Run,
+    WorkerEvent,
+    WorkerInfo,
 )
 
 log = structlog.get_logger("queued_runner")
@@ -41,7 +45,9 @@ MAX_CLAIM: Final = 256
 class LiveAttempt:
     """One attempt that runs, or may still run, on some worker: the observer of its run."""
 
-    __slots__ = ("_owner", "deadline", "id", "is_ending", "job", "limits", "log", "run")
+    __slots__ = (
+        "_owner", "deadline", "id", "is_ending", "is_started", "job", "limits", "log", "run",
+    )  # fmt: skip
 
     log: AttemptLog
 
@@ -53,11 +59,16 @@ class LiveAttempt:
         self.run: Run | None = None
         self.deadline: float | None = None
         self.is_ending = False
+        self.is_started = False
+        """Its worker has said so."""
 
     def on_started(self, run: Run, pid: int | None) -> None:
-        pass
+        if not self.is_started:
+            self.is_started = True
+            self._owner.see_start(self.job, run.worker)
 
     def on_output(self, run: Run, output: Output) -> None:
+        self._owner.tally.output_bytes += len(output.data)
         self.log.append(output.stream, output.data)
 
     def is_repeat(self, run: Run, output: Output) -> bool:
@@ -81,6 +92,7 @@ class Dispatcher:
         logs: output at rest.
         runners: where attempts may run; a claim takes slots of any of them.
         limits: of jobs that name none of their own.
+        events: hears what becomes true of jobs and workers.
         now: wall clock, UNIX seconds. rng: jitter of the backoff.
     """
 
@@ -92,10 +104,13 @@ class Dispatcher:
         runners: Sequence[JobRunner],
         *,
         limits: Limits,
+        events: Events,
         now: Callable[[], float],
         rng: Callable[[], float],
     ) -> None:
         self.id = id
+        self.events = events
+        self.tally = Tally()
         self._commits = commits
         self._logs = logs
         self._runners = runners
@@ -193,6 +208,11 @@ class Dispatcher:
         self._live[attempt.id] = attempt
         return attempt
 
+    def see_start(self, job: Job, worker: str) -> None:
+        """The process of an attempt runs."""
+        self.tally.dispatch.add(max(0.0, self._now() - max(job.created_at, job.run_after)))
+        self.events.tell_run("job.started", job, worker)
+
     # --- ends ---
 
     def end(self, attempt: LiveAttempt, outcome: Outcome) -> None:
@@ -225,12 +245,25 @@ class Dispatcher:
             if attempt.run is not None:
                 attempt.run.forget()
             if ended is None:
+                self.tally.stale += 1
                 log.warning("stale outcome", attempt=attempt.id)
-            elif ended.state is JobState.QUEUED:
-                self.wake()
+            else:
+                self._see_end(job, ended)
+                if ended.state is JobState.QUEUED:
+                    self.wake()
             self._tell(job.id)
 
         self._commits.submit(finish, done)
+
+    def _see_end(self, before: Job, job: Job) -> None:
+        """An attempt has ended, and what it ended with is durable."""
+        if job.state is not JobState.QUEUED:
+            self.tally.ended[job.state] += 1
+        elif (job.failures, job.losses) == (before.failures, before.losses):
+            return  # it never began, or was stopped as planned: nothing that anybody tried
+        else:
+            self.tally.retried += 1
+        self.events.tell_end(job)
 
     def _forget(self, attempt: LiveAttempt) -> None:
         self._live.pop(attempt.id, None)
@@ -254,7 +287,18 @@ class Dispatcher:
 
     async def cancel(self, job_id: int, signal: str | None, grace: float | None) -> Job:
         """Cancel a job: at once when it is queued, else its process tree is ended first."""
-        job = await self._commits.call(lambda store: store.cancel(job_id, self._now()))
+
+        def cancel(store: Store) -> tuple[bool, Job]:
+            is_queued = store.get(job_id).state is JobState.QUEUED
+            return is_queued, store.cancel(job_id, self._now())
+
+        def cancelled(result: tuple[bool, Job]) -> None:
+            is_new, job = result
+            if is_new:
+                self.tally.ended[job.state] += 1
+                self.events.tell_end(job)
+
+        _, job = await self._commits.call(cancel, cancelled)
         if job.state is JobState.RUNNING:
             attempt = self._live.get(attempt_id(job.id, job.attempt))
             if attempt is not None and attempt.run is not None:
@@ -288,6 +332,8 @@ class Dispatcher:
         for job, offset in jobs:
             attempt = self._new_attempt(job, offset)
             attempt.deadline = now + attempt.limits.detach
+            attempt.is_started = True
+            self.events.tell_run("job.detached", job, job.worker)
 
     async def expire(self) -> None:
         """Give up attempts of an earlier server that no worker presents in time."""
@@ -323,7 +369,29 @@ class Dispatcher:
         limits = attempt.limits
         return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach)
 
+    def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
+        self.events.tell_worker(event, worker)
+        if event is WorkerEvent.LEFT:
+            for run_id in worker.running:
+                attempt = self._live.get(run_id)
+                if attempt is not None and not attempt.is_ending:
+                    self.events.tell_run("job.detached", attempt.job, worker.name)
+
+    def on_stale(self) -> None:
+        self.tally.stale += 1
+
+    def on_protocol_error(self) -> None:
+        self.tally.protocol_errors += 1
+
     def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
+        for run_id in held:
+            back = self._live.get(run_id)
+            if back is None or back.is_ending:
+                continue
+            if back.is_started:
+                self.events.tell_run("job.attached", back.job, back.job.worker)
+            elif back.run is not None:
+                back.on_started(back.run, None)  # it said so into a cut
         for attempt in list(self._live.values()):
             job = attempt.job
             if attempt.deadline is None or job.worker_id != worker_id or attempt.id in held:
@@ -333,6 +401,11 @@ class Dispatcher:
                 self.end(attempt, Outcome(Reason.REFUSED))  # the server died before it sent it
             else:
                 self._lose(attempt)
+
+    @property
+    def live_logs(self) -> list[AttemptLog]:
+        """The logs of all attempts that are live here."""
+        return [attempt.log for attempt in self._live.values()]
 
     def live_log(self, job_id: int, number: int) -> AttemptLog | None:
         """The log of an attempt that is live here."""

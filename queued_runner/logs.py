@@ -221,6 +221,8 @@ class Logs:
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._now = now
         self._dirty: dict[int, AttemptLog] = {}
+        self.written = 0
+        """Bytes of output written into files."""
         self._work = trio.lowlevel.ParkingLot()
         self._on_full = SparingLog("queued_runner", "output waits for room on the disk")
 
@@ -258,6 +260,7 @@ class Logs:
             with trio.CancelScope(shield=True):
                 done, full = await self._run_sync(partial(self._write, batch))
             for log, records in batch[:done]:
+                self.written += sum(len(record.data) for record in records)
                 log.synced(len(records))
             if full is None:
                 await trio.sleep(SYNC_PAUSE)

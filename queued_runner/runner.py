@@ -1,6 +1,7 @@
 """`QueuedRunner`: the durable queue as its users see it. Hands work on to who owns it."""
 
 import base64
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
@@ -9,10 +10,14 @@ from typing import Any
 import trio
 
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.drains import Drains
+from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Base64, Job, JobSpec, JobState
 from queued_runner.logs import Logs, Record
+from queued_runner.recount import Recount
 from queued_runner.store.base import JobNotFound, Store
 from queued_runner.store.commit import GroupCommit
+from queued_runner.tally import Figures
 from remote_runner.types import JobRunner, Output, WorkerInfo, satisfies
 
 MAX_JOB_ID = (1 << 63) - 1
@@ -21,7 +26,8 @@ MAX_JOB_ID = (1 << 63) - 1
 class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
-    `require_room` raises NoRoom while no job is to be taken; it is called in a thread.
+    `newest` is the highest id that there is. `require_room` raises NoRoom while no job is to be
+    taken; it is called in a thread.
     """
 
     def __init__(
@@ -31,7 +37,9 @@ class QueuedRunner:
         logs: Logs,
         dispatcher: Dispatcher,
         runners: Sequence[JobRunner],
+        drains: Drains,
         *,
+        newest: int,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
     ) -> None:
@@ -41,6 +49,9 @@ class QueuedRunner:
         self._logs = logs
         self._dispatcher = dispatcher
         self._runners = runners
+        self._drains = drains
+        self._newest = newest
+        self._counts = Recount(self.counts)
         self._now = now
         self._require_room = require_room
         self.is_accepting = True
@@ -87,9 +98,16 @@ class QueuedRunner:
             self._require_room()
             return store.add(specs, now)
 
+        def added(ids: list[int]) -> None:
+            for job_id, spec in zip(ids, specs, strict=True):
+                if job_id > self._newest:  # else it is known: its key was given before
+                    self._newest = job_id
+                    self._dispatcher.tally.added += 1
+                    self.events.tell_new(job_id, spec.name, spec.group)
+
         await self._commits.wait_for_room()
         self._dispatcher.wake()  # the commit that adds them claims them too
-        return await self._commits.call(add)
+        return await self._commits.call(add, added)
 
     # --- looking ---
 
@@ -132,6 +150,49 @@ class QueuedRunner:
         """Everything that can run jobs now."""
         return [worker for runner in self._runners for worker in runner.workers()]
 
+    async def drain_worker(self, worker_id: str) -> WorkerInfo:
+        """Start nothing more at a worker, until it is resumed; what runs there goes on.
+
+        Raises:
+            WorkerNotFound: it is not connected.
+        """
+        return await self._drains.drain(worker_id)
+
+    async def resume_worker(self, worker_id: str) -> WorkerInfo:
+        """Take back a drain. The worker may be away.
+
+        Raises:
+            WorkerNotFound: it is neither connected nor drained.
+            WorkerLeaves: it drains by itself, and cannot be told otherwise.
+        """
+        return await self._drains.resume(worker_id)
+
+    def drained_away(self) -> Sequence[WorkerInfo]:
+        """Workers that are not connected, and will be drained when they come back."""
+        return self._drains.away()
+
+    @property
+    def events(self) -> Events:
+        """What happens, as it does."""
+        return self._dispatcher.events
+
+    async def figures(self) -> Figures:
+        """Everything that is counted."""
+        logs = self._dispatcher.live_logs
+        workers = self.workers()
+        return Figures(
+            tally=self._dispatcher.tally,
+            jobs=await self._counts.get(),
+            running=len(logs),
+            unacknowledged=sum(log.size - log.durable for log in logs),
+            commits=self._commits.commits,
+            operations=self._commits.operations,
+            log_bytes=self._logs.written,
+            workers=Counter(worker.state for worker in workers),
+            slots=sum(worker.slots for worker in workers),
+            free=sum(worker.free for worker in workers),
+        )
+
     def pending_reason(self, job: Job) -> str | None:
         """Why a queued job does not run yet, as a sentence; None if it is not queued."""
         if job.state is not JobState.QUEUED:
@@ -147,6 +208,8 @@ class QueuedRunner:
         if not fitting:
             needs = ", ".join(f"{key}={value}" for key, value in job.spec.needs.items())
             return f"no connected worker has the labels {needs}"
+        if all(worker.state in ("draining", "drained") for worker in fitting):
+            return "every fitting worker is drained; `queued-runner resume WORKER` takes it back"
         if not any(worker.free for worker in fitting):
             return "all slots of the fitting workers are taken"
         return "it is about to start"

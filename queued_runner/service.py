@@ -15,6 +15,8 @@ from queued_runner import datadir
 from queued_runner.config import Settings
 from queued_runner.disk_room import DiskRoom
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.drains import Drains
+from queued_runner.events import Events
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
 from queued_runner.plugs import load_plug
@@ -58,11 +60,21 @@ async def open_queue(
             logs,
             runners,
             limits=Limits(detach=settings.detach, max_log_size=settings.max_log_size),
+            events=Events(secrets.token_hex(4), time.time),
             now=time.time,
             rng=random.random,
         )
+        drains = Drains(commits, runners, store.drained_workers(), time.time)
         queue = QueuedRunner(
-            commits, reader, logs, dispatcher, runners, now=time.time, require_room=room.require
+            commits,
+            reader,
+            logs,
+            dispatcher,
+            runners,
+            drains,
+            newest=max((job.id for job in store.page(limit=1)), default=0),
+            now=time.time,
+            require_room=room.require,
         )
         async with trio.open_nursery() as writers:
             writers.start_soon(commits.run)

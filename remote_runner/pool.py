@@ -33,6 +33,9 @@ class PooledWorker:
     is_baseline: bool = False
     is_ready: bool = False
     is_draining: bool = False
+    """It leaves by itself."""
+    is_drained: bool = False
+    """The server places nothing new there."""
     runs: set[str] = field(default_factory=set)
     ahead: dict[str, float] = field(default_factory=dict)
     """Runs that wait for one of its slots to become free, and since when."""
@@ -42,14 +45,14 @@ class PooledWorker:
     @property
     def free(self) -> int:
         """Runs that may be started here now."""
-        if not self.is_ready or self.is_draining:
+        if not self.is_ready or self.is_draining or self.is_drained:
             return 0
         return max(0, self.slots - len(self.runs))
 
     @property
     def spare(self) -> int:
         """Runs that may be placed here ahead of a free slot."""
-        if self.free or not self.is_ready or self.is_draining:
+        if self.free or not self.is_ready or self.is_draining or self.is_drained:
             return 0
         return max(0, min(self.quick, self.slots) - len(self.ahead))
 
@@ -60,9 +63,11 @@ class PooledWorker:
 
     @property
     def state(self) -> str:
-        """What people see: `greeting`, `ready` or `draining`."""
-        if self.is_draining:
+        """What people see; see `WorkerInfo`."""
+        if self.is_draining or (self.is_drained and self.runs):
             return "draining"
+        if self.is_drained:
+            return "drained"
         return "ready" if self.is_ready else "greeting"
 
 

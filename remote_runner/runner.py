@@ -22,7 +22,7 @@ from remote_runner.errors import (
     NoWorkerAvailable,
     RemoteProtocolError,
 )
-from remote_runner.pool import Pool
+from remote_runner.pool import Pool, PooledWorker
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
     Ack,
@@ -53,6 +53,7 @@ from remote_runner.types import (
     Output,
     Reason,
     Run,
+    WorkerEvent,
     WorkerInfo,
 )
 
@@ -80,6 +81,15 @@ class _NoHost:
         return None
 
     def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
+        pass
+
+    def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
+        pass
+
+    def on_stale(self) -> None:
+        pass
+
+    def on_protocol_error(self) -> None:
         pass
 
 
@@ -113,6 +123,7 @@ class RemoteRunner(DirectRuns):
         self._host: Host = _NoHost()
         self._nursery: trio.Nursery | None = None
         self._detached = trio.Event()
+        self._drained: set[str] = set()
         self._with_ahead: dict[int, Session] = {}
         self._has_ahead = trio.lowlevel.ParkingLot()
 
@@ -169,21 +180,34 @@ class RemoteRunner(DirectRuns):
         return self._pool.offers(limit)
 
     def workers(self) -> Sequence[WorkerInfo]:
-        return [
-            WorkerInfo(
-                id=worker.id,
-                name=worker.name,
-                state=worker.state,
-                slots=worker.slots,
-                free=worker.free,
-                labels=worker.labels,
-                version=worker.version,
-                address=worker.address,
-                running=tuple(sorted(worker.runs)),
-                is_baseline=worker.is_baseline,
-            )
-            for worker in self._pool
-        ]
+        return [_info(worker) for worker in self._pool]
+
+    def drain(self, worker_id: str) -> None:
+        self._drained.add(worker_id)
+        session = self._find_session(worker_id)
+        if session is None or session.worker.is_drained:
+            return
+        worker = session.worker
+        worker.is_drained = True
+        self._give_back(session)
+        self._pool.update(worker)
+        self._tell_drain(worker)
+
+    def _tell_drain(self, worker: PooledWorker) -> None:
+        """How far a worker has come that was told to drain."""
+        if worker.is_drained and worker.is_ready:
+            event = WorkerEvent.DRAINING if worker.runs else WorkerEvent.DRAINED
+            self._host.on_worker(event, _info(worker))
+
+    def resume(self, worker_id: str) -> None:
+        self._drained.discard(worker_id)
+        session = self._find_session(worker_id)
+        if session is None or not session.worker.is_drained:
+            return
+        session.worker.is_drained = False
+        self._pool.update(session.worker)
+        self._host.on_worker(WorkerEvent.RESUMED, _info(session.worker))
+        self._on_capacity()
 
     def start(
         self,
@@ -229,6 +253,7 @@ class RemoteRunner(DirectRuns):
         assert command is not None
         if session.worker.is_baseline:
             session.send(baseline_spawn(command))
+            run.observer.on_started(run, None)  # it does not say so itself
             if command.timeout is not None:
                 time_out = partial(self.kill, run, Reason.TIMEOUT, None, None)
                 self._later(run, command.timeout, time_out)
@@ -308,9 +333,13 @@ class RemoteRunner(DirectRuns):
         return None if worker is None else self._sessions[worker.session]
 
     def on_joined(self, session: Session) -> None:
-        self._sessions[session.worker.session] = session
-        self._pool.add(session.worker)
-        if session.worker.is_ready:
+        worker = session.worker
+        worker.is_drained = worker.id in self._drained
+        self._sessions[worker.session] = session
+        self._pool.add(worker)
+        if worker.is_ready:
+            self._host.on_worker(WorkerEvent.JOINED, _info(worker))
+            self._tell_drain(worker)
             self._on_capacity()
 
     def on_ready(self, session: Session, listed: dict[str, tuple[AttemptState, int]]) -> None:
@@ -325,7 +354,7 @@ class RemoteRunner(DirectRuns):
         for run_id, (_, size) in listed.items():
             known = self._runs.get(run_id)
             if known is not None and known.worker_id != worker.id:
-                session.send(Stale(run_id))
+                self._say_stale(session, run_id)
                 continue
             if known is not None and known.is_ended:
                 known.session = session  # it hears `closed` once that is true
@@ -335,7 +364,7 @@ class RemoteRunner(DirectRuns):
                 known.session = None  # until it is attached: what the host orders is said then
                 adoption = self._host.adopt(known, size)
                 if adoption is None:
-                    session.send(Stale(run_id))
+                    self._say_stale(session, run_id)
                     continue
                 known.observer = adoption.observer
                 known.received = known.acked = adoption.offset
@@ -343,6 +372,8 @@ class RemoteRunner(DirectRuns):
                 self._runs[run_id] = known
             held.add(run_id)
             self._attach(known, session)
+        self._host.on_worker(WorkerEvent.JOINED, _info(worker))
+        self._tell_drain(worker)
         self._host.on_worker_ready(worker.id, worker.boot, frozenset(held))
         self._pool.update(worker)
         self._on_capacity()
@@ -361,10 +392,13 @@ class RemoteRunner(DirectRuns):
 
     def on_slots(self, session: Session) -> None:
         self._fill(session)
-        if session.worker.is_draining:
-            self._give_back(session)
         if session.worker.free:
             self._on_capacity()
+
+    def on_leaving(self, session: Session) -> None:
+        self._give_back(session)
+        self._pool.update(session.worker)
+        self._host.on_worker(WorkerEvent.LEAVING, _info(session.worker))
 
     def on_started(self, session: Session, message: Started) -> None:
         run = self._run_of(session, message.id)
@@ -450,6 +484,10 @@ class RemoteRunner(DirectRuns):
     def on_left(self, session: Session) -> None:
         worker = session.worker
         self._give_back(session)
+        if worker.is_ready:
+            self._host.on_worker(WorkerEvent.LEFT, _info(worker))
+        if worker.is_baseline:
+            self._drained.discard(worker.id)  # nobody ever has this id again
         self._pool.remove(worker)
         self._sessions.pop(worker.session, None)
         now = trio.current_time()
@@ -464,6 +502,9 @@ class RemoteRunner(DirectRuns):
         worker.runs.clear()
         self._detached.set()
 
+    def on_protocol_error(self) -> None:
+        self._host.on_protocol_error()
+
     def _run_of(self, session: Session, run_id: str | None) -> RemoteRun | None:
         """The run that a worker speaks of, if it is this worker's; else it is told `stale`."""
         if run_id is None:
@@ -476,9 +517,13 @@ class RemoteRunner(DirectRuns):
             raise RemoteProtocolError("a worker that names its attempts says hello first")
         run = self._runs.get(run_id)
         if run is None or run.session is not session or run_id in session.worker.ahead:
-            session.send(Stale(run_id))
+            self._say_stale(session, run_id)
             return None
         return None if run.is_ended else run
+
+    def _say_stale(self, session: Session, run_id: str) -> None:
+        session.send(Stale(run_id))
+        self._host.on_stale()
 
     # --- ends ---
 
@@ -493,6 +538,8 @@ class RemoteRunner(DirectRuns):
             if worker.ahead.pop(run.id, None) is None:
                 worker.runs.discard(run.id)
                 worker.see_end(outcome.duration)
+                if worker.is_drained and not worker.runs:
+                    self._tell_drain(worker)
             session.on_acked(run.received - run.acked)
             run.acked = run.received
             self._fill(session)
@@ -555,3 +602,19 @@ class RemoteRunner(DirectRuns):
         """A baseline worker that does not end its job loses its connection, and the job with it."""
         if run.session is not None:
             run.session.emitter.close_nowait("the worker did not end its job")
+
+
+def _info(worker: PooledWorker) -> WorkerInfo:
+    return WorkerInfo(
+        id=worker.id,
+        name=worker.name,
+        state=worker.state,
+        slots=worker.slots,
+        free=worker.free,
+        labels=worker.labels,
+        version=worker.version,
+        address=worker.address,
+        running=tuple(sorted(worker.runs)),
+        is_baseline=worker.is_baseline,
+        is_leaving=worker.is_draining,
+    )

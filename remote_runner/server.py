@@ -94,11 +94,13 @@ class SessionOwner(Protocol):
     def on_joined(self, session: "Session") -> None: ...
     def on_ready(self, session: "Session", listed: dict[str, tuple[AttemptState, int]]) -> None: ...
     def on_slots(self, session: "Session") -> None: ...
+    def on_leaving(self, session: "Session") -> None: ...
     def on_started(self, session: "Session", message: Started) -> None: ...
     def on_refused(self, session: "Session", message: Refused) -> None: ...
     def on_output(self, session: "Session", message: OutputChunk) -> None: ...
     def on_close(self, session: "Session", message: Close) -> None: ...
     def on_left(self, session: "Session") -> None: ...
+    def on_protocol_error(self) -> None: ...
 
 
 class Session:
@@ -208,6 +210,7 @@ class Server:
                 await self._converse(emitter, connection, address)
             except RemoteProtocolError as error:
                 self._on_rubbish.warning(peer=address, why=str(error))
+                self._owner.on_protocol_error()
                 goodbye = Goodbye("protocol-error", str(error))
                 emitter.send_last(connection.farewell(goodbye, error.reply))
             except ConnectionLost:
@@ -401,8 +404,9 @@ class Server:
                     session.worker.is_ready = True
                     self._owner.on_ready(session, session.take_list())
             case Draining():
-                session.worker.is_draining = True
-                self._owner.on_slots(session)
+                if not session.worker.is_draining:
+                    session.worker.is_draining = True
+                    self._owner.on_leaving(session)
             case _:
                 pass
 

@@ -94,7 +94,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A connected worker, as people see it. `state` is `ready`, `draining` or `greeting`."""
+    """A worker, as people see it.
+
+    `state` is `greeting`, `ready`, `draining` (it takes nothing new, and has something that runs),
+    `drained` (by order of the server, and nothing runs there any more), or `away` (not connected,
+    and drained when it comes back). `is_leaving`: it drains because it leaves by itself.
+    """
 
     id: str
     name: str
@@ -106,6 +111,20 @@ class WorkerInfo:
     address: str
     running: tuple[str, ...] = ()
     is_baseline: bool = False
+    is_leaving: bool = False
+
+
+class WorkerEvent(StrEnum):
+    """What may happen to a worker."""
+
+    JOINED = "joined"
+    LEFT = "left"
+    LEAVING = "leaving"
+    """It takes nothing new any more, and leaves when what runs there has ended."""
+    DRAINING = "draining"
+    DRAINED = "drained"
+    """It was told to drain, and nothing runs there any more."""
+    RESUMED = "resumed"
 
 
 class Slot(NamedTuple):
@@ -212,6 +231,18 @@ class Host(Protocol):
         """
         ...
 
+    def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
+        """Something has happened to a worker; `worker` is as it was just before, or is now."""
+        ...
+
+    def on_stale(self) -> None:
+        """A worker spoke of a run that is not its own any more; it had no effect."""
+        ...
+
+    def on_protocol_error(self) -> None:
+        """A peer has lost its connection for what it sent."""
+        ...
+
 
 class JobRunner(Protocol):
     """The plug: anything that can run a `Command` and yield its output and its outcome.
@@ -242,6 +273,17 @@ class JobRunner(Protocol):
         ...
 
     def workers(self) -> Sequence[WorkerInfo]: ...
+
+    def drain(self, worker_id: str) -> None:
+        """Place nothing new at this worker, now and whenever it connects; what runs goes on.
+
+        Runs that have not begun are given back. A worker that is not known is remembered.
+        """
+        ...
+
+    def resume(self, worker_id: str) -> None:
+        """Take back a `drain`."""
+        ...
 
 
 OutputHandler = Callable[[Output], None]

@@ -23,6 +23,7 @@ from remote_runner.types import (
     Reason,
     Slot,
     StreamName,
+    WorkerEvent,
     WorkerInfo,
 )
 from simple_worker.launch import Launch, SpawnFailure
@@ -111,6 +112,7 @@ class LocalRunner(DirectRuns):
         self._host: Host | None = None
         self._runs: dict[str, LocalRun] = {}
         self._running: set[str] = set()
+        self._is_drained = False
 
     @asynccontextmanager
     async def open(self, host: Host | None = None) -> AsyncIterator[None]:
@@ -134,6 +136,8 @@ class LocalRunner(DirectRuns):
             if host is not None:
                 # What an earlier program ran is dead.
                 host.on_worker_ready(LOCAL, self._boot, frozenset())
+            self._tell(WorkerEvent.JOINED)
+            self._tell_drain()
             self._on_capacity()
             try:
                 yield
@@ -143,7 +147,9 @@ class LocalRunner(DirectRuns):
 
     @property
     def _free(self) -> int:
-        return 0 if self._processes is None else self._slots - len(self._running)
+        if self._processes is None or self._is_drained:
+            return 0
+        return self._slots - len(self._running)
 
     def offers(self, limit: int) -> Sequence[Offer]:
         slots = (Slot(LOCAL, LOCAL, self._boot),) * min(limit, self._free)
@@ -175,6 +181,8 @@ class LocalRunner(DirectRuns):
         finally:
             self._running.remove(run.id)
             run.close(outcome)
+        if not self._running:
+            self._tell_drain()
         self._on_capacity()
 
     def _on_capacity(self) -> None:
@@ -186,12 +194,34 @@ class LocalRunner(DirectRuns):
         """The run's outcome is durable."""
         self._runs.pop(run.id, None)
 
+    def drain(self, worker_id: str) -> None:
+        if worker_id == LOCAL and not self._is_drained:
+            self._is_drained = True
+            self._tell_drain()
+
+    def resume(self, worker_id: str) -> None:
+        if worker_id == LOCAL and self._is_drained:
+            self._is_drained = False
+            self._tell(WorkerEvent.RESUMED)
+            self._on_capacity()
+
+    def _tell_drain(self) -> None:
+        if self._is_drained:
+            self._tell(WorkerEvent.DRAINING if self._running else WorkerEvent.DRAINED)
+
+    def _tell(self, event: WorkerEvent) -> None:
+        if self._host is not None:
+            self._host.on_worker(event, self.workers()[0])
+
     def workers(self) -> Sequence[WorkerInfo]:
+        state = "ready"
+        if self._is_drained:
+            state = "draining" if self._running else "drained"
         return [
             WorkerInfo(
                 id=LOCAL,
                 name=LOCAL,
-                state="ready",
+                state=state,
                 slots=self._slots,
                 free=self._free,
                 labels={},

@@ -56,6 +56,9 @@ class GroupCommit:
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._is_broken = False
+        self.commits = 0
+        self.operations = 0
+        """What those commits were made of."""
         self.before_batch: Callable[[], None] = _nothing
         """Called as a batch is formed: the last moment to `submit` something that goes with it."""
 
@@ -88,6 +91,8 @@ class GroupCommit:
                     pending.done(outcome.Error(error))
                 raise
             self._most = MAX_BATCH
+            self.commits += 1
+            self.operations += count
             for pending, result in zip(batch, results, strict=True):
                 pending.done(result)
 
@@ -140,8 +145,13 @@ class GroupCommit:
         while len(self._pending) >= MAX_PENDING:
             await self._room.park()
 
-    async def call(self, operation: Callable[[Store], T]) -> T:
+    async def call(
+        self, operation: Callable[[Store], T], then: Callable[[T], None] | None = None
+    ) -> T:
         """Run an operation and wait until it is durable. A cancelled caller's is still run.
+
+        `then` gets the result at once when it is durable: in the order of the commits, before
+        whatever the next one makes true.
 
         Raises:
             NoRoom: there is no room on the disk for it.
@@ -153,6 +163,8 @@ class GroupCommit:
 
         def done(result: Any) -> None:
             results.append(result)
+            if then is not None and isinstance(result, outcome.Value):
+                then(result.value)
             finished.set()
 
         self.submit(operation, done, is_refusable=True)

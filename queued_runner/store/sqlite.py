@@ -249,6 +249,21 @@ class SQLiteStore:
             )
             return {JobState(state): number for state, number in rows}
 
+    def drain_worker(self, worker_id: str, name: str, now: float) -> None:
+        with _guarded(self._path):
+            self._db.execute(
+                "INSERT INTO drained_workers VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (worker_id, name, now),
+            )
+
+    def resume_worker(self, worker_id: str) -> None:
+        with _guarded(self._path):
+            self._db.execute("DELETE FROM drained_workers WHERE worker_id = ?", (worker_id,))
+
+    def drained_workers(self) -> dict[str, str]:
+        with _guarded(self._path):
+            return dict(self._db.execute("SELECT worker_id, name FROM drained_workers ORDER BY at"))
+
     def running(self) -> list[Job]:
         with _guarded(self._path):
             sql = f"SELECT {_JOB} FROM jobs WHERE state = 'running' ORDER BY id"

@@ -7,6 +7,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.events import Events
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
 from queued_runner.store.commit import GroupCommit
@@ -49,6 +50,7 @@ class QueueBench:
             logs,
             runners,
             limits=limits or Limits(),
+            events=Events("b", trio.current_time),
             now=trio.current_time,
             rng=lambda: 0.5,
         )

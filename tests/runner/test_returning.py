@@ -97,6 +97,7 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
     class Adopter:
         id = "queue"
         ready = None
+        stale = 0
 
         def on_capacity(self):
             pass
@@ -106,6 +107,12 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
 
         def on_worker_ready(self, worker_id, boot, held):
             self.ready = (worker_id, held)
+
+        def on_worker(self, event, worker):
+            pass
+
+        def on_stale(self):
+            self.stale += 1
 
     host = Adopter()
     runner = RemoteRunner(port=None, settings=settings)
@@ -137,6 +144,9 @@ async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
             return Adoption(Recorder(), 0)
 
         def on_worker_ready(self, worker_id, boot, held):
+            pass
+
+        def on_worker(self, event, worker):
             pass
 
     runner = RemoteRunner(port=None, settings=settings)

@@ -362,3 +362,17 @@ def test_a_queue_has_an_id_of_its_own(store, tmp_path):
     again = SQLiteStore(tmp_path / "other.db")
     assert {store.raw.identity(), again.identity()} == ids
     again.close()
+
+
+# --- drained workers ---
+
+
+def test_drained_workers_are_kept_until_they_are_resumed(store):
+    assert store.raw.drained_workers() == {}
+    for worker_id, name in (("id-2", "two"), ("id-1", "one"), ("id-2", "renamed"), ("", "")):
+        store(lambda raw, given=(worker_id, name): raw.drain_worker(*given, store.now))
+        store.now += 1
+    assert list(store.raw.drained_workers().items()) == [("id-2", "two"), ("id-1", "one"), ("", "")]
+    for worker_id in ("id-2", "id-2", "unknown"):
+        store(lambda raw, given=worker_id: raw.resume_worker(given))
+    assert store.raw.drained_workers() == {"id-1": "one", "": ""}

@@ -48,6 +48,7 @@ class Host:
     def __init__(self):
         self.capacities = 0
         self.ready = []
+        self.workers = []
 
     def on_capacity(self):
         self.capacities += 1
@@ -57,6 +58,9 @@ class Host:
 
     def on_worker_ready(self, worker_id, boot, held):
         self.ready.append((worker_id, held))
+
+    def on_worker(self, event, worker):
+        self.workers.append((event, worker.state))
 
 
 async def test_real_commands(tmp_path, monkeypatch):

@@ -1,0 +1,170 @@
+"""What happens, as numbered events in a ring: told once, read by any number of followers.
+
+It owns the numbering and the memory of the last `SIZE` events. It writes nothing to disk and waits
+for nobody: followers keep their own place and read when they can, and one that is too slow finds a
+gap. An event is told after the commit that makes it true, so nothing here is ever taken back.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import trio
+
+from queued_runner.jobs import Job, JobState
+from remote_runner.types import WorkerEvent, WorkerInfo
+
+SIZE: Final = 10_000
+"""Events that are remembered: a few MiB at most, for they hold names and numbers only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a follower stands: it has seen all events up to `number` of the server `boot`."""
+
+    boot: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.boot}-{self.number}"
+
+
+def parse_place(text: str) -> Place | None:
+    """The place that an id names, or None when it is not one of ours."""
+    boot, dash, number = text.partition("-")
+    if not (dash and text.isascii() and boot.isalnum() and number.isdigit()):
+        return None
+    if len(boot) > 32 or len(number) > 15:
+        return None
+    return Place(boot, int(number))
+
+
+@dataclass(eq=False, slots=True)
+class Event:
+    """Something that is so since `at` (UNIX seconds). `job` and `group` are of the job it is about.
+
+    `facts` are what else is known, ready to be shown; `frame` keeps what they look like to
+    followers once one has asked.
+    """
+
+    number: int
+    at: float
+    kind: str
+    job: int | None
+    group: str | None
+    facts: dict[str, Any]
+    frame: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Events that are no longer there; `missed` is how many, None where nobody knows."""
+
+    missed: int | None
+
+
+class Events:
+    """The events of one server's life.
+
+    Args:
+        boot: what no other life of a server has; stands in every id.
+        now: wall clock, UNIX seconds.
+        size: how many are remembered.
+    """
+
+    def __init__(self, boot: str, now: Callable[[], float], size: int = SIZE) -> None:
+        self.boot = boot
+        self._now = now
+        self._size = size
+        self._ring: list[Event] = []
+        self._last = 0
+        self._more = trio.lowlevel.ParkingLot()
+
+    @property
+    def oldest(self) -> int:
+        """The number of the oldest event that is there; one more than the last if there is none."""
+        return self._last - len(self._ring) + 1
+
+    def tell(
+        self, kind: str, /, *, job: int | None = None, group: str | None = None, **facts: Any
+    ) -> None:
+        """Something has happened."""
+        self._last += 1
+        event = Event(self._last, self._now(), kind, job, group, facts)
+        if len(self._ring) < self._size:
+            self._ring.append(event)
+        else:
+            self._ring[(self._last - 1) % self._size] = event
+        if self._more:
+            self._more.unpark_all()
+
+    def tell_new(self, job_id: int, name: str | None, group: str | None) -> None:
+        """A job was added."""
+        self.tell("job.new", job=job_id, group=group, name=name)
+
+    def tell_run(self, kind: str, job: Job, worker: str | None) -> None:
+        """An attempt of a job has begun, or its worker has gone or come back."""
+        self.tell(
+            kind,
+            job=job.id,
+            group=job.spec.group,
+            name=job.spec.name,
+            attempt=job.attempt,
+            worker=worker,
+        )
+
+    def tell_end(self, job: Job) -> None:
+        """An attempt has ended, or a queued job was cancelled: the job as it is after that."""
+        self.tell(
+            _ENDINGS.get(job.state, "job.done"),
+            job=job.id,
+            group=job.spec.group,
+            name=job.spec.name,
+            attempt=job.attempt,
+            worker=job.worker,
+            state=job.state.value,
+            reason=job.reason,
+            exit_code=job.exit_code,
+            signal=job.signal,
+        )
+
+    def tell_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
+        """Something about a worker."""
+        self.tell(
+            f"worker.{event.value}", worker=worker.name, worker_id=worker.id, slots=worker.slots
+        )
+
+    def begin(self, place: Place | None) -> tuple[Place, Gap | None]:
+        """Where a follower begins who has seen everything up to `place`, and what it has missed.
+
+        None has seen nothing and misses nothing: it begins with the oldest event there is.
+        """
+        if place is None:
+            return Place(self.boot, self.oldest - 1), None
+        if place.boot != self.boot or place.number > self._last:
+            return Place(self.boot, self.oldest - 1), Gap(None)
+        return self._caught_up(place)
+
+    def _caught_up(self, place: Place) -> tuple[Place, Gap | None]:
+        missed = self.oldest - 1 - place.number
+        if missed <= 0:
+            return place, None
+        return Place(self.boot, self.oldest - 1), Gap(missed)
+
+    def read(self, place: Place, limit: int) -> tuple[Place, Gap | None, list[Event]]:
+        """The next events after a place of this life, how many went by unseen before them, and the
+        place after them."""
+        place, gap = self._caught_up(place)
+        last = min(self._last, place.number + limit)
+        events = [
+            self._ring[(number - 1) % self._size] for number in range(place.number + 1, last + 1)
+        ]
+        return Place(self.boot, last), gap, events
+
+    async def wait_after(self, place: Place) -> None:
+        """Return once something has happened after this place of this life."""
+        while self._last <= place.number:
+            await self._more.park()
+
+
+_ENDINGS: Final = {JobState.QUEUED: "job.retry", JobState.CANCELLED: "job.cancelled"}
