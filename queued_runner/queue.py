@@ -7,12 +7,23 @@ bring a small one of their own.
 from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
+from queued_runner.errors import WorkerLeaves, WorkerNotFound
+from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.logs import Record
 from queued_runner.store.base import JobNotFound, KeyConflict, NoRoom
+from queued_runner.tally import Figures
 from remote_runner.types import WorkerInfo
 
-__all__ = ["JobNotFound", "KeyConflict", "NoRoom", "Queue", "Record"]
+__all__ = [
+    "JobNotFound",
+    "KeyConflict",
+    "NoRoom",
+    "Queue",
+    "Record",
+    "WorkerLeaves",
+    "WorkerNotFound",
+]
 
 
 class Queue(Protocol):
@@ -80,7 +91,39 @@ class Queue(Protocol):
         """Return the job once it has ended for good."""
         ...
 
-    def workers(self) -> Sequence[WorkerInfo]: ...
+    def workers(self) -> Sequence[WorkerInfo]:
+        """The connected ones."""
+        ...
+
+    def drained_away(self) -> Sequence[WorkerInfo]:
+        """Those that are not connected, and will be drained when they come back."""
+        ...
+
+    async def drain_worker(self, worker_id: str) -> WorkerInfo:
+        """Start nothing more at a worker.
+
+        Raises:
+            WorkerNotFound: it is not connected.
+        """
+        ...
+
+    async def resume_worker(self, worker_id: str) -> WorkerInfo:
+        """Take back a drain.
+
+        Raises:
+            WorkerNotFound: it is neither connected nor drained.
+            WorkerLeaves: it drains by itself.
+        """
+        ...
+
+    @property
+    def events(self) -> Events:
+        """What happens, as it does."""
+        ...
+
+    async def figures(self) -> Figures:
+        """Everything that is counted."""
+        ...
 
     def pending_reason(self, job: Job) -> str | None:
         """Why a queued job does not run yet, as a sentence."""

@@ -16,6 +16,9 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "wait": ("queued_runner.cli.wait:wait", "Wait until jobs have ended."),
     "cancel": ("queued_runner.cli.cancel:cancel", "End jobs."),
     "workers": ("queued_runner.cli.look:workers", "List the connected workers."),
+    "drain": ("queued_runner.cli.drain:drain", "Start no more jobs at a worker."),
+    "resume": ("queued_runner.cli.drain:resume", "Let a drained worker have jobs again."),
+    "events": ("queued_runner.cli.events:events", "What happens, as lines of JSON."),
 }
 """Each verb: where its command stands, and its line in the help (so that help loads nothing)."""
 

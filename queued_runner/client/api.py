@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpx2
 import msgpack
@@ -92,6 +93,16 @@ class Client(Link):
         """The connected workers."""
         workers: list[Json] = self.request("GET", "/api/v1/workers")
         return workers
+
+    def drain_worker(self, worker_id: str) -> Json:
+        """Start nothing more at a worker."""
+        worker: Json = self.request("POST", f"/api/v1/workers/{quote(worker_id, '')}/drain")
+        return worker
+
+    def resume_worker(self, worker_id: str) -> Json:
+        """Take back a drain."""
+        worker: Json = self.request("POST", f"/api/v1/workers/{quote(worker_id, '')}/resume")
+        return worker
 
     def tail_offset(
         self, job_id: int, *, attempt: int, lines: int, stream: str | None = None, offset: int = 0

@@ -15,6 +15,8 @@ from queued_runner.client.errors import ClientError, NotOurs, Refused, Unreachab
 from queued_runner.client.locate import DETACH, START_HINT, Server
 from queued_runner.client.patience import Patience
 
+EVENTS: Final = "text/event-stream"
+
 _AWAY: Final = frozenset({502, 503, 504})
 """What a server that stops answers, and a proxy before one that is gone."""
 
@@ -123,7 +125,8 @@ class Link:
         """Raises Refused unless the answer is good."""
         status = response.status_code
         if response.is_success:
-            if response.headers.get("content-type", "").startswith("text/"):
+            kind = response.headers.get("content-type", "")
+            if kind.startswith("text/") and not kind.startswith(EVENTS):
                 raise self.not_understood()
             self._was_there = True
             return

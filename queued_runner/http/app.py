@@ -18,12 +18,22 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from queued_runner.http.guard import SERVER_FAILED, Guard
+from queued_runner.http.metrics import build_metrics_route
 from queued_runner.http.problem import problem, validation_problem
+from queued_runner.http.routes_docs import build_docs_route
+from queued_runner.http.routes_events import build_event_routes
 from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
 from queued_runner.http.routes_logs import build_log_routes
 from queued_runner.http.routes_service import build_service_routes
 from queued_runner.jobs import JobSpec
-from queued_runner.queue import JobNotFound, KeyConflict, NoRoom, Queue
+from queued_runner.queue import (
+    JobNotFound,
+    KeyConflict,
+    NoRoom,
+    Queue,
+    WorkerLeaves,
+    WorkerNotFound,
+)
 
 
 def create_app(
@@ -48,6 +58,8 @@ def create_app(
             JobNotFound: _not_found,
             KeyConflict: _conflict,
             NoRoom: _no_room,
+            WorkerNotFound: _no_worker,
+            WorkerLeaves: _leaves,
             RequestValidationError: _invalid,
             HTTPException: _http_error,
             Exception: _unexpected,
@@ -55,7 +67,10 @@ def create_app(
     )
     app.include_router(build_job_routes(queue, shutdown))
     app.include_router(build_log_routes(queue, shutdown))
+    app.include_router(build_event_routes(queue, shutdown))
     app.include_router(build_service_routes(queue))
+    app.include_router(build_metrics_route(queue))
+    app.include_router(build_docs_route())
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return Guard(app, token=token, port=port, hosts=hosts, cors_origins=cors_origins)
 
@@ -93,6 +108,18 @@ async def _conflict(request: Request, error: Exception) -> Response:
 async def _no_room(request: Request, error: Exception) -> Response:
     why = str(error)
     return problem(507, f"{why[0].upper()}{why[1:]}.", {"Retry-After": "10"})
+
+
+async def _no_worker(request: Request, error: Exception) -> Response:
+    worker_id = request.path_params.get("worker_id", "?")
+    return problem(
+        404, f"There is no worker {worker_id!r}; 'queued-runner workers' lists what there is."
+    )
+
+
+async def _leaves(request: Request, error: Exception) -> Response:
+    why = str(error)
+    return problem(409, f"{why[0].upper()}{why[1:]}.")
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

@@ -1,8 +1,8 @@
 """The guard in front of every route and method: who may talk to this server, and how much.
 
 It owns the checks of `Host` (DNS rebinding), `Origin` and `Sec-Fetch-Site` (other people's pages),
-the bearer token, and the bounds of the body. It never looks at routes but for the two health
-checks, which need no token, and never lets an exception of the application reach the connection.
+the bearer token, and the bounds of the body. It never looks at routes but for the few that need no
+token, and never lets an exception of the application reach the connection.
 """
 
 import hmac
@@ -19,8 +19,8 @@ from queued_runner.http.problem import MEDIA_TYPE, problem_body
 
 log = logging.getLogger("queued_runner.http")
 
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-"""What a load balancer may ask without a token."""
+OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/docs"})
+"""What needs no token: what a load balancer asks, and a page that holds nothing of this server."""
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 
@@ -63,7 +63,7 @@ class Guard:
     ) -> None:
         if not token:
             raise ValueError("an empty token would open the API to everyone; create one first")
-        self._app = app
+        self.app = app
         self._token = token.encode()
         self._port = port
         self._authorities = frozenset(
@@ -110,7 +110,7 @@ class Guard:
             declared=headers.length(),
             limit=self._max_body,
         )
-        await self._app(scope, _Replay(body, receive), answer)
+        await self.app(scope, _Replay(body, receive), answer)
 
     def _check_host(self, headers: "_Headers", scope: Scope) -> None:
         hosts = headers.all(b"host")

@@ -1,6 +1,6 @@
 """The routes about the server itself: its workers and its health.
 
-It owns `/workers`, `/healthz` and `/readyz`; it changes nothing.
+It owns `/workers` and what may be asked of them, `/healthz` and `/readyz`.
 """
 
 from fastapi import APIRouter
@@ -19,8 +19,19 @@ def build_service_routes(queue: Queue) -> APIRouter:
 
     @api.get("/api/v1/workers")
     async def list_workers() -> Response:
-        """The workers that are connected now."""
-        return json_response([render_worker(worker) for worker in queue.workers()])
+        """The workers that are connected now, and those that are drained and away."""
+        workers = [*queue.workers(), *queue.drained_away()]
+        return json_response([render_worker(worker) for worker in workers])
+
+    @api.post("/api/v1/workers/{worker_id:path}/drain")
+    async def drain_worker(worker_id: str) -> Response:
+        """Start nothing more at a worker, now and when it connects again; what runs goes on."""
+        return json_response(render_worker(await queue.drain_worker(worker_id)))
+
+    @api.post("/api/v1/workers/{worker_id:path}/resume")
+    async def resume_worker(worker_id: str) -> Response:
+        """Take back a drain: the worker gets jobs again."""
+        return json_response(render_worker(await queue.resume_worker(worker_id)))
 
     @router.get("/healthz")
     async def is_alive() -> Response:

@@ -9,8 +9,11 @@ from typing import Any
 
 import trio
 
+from queued_runner.errors import WorkerLeaves, WorkerNotFound
+from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.queue import JobNotFound, KeyConflict, NoRoom, Record
+from queued_runner.tally import Figures, Tally
 from remote_runner.types import WorkerInfo
 
 NOW = 1_700_000_000.0
@@ -39,6 +42,11 @@ class FakeQueue:
     """Whether a cancelled job ends."""
     has_worker: bool = True
     broken: bool = False
+    drained: set[str] = field(default_factory=set)
+    """Ids of workers: of the one that is here, and of others that are away."""
+    leaves: bool = False
+    """Whether the worker leaves by itself."""
+    events: Events = field(default_factory=lambda: Events("b", lambda: NOW))
 
     def __post_init__(self) -> None:
         self.changed = trio.Event()
@@ -233,8 +241,50 @@ class FakeQueue:
     def workers(self) -> Sequence[WorkerInfo]:
         self.looks += 1
         self._change()
-        worker = WorkerInfo("1", "w1", "ready", 4, 3, {"gpu": "1"}, "0.1", "127.0.0.1:9", ("1.1",))
+        state = "draining" if "1" in self.drained else "ready"
+        worker = WorkerInfo("1", "w1", state, 4, 3, {"gpu": "1"}, "0.1", "127.0.0.1:9", ("1.1",))
         return [worker] if self.has_worker else []
+
+    def drained_away(self) -> Sequence[WorkerInfo]:
+        here = {worker.id for worker in self.workers()}
+        return [
+            WorkerInfo(worker_id, f"name-{worker_id}", "away", 0, 0, {}, "", "")
+            for worker_id in sorted(self.drained - here)
+        ]
+
+    def _worker(self, worker_id: str) -> WorkerInfo:
+        for worker in (*self.workers(), *self.drained_away()):
+            if worker.id == worker_id:
+                return worker
+        raise WorkerNotFound(worker_id)
+
+    async def drain_worker(self, worker_id: str) -> WorkerInfo:
+        self._worker(worker_id)
+        self.drained.add(worker_id)
+        self._change()
+        return self._worker(worker_id)
+
+    async def resume_worker(self, worker_id: str) -> WorkerInfo:
+        worker = self._worker(worker_id)
+        self.drained.discard(worker_id)
+        self._change()
+        if self.leaves:
+            raise WorkerLeaves(worker.name)
+        return worker if worker.state == "away" else self._worker(worker_id)
+
+    async def figures(self) -> Figures:
+        return Figures(
+            tally=Tally(added=len(self.jobs)),
+            jobs=dict.fromkeys(JobState, 0),
+            running=0,
+            unacknowledged=0,
+            commits=0,
+            operations=0,
+            log_bytes=0,
+            workers={"ready": 1},
+            slots=4,
+            free=3,
+        )
 
     def pending_reason(self, job: Job) -> str | None:
         return "no worker is connected" if job.state is JobState.QUEUED else None
