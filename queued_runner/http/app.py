@@ -10,14 +10,13 @@ from typing import Any
 import trio
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from queued_runner.http.guard import SERVER_FAILED, Guard
+from queued_runner.http.description import describe
+from queued_runner.http.guard import OPEN_PATHS, SERVER_FAILED, Guard
 from queued_runner.http.metrics import build_metrics_route
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.routes_docs import build_docs_route
@@ -76,17 +75,9 @@ def create_app(
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:
-    """OpenAPI with the models that are validated on the raw body."""
+    """The description of the API, made once."""
     if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, models = models_json_schema(
-            [(JobSpec, "validation"), (CancelRequest, "validation")],
-            ref_template="#/components/schemas/{model}",
-        )
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(models["$defs"])
-        schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        schema["security"] = [{"token": []}]
-        app.openapi_schema = schema
+        app.openapi_schema = describe(app, (JobSpec, CancelRequest), OPEN_PATHS)
     return app.openapi_schema
 
 
