@@ -90,10 +90,10 @@ class Drains:
             for runner in self._runners:
                 runner.resume(worker_id)
 
-        if worker_id in self._drained:
-            await self._commits.call(lambda store: store.resume_worker(worker_id), resumed)
-        else:
+        if worker is not None and worker.is_baseline:
             resumed(None)
+        else:
+            await self._commits.call(lambda store: store.resume_worker(worker_id), resumed)
         if worker is not None and worker.is_leaving:
             raise WorkerLeaves(name)
         return self._connected(worker_id) or _away(worker_id, name)

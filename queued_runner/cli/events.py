@@ -10,7 +10,7 @@ from queued_runner.cli.selectors import Selector
 EPILOG = """\b
 Examples:
   queued-runner events
-  queued-runner events -f --group nightly | jq -r 'select(.event == "job.done") | .job'
+  queued-runner events -f --group nightly
 """
 
 
