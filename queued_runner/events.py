@@ -16,6 +16,8 @@ from remote_runner.types import WorkerEvent, WorkerInfo
 
 SIZE: Final = 10_000
 """Events that are remembered: a few MiB at most, for they hold names and numbers only."""
+MAX_TEXT: Final = 256
+"""Characters of a name that is remembered; names of jobs have no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Events:
             group=job.spec.group,
             name=job.spec.name,
             attempt=job.attempt,
-            worker=worker,
+            worker=_short(worker),
         )
 
     def tell_end(self, job: Job) -> None:
@@ -121,17 +123,20 @@ class Events:
             group=job.spec.group,
             name=job.spec.name,
             attempt=job.attempt,
-            worker=job.worker,
+            worker=_short(job.worker),
             state=job.state.value,
             reason=job.reason,
             exit_code=job.exit_code,
-            signal=job.signal,
+            signal=_short(job.signal),
         )
 
     def tell_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         """Something about a worker."""
         self.tell(
-            f"worker.{event.value}", worker=worker.name, worker_id=worker.id, slots=worker.slots
+            f"worker.{event.value}",
+            worker=_short(worker.name),
+            worker_id=worker.id,
+            slots=worker.slots,
         )
 
     def begin(self, place: Place | None) -> tuple[Place, Gap | None]:
@@ -165,6 +170,11 @@ class Events:
         """Return once something has happened after this place of this life."""
         while self._last <= place.number:
             await self._more.park()
+
+
+def _short(text: str | None) -> str | None:
+    """What a worker chose, which may be long, as far as it is remembered here."""
+    return text if text is None else text[:MAX_TEXT]
 
 
 _ENDINGS: Final = {JobState.QUEUED: "job.retry", JobState.CANCELLED: "job.cancelled"}

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queued_runner.events import Events, Gap, Place, parse_place
+from remote_runner.types import WorkerEvent, WorkerInfo
 
 
 def ring(size: int = 10, told: int = 0) -> Events:
@@ -79,3 +80,10 @@ def test_no_text_makes_a_place_fail(text: str) -> None:
 )
 def test_what_is_no_place(text: str) -> None:
     assert parse_place(text) is None
+
+
+def test_a_long_name_of_a_worker_is_cut() -> None:
+    events = ring()
+    worker = WorkerInfo("w", "x" * 5000, "ready", 1, 1, {}, "", "")
+    events.tell_worker(WorkerEvent.JOINED, worker)
+    assert events.read(events.begin(None)[0], 1)[2][0].facts["worker"] == "x" * 256
