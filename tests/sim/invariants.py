@@ -1,4 +1,4 @@
-"""What must be true at every moment of a run (I1 to I13), against the witness of the machines.
+"""What must be true at every moment of a run (I1 to I14), against the witness of the machines.
 
 Looks at the database and the files as they are, never at what the product says of them.
 """
@@ -29,6 +29,7 @@ MEANING = {
     "I11": "nothing is left at the end",
     "I12": "the same key is the same job",
     "I13": "the outcome is what the process did",
+    "I14": "an event is told after it is durable, and each end once",
 }
 
 LARGEST_VALUE = 5000
@@ -64,6 +65,9 @@ class Checks:
         """Attempts whose outcome is durable."""
         self._spoken_ends = set()
         """Attempts whose stored outcome is the worker's word."""
+        self._ends = set()
+        """(server, job) where this server wrote the final state."""
+        self._told_ends = set()
 
     # --- the witness ---
 
@@ -166,6 +170,8 @@ class Checks:
                 self._fail("I4", f"the end of {name} counted; the job is {before.state}, in"
                                  f" attempt {before.attempt}")  # fmt: skip
             return
+        if after.state.is_terminal:
+            self._ends.add((actor, before.id))
         process = self.processes.get(name)
         if process is not None and process.is_alive:
             self._fail("I3", f"{name} is written down as {outcome.reason}, and its process lives")
@@ -193,6 +199,24 @@ class Checks:
             self._fail("I9", f"{name} never began at {worker.actor.name}, and counts as lost")
 
     # --- what is said ---
+
+    def on_event(self, actor, kind, job_id, facts):
+        """A server tells something of a job."""
+        row = self._rows.get(job_id)
+        if row is None or row.attempt < facts.get("attempt", 0):
+            self._fail("I14", f"{kind} of job {job_id} is told, and is not durable")
+        if kind in ("job.done", "job.cancelled"):
+            if (row.state, row.attempt) != (facts["state"], facts["attempt"]):
+                self._fail("I14", f"{kind} of job {job_id} is told, which is {row.state}")
+            if (actor, job_id) in self._told_ends:
+                self._fail("I14", f"{kind} of job {job_id} is told twice")
+            self._told_ends.add((actor, job_id))
+
+    def check_told(self, actor):
+        """All that this server has ended was told."""
+        for job_id in sorted(job for who, job in self._ends if who is actor):
+            if (actor, job_id) not in self._told_ends:
+                self._fail("I14", f"the end of job {job_id} was not told")
 
     def on_sent(self, actor, message):
         kind = type(message).__name__

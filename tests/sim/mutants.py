@@ -20,6 +20,7 @@ import queued_runner.dispatcher
 import queued_runner.logs
 import simple_worker.worker
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.jobs import JobState
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.protocol.messages import Stale
@@ -478,6 +479,30 @@ def follower_doubles(put):
         return list(log.pending)
 
     put(queued_runner.logs, "_pending_from", pending_from)
+
+
+# --- what is told ---
+
+
+@mutant("an end is told before it is durable")
+def told_early(put):
+    original = Dispatcher._finish
+
+    def finish(self, attempt, outcome):
+        ended = replace(attempt.job, state=JobState.SUCCEEDED)
+        if outcome.is_success:
+            self.events.tell_end(ended)
+        original(self, attempt, outcome)
+
+    put(Dispatcher, "_finish", finish)
+
+
+@mutant("an end is not told")
+def end_not_told(put):
+    def see_end(self, before, job):
+        pass
+
+    put(Dispatcher, "_see_end", see_end)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import simple_worker.spool
 import simple_worker.spool_files
 import simple_worker.window
 import simple_worker.worker
+from queued_runner.events import Events
 from queued_runner.logs import Logs
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
@@ -74,6 +75,7 @@ def installed():
         _put_server(put)
         put(Connection, "send", _tap_send(Connection.send))
         put(Connection, "receive_data", _tap_receive(Connection.receive_data))
+        put(Events, "tell", _tap_tell(Events.tell))
         put(DuplexEmitter, "__init__", _listed(DuplexEmitter.__init__, "emitters"))
         put(Session, "__init__", _listed(Session.__init__, "sessions"))
         stack.callback(structlog.configure, **structlog.get_config())
@@ -146,6 +148,16 @@ def _tap_receive(original):
         return [_world().on_received(message) for message in messages]
 
     return receive_data
+
+
+def _tap_tell(original):
+    def tell(self, kind, /, *, job=None, **facts):
+        actor = actors.current.get()
+        if actor.is_on and job is not None:
+            _world().checks.on_event(actor, kind, job, facts)
+        original(self, kind, job=job, **facts)
+
+    return tell
 
 
 def _on_log(logger, method, event):
