@@ -7,7 +7,7 @@ gap. An event is told after the commit that makes it true, so nothing here is ev
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import trio
 
@@ -41,12 +41,19 @@ def parse_place(text: str) -> Place | None:
     return Place(boot, int(number))
 
 
-@dataclass(eq=False, slots=True)
-class Event:
+_NEW: Final = ("name",)
+_RUN: Final = ("name", "attempt", "worker")
+_END: Final = ("name", "attempt", "worker", "state", "reason", "exit_code", "signal")
+_WORKER: Final = ("worker", "worker_id", "slots")
+
+Fact = str | int | None
+
+
+class Event(NamedTuple):
     """Something that is so since `at` (UNIX seconds). `job` and `group` are of the job it is about.
 
-    `facts` are what else is known, ready to be shown; `frame` keeps what they look like to
-    followers once one has asked.
+    What else is known are `facts`; they are kept as a plain tuple, which costs the least to make,
+    and which the garbage collector does not have to look at again.
     """
 
     number: int
@@ -54,8 +61,13 @@ class Event:
     kind: str
     job: int | None
     group: str | None
-    facts: dict[str, Any]
-    frame: bytes | None = None
+    names: tuple[str, ...]
+    values: tuple[Fact, ...]
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """What else is known, ready to be shown."""
+        return dict(zip(self.names, self.values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +90,12 @@ class Events:
         self.boot = boot
         self._now = now
         self._size = size
-        self._ring: list[Event] = []
+        self._ring: list[tuple[Any, ...]] = []
+        self._shown: list[bytes | None] = []
+        """What followers are sent of each event, once one has asked."""
         self._last = 0
         self._more = trio.lowlevel.ParkingLot()
+        self._waiting = 0
 
     @property
     def oldest(self) -> int:
@@ -88,56 +103,52 @@ class Events:
         return self._last - len(self._ring) + 1
 
     def tell(
-        self, kind: str, /, *, job: int | None = None, group: str | None = None, **facts: Any
+        self,
+        kind: str,
+        job: int | None,
+        group: str | None,
+        names: tuple[str, ...],
+        values: tuple[Fact, ...],
     ) -> None:
-        """Something has happened."""
-        self._last += 1
-        event = Event(self._last, self._now(), kind, job, group, facts)
-        if len(self._ring) < self._size:
+        """Something has happened; see `Event`."""
+        self._last = number = self._last + 1
+        event = (number, self._now(), kind, job, group, names, values)
+        if number <= self._size:
             self._ring.append(event)
+            self._shown.append(None)
         else:
-            self._ring[(self._last - 1) % self._size] = event
-        if self._more:
+            place = (number - 1) % self._size
+            self._ring[place] = event
+            self._shown[place] = None
+        if self._waiting:
             self._more.unpark_all()
 
     def tell_new(self, job_id: int, name: str | None, group: str | None) -> None:
         """A job was added."""
-        self.tell("job.new", job=job_id, group=group, name=name)
+        self.tell("job.new", job_id, group, _NEW, (name,))
 
     def tell_run(self, kind: str, job: Job, worker: str | None) -> None:
         """An attempt of a job has begun, or its worker has gone or come back."""
-        self.tell(
-            kind,
-            job=job.id,
-            group=job.spec.group,
-            name=job.spec.name,
-            attempt=job.attempt,
-            worker=_short(worker),
-        )
+        spec = job.spec
+        self.tell(kind, job.id, spec.group, _RUN, (spec.name, job.attempt, _short(worker)))
 
     def tell_end(self, job: Job) -> None:
         """An attempt has ended, or a queued job was cancelled: the job as it is after that."""
-        self.tell(
-            _ENDINGS.get(job.state, "job.done"),
-            job=job.id,
-            group=job.spec.group,
-            name=job.spec.name,
-            attempt=job.attempt,
-            worker=_short(job.worker),
-            state=job.state.value,
-            reason=job.reason,
-            exit_code=job.exit_code,
-            signal=_short(job.signal),
-        )
+        spec, state = job.spec, job.state
+        if state is JobState.QUEUED:
+            kind = "job.retry"
+        else:
+            kind = "job.cancelled" if state is JobState.CANCELLED else "job.done"
+        values = (
+            spec.name, job.attempt, _short(job.worker), state.value, job.reason, job.exit_code,
+            _short(job.signal),
+        )  # fmt: skip
+        self.tell(kind, job.id, spec.group, _END, values)
 
     def tell_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         """Something about a worker."""
-        self.tell(
-            f"worker.{event.value}",
-            worker=_short(worker.name),
-            worker_id=worker.id,
-            slots=worker.slots,
-        )
+        values = (_short(worker.name), worker.id, worker.slots)
+        self.tell(f"worker.{event.value}", None, None, _WORKER, values)
 
     def begin(self, place: Place | None) -> tuple[Place, Gap | None]:
         """Where a follower begins who has seen everything up to `place`, and what it has missed.
@@ -162,19 +173,32 @@ class Events:
         place, gap = self._caught_up(place)
         last = min(self._last, place.number + limit)
         events = [
-            self._ring[(number - 1) % self._size] for number in range(place.number + 1, last + 1)
+            Event(*self._ring[(number - 1) % self._size])
+            for number in range(place.number + 1, last + 1)
         ]
         return Place(self.boot, last), gap, events
 
+    def shown(self, event: Event, show: Callable[[Event], bytes]) -> bytes:
+        """An event as `show` shows it: asked once, however many follow. All show it alike."""
+        place = (event.number - 1) % self._size
+        is_there = event.number >= self.oldest
+        known = self._shown[place] if is_there else None
+        if known is None:
+            known = show(event)
+            if is_there:
+                self._shown[place] = known
+        return known
+
     async def wait_after(self, place: Place) -> None:
         """Return once something has happened after this place of this life."""
-        while self._last <= place.number:
-            await self._more.park()
+        self._waiting += 1
+        try:
+            while self._last <= place.number:
+                await self._more.park()
+        finally:
+            self._waiting -= 1
 
 
 def _short(text: str | None) -> str | None:
     """What a worker chose, which may be long, as far as it is remembered here."""
     return text if text is None else text[:MAX_TEXT]
-
-
-_ENDINGS: Final = {JobState.QUEUED: "job.retry", JobState.CANCELLED: "job.cancelled"}

@@ -77,12 +77,18 @@ async def send_events(
     keep_alive: float = KEEP_ALIVE_SECONDS,
 ) -> None:
     """Send what comes after the place `seen`; with `follow` for ever, else what there is."""
+
+    def frame(event: Event) -> bytes:
+        about = {} if event.job is None else {"job": event.job, "group": event.group}
+        place = Place(events.boot, event.number)
+        return _sse(event.kind, place, at=rfc3339(event.at), **about, **event.facts)
+
     place, gap = events.begin(seen)
     await push(b"retry: 1000\n\n" + _gap_frame(place, gap))
     pushed_at = trio.current_time()
     while True:
         place, gap, found = events.read(place, MAX_EVENTS)
-        frames = [_frame(events.boot, event) for event in found if wants(event)]
+        frames = [events.shown(event, frame) for event in found if wants(event)]
         if gap is not None:
             frames.insert(0, _gap_frame(Place(place.boot, place.number - len(found)), gap))
         if not frames and trio.current_time() - pushed_at >= keep_alive:
@@ -98,15 +104,6 @@ async def send_events(
                 return
             with trio.move_on_at(pushed_at + keep_alive):
                 await events.wait_after(place)
-
-
-def _frame(boot: str, event: Event) -> bytes:
-    """An event as it is sent: made once, however many follow."""
-    if event.frame is None:
-        about = {} if event.job is None else {"job": event.job, "group": event.group}
-        place = Place(boot, event.number)
-        event.frame = _sse(event.kind, place, at=rfc3339(event.at), **about, **event.facts)
-    return event.frame
 
 
 def _gap_frame(place: Place, gap: Gap | None) -> bytes:

@@ -11,7 +11,7 @@ from remote_runner.types import WorkerEvent, WorkerInfo
 def ring(size: int = 10, told: int = 0) -> Events:
     events = Events("b", lambda: 1.0, size)
     for _ in range(told):
-        events.tell("job.new", job=1)
+        events.tell_new(1, None, None)
     return events
 
 
@@ -31,7 +31,7 @@ def test_every_event_is_read_once_or_counted_as_missed(
     assert position == max(0, before - size)
     for step in [*steps, 100]:
         if isinstance(step, str):
-            events.tell("job.new", job=1)
+            events.tell_new(1, None, None)
             told += 1
             continue
         place, gap, found = events.read(place, step)
