@@ -93,14 +93,15 @@ class Events:
         self._ring: list[tuple[Any, ...]] = []
         self._shown: list[bytes | None] = []
         """What followers are sent of each event, once one has asked."""
-        self._last = 0
+        self.last = 0
+        """The number of the newest event."""
         self._more = trio.lowlevel.ParkingLot()
         self._waiting = 0
 
     @property
     def oldest(self) -> int:
         """The number of the oldest event that is there; one more than the last if there is none."""
-        return self._last - len(self._ring) + 1
+        return self.last - len(self._ring) + 1
 
     def tell(
         self,
@@ -111,7 +112,7 @@ class Events:
         values: tuple[Fact, ...],
     ) -> None:
         """Something has happened; see `Event`."""
-        self._last = number = self._last + 1
+        self.last = number = self.last + 1
         event = (number, self._now(), kind, job, group, names, values)
         if number <= self._size:
             self._ring.append(event)
@@ -157,7 +158,7 @@ class Events:
         """
         if place is None:
             return Place(self.boot, self.oldest - 1), None
-        if place.boot != self.boot or place.number > self._last:
+        if place.boot != self.boot or place.number > self.last:
             return Place(self.boot, self.oldest - 1), Gap(None)
         return self._caught_up(place)
 
@@ -171,7 +172,7 @@ class Events:
         """The next events after a place of this life, how many went by unseen before them, and the
         place after them."""
         place, gap = self._caught_up(place)
-        last = min(self._last, place.number + limit)
+        last = min(self.last, place.number + limit)
         events = [
             Event(*self._ring[(number - 1) % self._size])
             for number in range(place.number + 1, last + 1)
@@ -193,7 +194,7 @@ class Events:
         """Return once something has happened after this place of this life."""
         self._waiting += 1
         try:
-            while self._last <= place.number:
+            while self.last <= place.number:
                 await self._more.park()
         finally:
             self._waiting -= 1

@@ -86,6 +86,7 @@ async def send_events(
     place, gap = events.begin(seen)
     await push(b"retry: 1000\n\n" + _gap_frame(place, gap))
     pushed_at = trio.current_time()
+    end = None if follow else events.last  # else it might never come to an end
     while True:
         place, gap, found = events.read(place, MAX_EVENTS)
         frames = [events.shown(event, frame) for event in found if wants(event)]
@@ -99,9 +100,10 @@ async def send_events(
             pushed_at = trio.current_time()
         elif found:
             await trio.lowlevel.checkpoint()
-        if not found:
-            if not follow:
+        if end is not None:
+            if place.number >= end:
                 return
+        elif not found:
             with trio.move_on_at(pushed_at + keep_alive):
                 await events.wait_after(place)
 

@@ -141,6 +141,21 @@ async def collect(events: Events, *, until: int, wants=lambda event: True) -> by
     return b"".join(pieces)
 
 
+async def test_what_there_is_ends_also_while_more_comes() -> None:
+    events = Events("b", lambda: 0.0)
+    events.tell_new(1, None, None)
+    pieces = []
+
+    async def push(data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        events.tell_new(2, None, None)
+        pieces.append(data)
+
+    with trio.fail_after(5):
+        await send_events(events, None, lambda event: True, push, follow=False)
+    assert told(b"".join(pieces))[0] == ("b-1", "job.new")
+
+
 async def test_silence_is_kept_alive(autojump_clock: object) -> None:
     begun = trio.current_time()
     body = await collect(Events("b", lambda: 0.0), until=3)
