@@ -29,7 +29,8 @@ def test_a_running_job_and_its_client_go_on_while_the_server_restarts(service, t
     script = (
         f"n=0; while [ ! -e {go} ]; do n=$((n + 1)); echo $n; sleep 0.01; done; echo end; exit 5"
     )
-    client = service.start_verb("run", "--", "sh", "-c", script)
+    # Without a buffer: `communicate` does not look into it.
+    client = service.start_verb("run", "--", "sh", "-c", script, bufsize=0)
     first = client.stdout.readline()
     assert first == b"1\n"
     kill(server, how)
