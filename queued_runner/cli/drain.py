@@ -17,9 +17,9 @@ MAX_NAMED: Final = 20
 worker_argument = click.argument("worker", metavar="WORKER")
 
 EPILOG = """\b
-Example, before a machine is updated:
+Example, around an update of a machine; "workers" shows "drained" when nothing runs there:
   queued-runner drain w1
-  queued-runner events -f        (until "worker.drained")
+  queued-runner workers
   queued-runner resume w1
 """
 
