@@ -2,6 +2,7 @@
 
 import os
 import random
+import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
