@@ -70,6 +70,8 @@ class LiveAttempt:
     def on_output(self, run: Run, output: Output) -> None:
         self._owner.tally.output_bytes += len(output.data)
         self.log.append(output.stream, output.data)
+        if output.is_awaited:
+            self.log.spill()
 
     def is_repeat(self, run: Run, output: Output) -> bool:
         return self.log.agrees(output)

@@ -132,6 +132,11 @@ class AttemptLog:
         if self.is_spilled:
             self._logs.mark_dirty(self)
 
+    def spill(self) -> None:
+        """Put what there is into a file soon, however little it is: somebody waits for that."""
+        self.is_spilled = True
+        self._logs.mark_dirty(self)
+
     def agrees(self, output: Output) -> bool:
         """Whether bytes that came before came like this: of those that wait for the disk, the
         newest pieces are compared. What is durable is forgotten at its worker, and in files here.
@@ -303,6 +308,21 @@ class Logs:
                 f"output cannot be read: {error}; check the disk, then start again"
             ) from error
         return offset
+
+    async def count(self, job_id: int, attempt: int) -> dict[StreamName, int]:
+        """How many pieces of each stream lie in the files of an attempt: as many as came.
+
+        Raises:
+            StoreBroken: the disk failed.
+        """
+        folder = self.folder_of(job_id, attempt)
+        try:
+            counts: dict[StreamName, int] = await self._run_sync(lambda: _count(folder))
+        except OSError as error:
+            raise StoreBroken(
+                f"output cannot be read: {error}; check the disk, then start again"
+            ) from error
+        return counts
 
     async def read(
         self, job_id: int, attempt: int, inline: bytes | None, offset: int
@@ -481,6 +501,20 @@ def _scan(folder: Path, cursor: Cursor, position: int) -> list[Record]:
             if kept:
                 cursor.offset = position
                 return kept
+
+
+def _count(folder: Path) -> dict[StreamName, int]:
+    counts = dict.fromkeys(_NUMBERS, 0)
+    for start in _segments(folder):
+        with open(folder / _segment_name(start), "rb") as file:
+            while len(header := file.read(_HEADER.size)) == _HEADER.size:
+                number, _, size = _HEADER.unpack(header)
+                stream = _STREAMS.get(number)
+                if stream is None:
+                    break
+                counts[stream] += 1
+                file.seek(size, os.SEEK_CUR)
+    return counts
 
 
 def _recover(folder: Path) -> int:

@@ -62,11 +62,15 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A piece of output. `offset` counts the bytes of both streams that came before it."""
+    """A piece of output. `offset` counts the bytes of both streams that came before it.
+
+    `is_awaited`: who sent it waits until it is durable, and says nothing more before that.
+    """
 
     stream: StreamName
     data: bytes
     offset: int
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,18 @@ class Store(Protocol):
         """Cancel a queued job, ask for the end of a running one. Raises JobNotFound."""
         ...
 
+    def report(self, job_id: int, attempt: int, outcome: Outcome) -> bool:
+        """Keep what was said about the end of a running attempt, which ends a little later.
+
+        It stands in the attempt's `reason`, `exit_code` and `signal`. False: the attempt is stale.
+        """
+        ...
+
+    def lengthen(self, job_id: int, attempt: int, size: int, dropped: int) -> None:
+        """Output of an attempt has arrived after its end: it is `size` bytes now, and `dropped`
+        more are not kept."""
+        ...
+
     def running(self) -> list[Job]: ...
 
     def counts(self, group: str | None = None) -> dict[JobState, int]: ...

@@ -380,6 +380,27 @@ class SQLiteStore:
             )  # fmt: skip
             return _job(changed, job.spec)
 
+    def report(self, job_id: int, attempt: int, outcome: Outcome) -> bool:
+        with _guarded(self._path):
+            row = self._db.execute(
+                "UPDATE attempts SET reason = ?, exit_code = ?, signal = ?"
+                " WHERE job_id = ? AND number = ? AND EXISTS (SELECT 1 FROM jobs"
+                " WHERE id = attempts.job_id AND attempt = attempts.number AND state = 'running')"
+                " RETURNING number",
+                (outcome.reason.value, outcome.exit_code, outcome.signal, job_id, attempt),
+            ).fetchone()
+        return row is not None
+
+    def lengthen(self, job_id: int, attempt: int, size: int, dropped: int) -> None:
+        with _guarded(self._path):
+            for table, number in (("attempts", "number"), ("jobs", "attempt")):
+                key = "job_id" if table == "attempts" else "id"
+                self._db.execute(
+                    f"UPDATE {table} SET log_bytes = ?, log_dropped = log_dropped + ?"
+                    f" WHERE {key} = ? AND {number} = ? AND finished_at IS NOT NULL",
+                    (size, dropped, job_id, attempt),
+                )
+
     def cancel(self, job_id: int, now: float) -> Job:
         job = self.get(job_id)
         if job.state.is_terminal:
