@@ -16,6 +16,7 @@ class Settings:
     """Everything `serve` and `open_runner` can be told. Durations are seconds, sizes bytes.
 
     A port of 0 picks a free one; `http_port` and `json_port` may be None for "not at all".
+    `agent_api`: agents may pull jobs over HTTP, those of this machine without a token.
     `drain`: jobs that run end before it does, instead of going on at their workers without it.
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
     """
@@ -33,6 +34,7 @@ class Settings:
     detach: float = 120.0
     heartbeat: float = 10.0
     max_log_size: int = 1 << 30
+    agent_api: bool = False
     drain: bool = False
 
     def require_safe(self) -> None:

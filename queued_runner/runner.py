@@ -9,6 +9,7 @@ from typing import Any
 
 import trio
 
+from queued_runner.agents.runner import AgentRunner
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.drains import Drains
 from queued_runner.events import Events
@@ -27,7 +28,7 @@ class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
     `newest` is the highest id that there is. `require_room` raises NoRoom while no job is to be
-    taken; it is called in a thread.
+    taken; it is called in a thread. `agents` is that one of the runners which HTTP speaks for.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class QueuedRunner:
         newest: int,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
+        agents: AgentRunner | None = None,
     ) -> None:
+        self.agents = agents
         self._commits = commits
         self._reader = reader
         self._reading = trio.CapacityLimiter(1)

@@ -13,6 +13,7 @@ import structlog
 import trio
 
 from queued_runner import datadir
+from queued_runner.agents.runner import AgentRunner
 from queued_runner.config import Settings
 from queued_runner.disk_room import DiskRoom
 from queued_runner.dispatcher import Dispatcher
@@ -55,12 +56,16 @@ async def open_queue(
         room = DiskRoom(settings.data_dir)
         logs = Logs(settings.data_dir / datadir.LOGS, require_room=room.require)
         commits = GroupCommit(store)
+        limits = Limits(detach=settings.detach, max_log_size=settings.max_log_size)
+        agents = AgentRunner(commits, logs, limits) if settings.agent_api else None
+        if agents is not None:
+            runners = [*runners, agents]
         dispatcher = Dispatcher(
             store.identity(),
             commits,
             logs,
             runners,
-            limits=Limits(detach=settings.detach, max_log_size=settings.max_log_size),
+            limits=limits,
             events=Events(secrets.token_hex(4), time.time),
             now=time.time,
             rng=random.random,
@@ -76,6 +81,7 @@ async def open_queue(
             newest=max((job.id for job in store.page(limit=1)), default=0),
             now=time.time,
             require_room=room.require,
+            agents=agents,
         )
         async with trio.open_nursery() as writers:
             writers.start_soon(commits.run)
@@ -190,6 +196,7 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
                     port=port,
                     shutdown=closing,
                     cors_origins=settings.cors_origins,
+                    agents=queue.agents,
                 )
                 await nursery.start(_serve_http, serve_http, sock, app, closing)
                 host = (

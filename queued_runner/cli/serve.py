@@ -39,6 +39,10 @@ from queued_runner.cli.values import DURATION, ORIGIN, SIZE
 )  # fmt: skip
 @option("--heartbeat", default="10s", show_default=True, type=DURATION)
 @option("--max-log-size", default="1GiB", show_default=True, type=SIZE)
+@option(
+    "--agent-api", is_flag=True,
+    help="Agents may pull jobs over HTTP (simple-worker --pull), from this machine without a token.",
+)  # fmt: skip
 @option("--drain", is_flag=True, help="At SIGTERM wait for the jobs that run; again: at once.")
 @option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)
 @option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))

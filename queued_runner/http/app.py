@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from queued_runner.agents.runner import AgentRunner
 from queued_runner.http.description import describe
 from queued_runner.http.guard import OPEN_PATHS, SERVER_FAILED, Guard
 from queued_runner.http.metrics import build_metrics_route
 from queued_runner.http.problem import problem, validation_problem
+from queued_runner.http.routes_agent import AGENT_PREFIX, build_agent_routes
 from queued_runner.http.routes_docs import build_docs_route
 from queued_runner.http.routes_events import build_event_routes
 from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
@@ -43,8 +45,9 @@ def create_app(
     shutdown: trio.Event,
     hosts: Collection[str] = (),
     cors_origins: Collection[str] = (),
+    agents: AgentRunner | None = None,
 ) -> ASGIApp:
-    """The guarded API over `queue`.
+    """The guarded API over `queue`, and that of `agents` where there are any.
 
     `port` is the one that is bound. When `shutdown` is set, live answers end.
     """
@@ -70,8 +73,17 @@ def create_app(
     app.include_router(build_service_routes(queue))
     app.include_router(build_metrics_route(queue))
     app.include_router(build_docs_route())
+    if agents is not None:
+        app.include_router(build_agent_routes(agents, shutdown))
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
-    return Guard(app, token=token, port=port, hosts=hosts, cors_origins=cors_origins)
+    return Guard(
+        app,
+        token=token,
+        port=port,
+        hosts=hosts,
+        cors_origins=cors_origins,
+        open_prefix=None if agents is None else AGENT_PREFIX,
+    )
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 It owns the checks of `Host` (DNS rebinding), `Origin` and `Sec-Fetch-Site` (other people's pages),
 the bearer token, and the bounds of the body. It never looks at routes but for the few that need no
-token, and never lets an exception of the application reach the connection.
+token and what it is told to open, and never lets an exception of the application reach the
+connection.
 """
 
 import hmac
@@ -14,6 +15,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from queued_runner.config import is_loopback
 from queued_runner.http.body import MAX_BODY, BodyRefused, ClientLeft, read_body
 from queued_runner.http.problem import MEDIA_TYPE, problem_body
 
@@ -48,7 +50,8 @@ class Guard:
     """An ASGI application that lets only good requests through to `app`.
 
     `port` is the one that was bound, `hosts` further names (with or without a port) under which
-    people reach this server, `cors_origins` pages (`https://ci.example`) that may call it.
+    people reach this server, `cors_origins` pages (`https://ci.example`) that may call it. What is
+    below `open_prefix` asks programs of this machine for no token; pages always need one.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Guard:
         port: int,
         hosts: Collection[str] = (),
         cors_origins: Collection[str] = (),
+        open_prefix: str | None = None,
         max_body: int = MAX_BODY,
     ) -> None:
         if not token:
@@ -70,6 +74,7 @@ class Guard:
             authority for host in (*LOOPBACK, *hosts) for authority in _with_port(host, port)
         )
         self._cors_origins = frozenset(origin.rstrip("/").lower() for origin in cors_origins)
+        self._open_prefix = open_prefix
         self._max_body = max_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,7 +107,7 @@ class Guard:
             if scope["method"] == "OPTIONS" and headers.one(b"access-control-request-method"):
                 await answer.empty(204, _CORS_ANSWER)
                 return
-        if scope["path"] not in OPEN_PATHS:
+        if scope["path"] not in OPEN_PATHS and not self._is_open(headers, scope):
             self._check_token(headers)
         body = await read_body(
             receive,
@@ -151,6 +156,12 @@ class Guard:
                 " instead.",
             )
         return None
+
+    def _is_open(self, headers: "_Headers", scope: Scope) -> bool:
+        if self._open_prefix is None or not scope["path"].startswith(self._open_prefix):
+            return False
+        client = scope.get("client")
+        return client is not None and is_loopback(client[0]) and not headers.all(b"origin")
 
     def _check_token(self, headers: "_Headers") -> None:
         given = headers.all(b"authorization")

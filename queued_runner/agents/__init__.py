@@ -1,0 +1,1 @@
+"""Agents that pull jobs over HTTP: the contract of the second ancestor as one more runner."""

@@ -1,0 +1,88 @@
+"""One attempt in the hands of an agent: what has come of it, until when it is believed in.
+
+Owns its lease and its figures; decides nothing, `runner.py` does.
+"""
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+import trio
+
+from queued_runner.agents.chunks import Chunks
+from remote_runner.types import Command, Observer, Outcome, StreamName
+
+LEASE: Final = 3600.0
+"""Seconds without a sign of life after which an agent that sends no heartbeats is lost."""
+HEARTBEAT_LEASE: Final = 30.0
+"""The same for one that has sent one."""
+SETTLE: Final = 1.0
+"""Seconds that output may come after the end was told: agents do not wait for their last logs."""
+
+
+class RunOwner(Protocol):
+    """What a run hands on to its runner."""
+
+    def forget(self, run: "AgentRun") -> None: ...
+
+
+class AgentRun:
+    """See `types.Run`. All times are seconds on trio's clock."""
+
+    def __init__(
+        self,
+        owner: RunOwner,
+        run_id: str,
+        observer: Observer,
+        worker: str,
+        worker_id: str,
+        *,
+        has_heartbeat: bool,
+        command: Command | None = None,
+        received: int = 0,
+        following: Mapping[StreamName, int] | None = None,
+    ) -> None:
+        self._owner = owner
+        self.id = run_id
+        self.observer = observer
+        self.worker = worker
+        self.worker_id = worker_id
+        self.has_heartbeat = has_heartbeat
+        self.timeout = None if command is None else command.timeout
+        self.max_output = None if command is None else command.max_output
+        self.began = self.last_sign = trio.current_time()
+        self.chunks = Chunks(following)
+        self.received = self.acked = received
+        self.outcome: Outcome | None = None
+        """What the agent has said of its end; output may still come."""
+        self.kill_order: tuple[str | None, float | None] | None = None
+        self.killed = trio.Event()
+        self.is_ended = False
+        self.is_forgotten = False
+        """Its outcome is durable."""
+        self.moved = trio.lowlevel.ParkingLot()
+        """Where those wait who want output taken and durable, or the outcome."""
+
+    @property
+    def due(self) -> float:
+        """When something has to be done about it: it settles, or it is lost."""
+        if self.outcome is not None:
+            return self.last_sign + SETTLE
+        return self.last_sign + (HEARTBEAT_LEASE if self.has_heartbeat else LEASE)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more output is only counted."""
+        return self.max_output is not None and self.received >= self.max_output
+
+    def ack(self, offset: int) -> None:
+        self.acked = max(self.acked, offset)
+        self.moved.unpark_all()
+
+    def forget(self) -> None:
+        self.is_forgotten = True
+        self.moved.unpark_all()
+        self._owner.forget(self)
+
+    def kill(self, signal: str | None = None, grace: float | None = None) -> None:
+        self.kill_order = (signal, grace)
+        self.killed.set()

@@ -1,0 +1,441 @@
+"""`AgentRunner`: runs jobs at agents that pull them over HTTP. A plug of the queue like any other.
+
+Owns who waits for a job, which attempts agents have, and their ends. It has no queue of its own:
+an agent that pulls is room for one job, which the next claim may fill. It speaks no HTTP, and what
+it answers to output or an end is durable by then.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import structlog
+import trio
+
+from queued_runner.agents.bash import MAX_TEXT, bash_text
+from queued_runner.agents.run import AgentRun
+from queued_runner.agents.tasks import Report, Task, attempt_of, run_id_of, task_id
+from queued_runner.jobs import Attempt, Job, Limits, attempt_id
+from queued_runner.logs import Logs
+from queued_runner.store.base import JobNotFound, Store
+from queued_runner.store.commit import GroupCommit
+from remote_runner.errors import DuplicateRun, NoWorkerAvailable, RunnerError
+from remote_runner.run import Nobody
+from remote_runner.types import (
+    Command,
+    Host,
+    JobRunner,
+    Observer,
+    Offer,
+    Outcome,
+    Output,
+    Reason,
+    Slot,
+    StreamName,
+    WorkerInfo,
+    satisfies,
+)
+
+log = structlog.get_logger("queued_runner")
+
+PREFIX: Final = "agent:"
+"""How the ids begin under which claims name agents."""
+ANONYMOUS: Final = "agent"
+"""The name of all agents that do not say who they are: those of the ancestor."""
+GAP: Final = 10.0
+"""Seconds that output waits for a chunk before it; then that one is taken for lost."""
+SEEN: Final = 60.0
+"""Seconds for which an agent that has pulled, and runs nothing, is shown as a worker."""
+MAX_SEEN: Final = 10_000
+
+
+class UnknownTask(RunnerError):
+    """There is no such task."""
+
+
+class TaskOver(RunnerError):
+    """What is said of a task contradicts what is known, or it is another's by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """Who pulls. Only ours say anything of this; those send heartbeats too."""
+
+    id: str | None = None
+    name: str = ANONYMOUS
+    slots: int = 1
+    labels: Mapping[str, str] = field(default_factory=dict)
+    address: str = ""
+
+    @property
+    def worker_id(self) -> str:
+        """What claims call it."""
+        return f"{PREFIX}{self.id or ''}"
+
+
+class _Pull:
+    """An agent that waits for a job; `task` is the one it got."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self.run: AgentRun | None = None
+        self.task: Task | None = None
+
+
+class AgentRunner(JobRunner):
+    """The runner behind `POST /tasks/pull`. One `open` a life.
+
+    Args:
+        commits: the one writer of the store. logs: output at rest.
+        limits: of jobs that name none of their own.
+    """
+
+    def __init__(self, commits: GroupCommit, logs: Logs, limits: Limits) -> None:
+        self._commits = commits
+        self._logs = logs
+        self._limits = limits
+        self._host: Host | None = None
+        self._pulls: list[_Pull] = []
+        self._runs: dict[str, AgentRun] = {}
+        self._seen: OrderedDict[str, tuple[Agent, float]] = OrderedDict()
+        self._changed = trio.Event()
+        self._late = trio.Lock()
+
+    @asynccontextmanager
+    async def open(self, host: Host | None = None) -> AsyncIterator[None]:
+        """Give out jobs while entered; what agents have, they keep beyond it."""
+        async with trio.open_nursery() as nursery:
+            self._host = host
+            await self._recall()
+            nursery.start_soon(self._watch)
+            try:
+                yield
+            finally:
+                self._host = None
+                nursery.cancel_scope.cancel()
+
+    async def _recall(self) -> None:
+        """Take on what agents have from an earlier server: their leases begin afresh."""
+        if self._host is None:
+            return
+        for job, attempt in await self._commits.call(_running):
+            following = await self._logs.count(job.id, job.attempt)
+            run_id = attempt_id(job.id, job.attempt)
+            worker_id = job.worker_id or PREFIX
+            run = AgentRun(
+                self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id,
+                has_heartbeat=worker_id != PREFIX, following=following,
+            )  # fmt: skip
+            adoption = self._host.adopt(run, 0)
+            if adoption is None:
+                continue
+            run.observer = adoption.observer
+            run.received = run.acked = adoption.offset
+            run.max_output, run.timeout = adoption.max_output, job.spec.timeout
+            if attempt.reason is not None:
+                run.outcome = Outcome(
+                    Reason(attempt.reason), attempt.exit_code, attempt.signal, run.received
+                )
+            self._runs[run_id] = run
+
+    # --- the plug ---
+
+    def offers(self, limit: int) -> Sequence[Offer]:
+        waiting: dict[tuple[tuple[str, str], ...], list[Slot]] = {}
+        for pull in self._pulls:
+            slots = waiting.setdefault(tuple(sorted(pull.agent.labels.items())), [])
+            if pull.run is None and len(slots) < limit:
+                slots.append(Slot(pull.agent.name, pull.agent.worker_id, ""))
+        return [Offer(dict(labels), tuple(slots)) for labels, slots in waiting.items() if slots]
+
+    def start(
+        self,
+        run_id: str,
+        command: Command,
+        needs: Mapping[str, str],
+        observer: Observer,
+        worker_id: str | None = None,
+    ) -> AgentRun:
+        if run_id in self._runs:
+            raise DuplicateRun(f"the run {run_id} is already known here")
+        pull = self._choose(needs, worker_id)
+        number = task_id(run_id)
+        if pull is None or number is None:
+            raise NoWorkerAvailable("no agent with the labels needed is waiting for a job")
+        agent = pull.agent
+        run = AgentRun(
+            self, run_id, observer, agent.name, agent.worker_id,
+            has_heartbeat=agent.id is not None, command=command,
+        )  # fmt: skip
+        self._runs[run_id] = run
+        text = bash_text(replace(command, env={**command.env, "JOB_WORKER": agent.name}))
+        if len(text.encode()) > MAX_TEXT:
+            self._refuse(run)
+            return run
+        pull.run, pull.task = run, Task(number, text)
+        self._changed.set()
+        observer.on_started(run, None)
+        return run
+
+    def _choose(self, needs: Mapping[str, str], worker_id: str | None) -> _Pull | None:
+        for pull in self._pulls:
+            is_meant = worker_id is None or worker_id == pull.agent.worker_id
+            if pull.run is None and is_meant and satisfies(pull.agent.labels, needs):
+                return pull
+        return None
+
+    def _refuse(self, run: AgentRun) -> None:
+        """It can be run by no agent: it ends as where it cannot be started."""
+        line = (
+            f"duplex-runner: the command and its input have more than the {MAX_TEXT:,} bytes that an"
+            " agent can run; put them into a file, or give the job `needs` that agents lack\n"
+        )
+        self._emit(run, "stderr", line.encode())
+        self._end(run, Outcome(Reason.SPAWN_ERROR, exit_code=126, output_bytes=run.received))
+
+    def workers(self) -> Sequence[WorkerInfo]:
+        running: dict[str, list[AgentRun]] = {}
+        for run in self._runs.values():
+            running.setdefault(run.worker_id, []).append(run)
+        self._forget_unseen(running)
+        found = {worker_id: agent for worker_id, (agent, _) in self._seen.items()}
+        for worker_id, runs in running.items():
+            if worker_id not in found:  # from an earlier server
+                name = runs[0].worker
+                found[worker_id] = Agent(worker_id.removeprefix(PREFIX) or None, name, len(runs))
+        return [_shown(agent, running.get(worker_id, [])) for worker_id, agent in found.items()]
+
+    def _forget_unseen(self, running: Mapping[str, object]) -> None:
+        now = trio.current_time()
+        for worker_id, (_, at) in list(self._seen.items()):
+            if now - at > SEEN and worker_id not in running:
+                del self._seen[worker_id]
+
+    # --- what agents say ---
+
+    async def pull(self, agent: Agent) -> Task | None:
+        """A job for this agent, if there is one. What it gets is its own unless it is given back.
+
+        Raises:
+            StoreError: there was no room on the disk to claim one.
+        """
+        self._seen[agent.worker_id] = (agent, trio.current_time())
+        self._seen.move_to_end(agent.worker_id)
+        while len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+        if self._host is None:
+            return None
+        pull = _Pull(agent)
+        self._pulls.append(pull)
+        try:
+            self._host.on_capacity()
+            await self._commits.call(_nothing)  # with this commit goes the claim that was asked for
+        except BaseException:
+            if pull.task is not None:
+                self.give_back(pull.task)
+            raise
+        finally:
+            self._pulls.remove(pull)
+        return pull.task
+
+    def give_back(self, task: Task) -> None:
+        """The agent did not get it: it has never begun, and others may have it."""
+        run = self._runs.get(run_id_of(task.id))
+        if run is not None and not run.is_ended:
+            self._end(run, Outcome(Reason.GIVEN_BACK))
+
+    async def take(self, task: int, stream: StreamName, index: int, data: bytes) -> None:
+        """A chunk of output; returns once it is durable. A repeat is taken once.
+
+        Raises:
+            UnknownTask: there is no such task.
+            TaskOver: another attempt of the job has begun.
+            TooFarAhead: too many chunks before it are missing.
+        """
+        run = self._runs.get(run_id_of(task))
+        if run is not None and not run.is_ended:
+            run.last_sign = trio.current_time()
+            for piece in run.chunks.add(stream, index, data):
+                self._emit(run, stream, piece)
+            if run.is_full:
+                self._skip(run, stream)  # nothing more is kept, whatever is missing
+            await self._wait_for_turn(run, stream, index)
+            size = run.received
+            while run.acked < size and not run.is_forgotten:
+                await run.moved.park()
+            return
+        while run is not None and not run.is_forgotten:
+            await run.moved.park()
+        await self._take_late(*attempt_of(task), stream, index, data)
+
+    def _emit(self, run: AgentRun, stream: StreamName, data: bytes) -> None:
+        output = Output(stream, data, run.received, is_awaited=True)
+        run.received += len(data)
+        run.observer.on_output(run, output)
+        run.moved.unpark_all()
+
+    async def _wait_for_turn(self, run: AgentRun, stream: StreamName, index: int) -> None:
+        """Wait for the chunks before it; those that do not come are given up."""
+        with trio.move_on_after(GAP) as waiting:
+            while run.chunks.is_ahead(stream, index):
+                await run.moved.park()
+        if waiting.cancelled_caught and run.chunks.is_ahead(stream, index):
+            self._skip(run, stream)
+
+    def _skip(self, run: AgentRun, stream: StreamName) -> None:
+        while pieces := run.chunks.skip(stream):
+            log.warning("a chunk of output never came", attempt=run.id, stream=stream)
+            for piece in pieces:
+                self._emit(run, stream, piece)
+
+    async def report(self, task: int, report: Report) -> None:
+        """The end of a task; returns once it is durable. Output may come for a moment after it.
+
+        Raises:
+            UnknownTask: there is no such task.
+            TaskOver: it has ended already, and otherwise.
+        """
+        run = self._runs.get(run_id_of(task))
+        if run is None:
+            await self._report_again(*attempt_of(task), report)
+            return
+        if run.outcome is None and not run.is_ended:
+            now = trio.current_time()
+            is_late = run.timeout is not None and now - run.began >= run.timeout
+            run.outcome, run.last_sign = report.outcome(run.received, is_late), now
+            self._changed.set()
+        if run.outcome is None or run.outcome.is_success != (report.status == "succeeded"):
+            raise TaskOver(f"task {task} has ended otherwise before")
+        if report.is_complete:
+            self._settle(run)
+        if run.is_ended:
+            while not run.is_forgotten:
+                await run.moved.park()
+            return
+        outcome, (job_id, number) = run.outcome, attempt_of(task)
+        await self._commits.call(lambda store: store.report(job_id, number, outcome))
+
+    def heartbeat(self, task: int) -> AgentRun:
+        """Renew the lease of a task.
+
+        Raises:
+            UnknownTask: there is no such task, or it is over.
+        """
+        run = self._runs.get(run_id_of(task))
+        if run is None or run.is_ended:
+            raise UnknownTask(f"there is no task {task} that runs")
+        run.last_sign = trio.current_time()
+        if not run.has_heartbeat:
+            run.has_heartbeat = True
+            self._changed.set()
+        return run
+
+    # --- ends ---
+
+    async def _watch(self) -> None:
+        """End what has settled, and what has given no sign of life for its lease."""
+        while True:
+            self._changed = trio.Event()
+            now, due = trio.current_time(), math.inf
+            for run in list(self._runs.values()):
+                if run.is_ended:
+                    continue
+                if run.due > now:
+                    due = min(due, run.due)
+                elif run.outcome is not None:
+                    self._settle(run)
+                else:
+                    log.warning("agent lost", attempt=run.id, worker=run.worker)
+                    self._end(run, Outcome(Reason.WORKER_LOST, output_bytes=run.received))
+            with trio.move_on_at(due):
+                await self._changed.wait()
+
+    def _settle(self, run: AgentRun) -> None:
+        """Nothing more is expected of it."""
+        if run.is_ended or run.outcome is None:
+            return
+        for stream in ("stdout", "stderr"):
+            self._skip(run, stream)
+        self._end(run, run.outcome)
+
+    def _end(self, run: AgentRun, outcome: Outcome) -> None:
+        run.is_ended = True
+        run.moved.unpark_all()
+        run.observer.on_closed(run, outcome)
+
+    def forget(self, run: AgentRun) -> None:
+        """The run's outcome is durable."""
+        self._runs.pop(run.id, None)
+
+    # --- what comes after the end ---
+
+    async def _take_late(
+        self, job_id: int, number: int, stream: StreamName, index: int, data: bytes
+    ) -> None:
+        """Add a chunk to the output at rest; its sender was told that the end may come first."""
+        async with self._late:
+            job = await self._job(job_id, number)
+            if job.attempt != number or not (job.worker_id or "").startswith(PREFIX):
+                raise TaskOver("this attempt of the job is over, and another has begun")
+            if index < (await self._logs.count(job_id, number))[stream]:
+                return
+            size = await self._logs.recover(job_id, number)
+            is_durable = trio.Event()
+            cap = job.spec.limits(self._limits).max_log_size
+            late = self._logs.open(job_id, number, size, cap, lambda _: is_durable.set())
+            late.append(stream, data)
+            late.spill()
+            await is_durable.wait()
+            stored = late.stored()
+            await self._commits.call(
+                lambda store: store.lengthen(job_id, number, stored.size, stored.dropped)
+            )
+
+    async def _report_again(self, job_id: int, number: int, report: Report) -> None:
+        """The end of what has ended: fine if it is the same."""
+        await self._job(job_id, number)
+        attempts = await self._commits.call(lambda store: store.attempts(job_id))
+        known = next((attempt for attempt in attempts if attempt.number == number), None)
+        is_success = known is not None and (known.reason, known.exit_code) == ("exit", 0)
+        if known is None or is_success != (report.status == "succeeded"):
+            raise TaskOver("this attempt of the job has ended otherwise before")
+
+    async def _job(self, job_id: int, number: int) -> Job:
+        try:
+            job = await self._commits.call(lambda store: store.get(job_id))
+        except JobNotFound:
+            job = None
+        if job is None or not 0 < number <= job.attempt:
+            raise UnknownTask("there is no such task")
+        return job
+
+
+def _shown(agent: Agent, runs: Sequence[AgentRun]) -> WorkerInfo:
+    slots = agent.slots if agent.id is not None else len(runs) + 1  # it does not say how many
+    return WorkerInfo(
+        id=agent.worker_id,
+        name=agent.name,
+        state="ready",
+        slots=slots,
+        free=max(0, slots - len(runs)),
+        labels=agent.labels,
+        version="",
+        address=agent.address,
+        running=tuple(sorted(run.id for run in runs)),
+    )
+
+
+def _nothing(store: Store) -> None:
+    pass
+
+
+def _running(store: Store) -> list[tuple[Job, Attempt]]:
+    """What agents have now, each with its attempt."""
+    return [
+        (job, store.attempts(job.id)[-1])
+        for job in store.running()
+        if (job.worker_id or "").startswith(PREFIX)
+    ]
