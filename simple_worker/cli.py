@@ -18,7 +18,9 @@ import trio
 from remote_runner.errors import UnusableSettings
 from remote_runner.sizes import parse_size
 from remote_runner.token_file import read_token
+from simple_worker.http_client import HttpClient
 from simple_worker.machine import opened_own_machine
+from simple_worker.pull import PullWorker
 from simple_worker.session import VERSION, Identity
 from simple_worker.spool_files import SpoolFolder
 from simple_worker.worker import Worker
@@ -67,6 +69,15 @@ def _address(_: click.Context, __: click.Parameter, value: str) -> tuple[str, in
     except UnicodeError as error:
         raise click.BadParameter(f"{host!r} cannot be the name of a host") from error
     return host, int(port)
+
+
+def _server_url(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
+    try:
+        if url is not None:
+            HttpClient(url)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return url
 
 
 def _shown(host: str, port: int) -> str:
@@ -133,6 +144,11 @@ def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | No
     help="Output of all jobs that may wait on disk, below the work directory, for a runner that"
     " is away: then jobs that print wait too. 0: only memory.",
 )  # fmt: skip
+@click.option(
+    "--pull", callback=_server_url, metavar="URL",
+    envvar="DUPLEX_WORKER_PULL", show_envvar=True,
+    help="Pull jobs over HTTP, from a server with --agent-api, in place of --server.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="Leave when the work is done.")
 @click.version_option(VERSION)
 def main(
@@ -144,6 +160,7 @@ def main(
     token: str | None,
     work_dir: Path | None,
     spool_limit: int,
+    pull: str | None,
     once: bool,
 ) -> None:
     """Run jobs for a runner on this machine. SIGTERM drains; a second one ends the jobs."""
@@ -156,24 +173,34 @@ def main(
 
     async def work(worker_id: str) -> None:
         async with opened_own_machine(work_dir, say) as machine:
-            worker = Worker(
-                Identity(worker_id, secrets.token_hex(8), name, slots, labels, token),
-                connect,
-                machine,
-                rng=random.random,
-                now=time.time,
-                say=say,
-                runner=f"the runner at {_shown(*server)} (--server)",
-                spool=SpoolFolder(machine.folder, spool_limit, say),
-                once=once,
-            )
+            identity = Identity(worker_id, secrets.token_hex(8), name, slots, labels, token)
+            worker: Worker | PullWorker
+            if pull is not None:
+                client = HttpClient(pull, token)
+                worker = PullWorker(
+                    identity, client, machine, rng=random.random, say=say, once=once
+                )
+            else:
+                worker = Worker(
+                    identity,
+                    connect,
+                    machine,
+                    rng=random.random,
+                    now=time.time,
+                    say=say,
+                    runner=f"the runner at {_shown(*server)} (--server)",
+                    spool=SpoolFolder(machine.folder, spool_limit, say),
+                    once=once,
+                )
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(obey, signals, worker, nursery)
                     await worker.run()
                     nursery.cancel_scope.cancel()
 
-    async def obey(signals: AsyncIterator[int], worker: Worker, nursery: trio.Nursery) -> None:
+    async def obey(
+        signals: AsyncIterator[int], worker: Worker | PullWorker, nursery: trio.Nursery
+    ) -> None:
         await anext(signals)
         say("draining: no new jobs; what runs may finish, a second signal ends it")
         worker.drain()

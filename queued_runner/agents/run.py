@@ -35,6 +35,7 @@ class AgentRun:
         observer: Observer,
         worker: str,
         worker_id: str,
+        boot: str,
         *,
         has_heartbeat: bool,
         command: Command | None = None,
@@ -46,10 +47,13 @@ class AgentRun:
         self.observer = observer
         self.worker = worker
         self.worker_id = worker_id
+        self.boot = boot
         self.has_heartbeat = has_heartbeat
         self.timeout = None if command is None else command.timeout
         self.max_output = None if command is None else command.max_output
         self.began = self.last_sign = trio.current_time()
+        self.has_begun = False
+        """Whether its agent has ever spoken of it."""
         self.chunks = Chunks(following)
         self.received = self.acked = received
         self.outcome: Outcome | None = None
@@ -68,6 +72,11 @@ class AgentRun:
         if self.outcome is not None:
             return self.last_sign + SETTLE
         return self.last_sign + (HEARTBEAT_LEASE if self.has_heartbeat else LEASE)
+
+    def see_sign(self) -> None:
+        """Its agent speaks of it: it is alive."""
+        self.has_begun = True
+        self.last_sign = trio.current_time()
 
     @property
     def is_full(self) -> bool:

@@ -62,9 +62,14 @@ class TaskOver(RunnerError):
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """Who pulls. Only ours say anything of this; those send heartbeats too."""
+    """Who pulls. Only ours say anything of this; those send heartbeats too.
+
+    `boot` names the process, `held` the tasks that it has: whatever else it was given is not there.
+    """
 
     id: str | None = None
+    boot: str = ""
+    held: frozenset[int] = frozenset()
     name: str = ANONYMOUS
     slots: int = 1
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -126,7 +131,7 @@ class AgentRunner(JobRunner):
             run_id = attempt_id(job.id, job.attempt)
             worker_id = job.worker_id or PREFIX
             run = AgentRun(
-                self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id,
+                self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id, job.worker_boot or "",
                 has_heartbeat=worker_id != PREFIX, following=following,
             )  # fmt: skip
             adoption = self._host.adopt(run, 0)
@@ -134,6 +139,7 @@ class AgentRunner(JobRunner):
                 continue
             run.observer = adoption.observer
             run.received = run.acked = adoption.offset
+            run.has_begun = run.received > 0
             run.max_output, run.timeout = adoption.max_output, job.spec.timeout
             if attempt.reason is not None:
                 run.outcome = Outcome(
@@ -148,7 +154,7 @@ class AgentRunner(JobRunner):
         for pull in self._pulls:
             slots = waiting.setdefault(tuple(sorted(pull.agent.labels.items())), [])
             if pull.run is None and len(slots) < limit:
-                slots.append(Slot(pull.agent.name, pull.agent.worker_id, ""))
+                slots.append(Slot(pull.agent.name, pull.agent.worker_id, pull.agent.boot))
         return [Offer(dict(labels), tuple(slots)) for labels, slots in waiting.items() if slots]
 
     def start(
@@ -167,7 +173,7 @@ class AgentRunner(JobRunner):
             raise NoWorkerAvailable("no agent with the labels needed is waiting for a job")
         agent = pull.agent
         run = AgentRun(
-            self, run_id, observer, agent.name, agent.worker_id,
+            self, run_id, observer, agent.name, agent.worker_id, agent.boot,
             has_heartbeat=agent.id is not None, command=command,
         )  # fmt: skip
         self._runs[run_id] = run
@@ -190,7 +196,7 @@ class AgentRunner(JobRunner):
     def _refuse(self, run: AgentRun) -> None:
         """It can be run by no agent: it ends as where it cannot be started."""
         line = (
-            f"duplex-runner: the command and its input have more than the {MAX_TEXT:,} bytes that an"
+            f"duplex-runner: the command and its input have more than {MAX_TEXT:,} bytes, which no"
             " agent can run; put them into a file, or give the job `needs` that agents lack\n"
         )
         self._emit(run, "stderr", line.encode())
@@ -205,7 +211,8 @@ class AgentRunner(JobRunner):
         for worker_id, runs in running.items():
             if worker_id not in found:  # from an earlier server
                 name = runs[0].worker
-                found[worker_id] = Agent(worker_id.removeprefix(PREFIX) or None, name, len(runs))
+                agent_id = worker_id.removeprefix(PREFIX) or None
+                found[worker_id] = Agent(agent_id, name=name, slots=len(runs))
         return [_shown(agent, running.get(worker_id, [])) for worker_id, agent in found.items()]
 
     def _forget_unseen(self, running: Mapping[str, object]) -> None:
@@ -228,6 +235,8 @@ class AgentRunner(JobRunner):
             self._seen.popitem(last=False)
         if self._host is None:
             return None
+        if agent.id is not None:
+            self._end_missing(agent)
         pull = _Pull(agent)
         self._pulls.append(pull)
         try:
@@ -240,6 +249,17 @@ class AgentRunner(JobRunner):
         finally:
             self._pulls.remove(pull)
         return pull.task
+
+    def _end_missing(self, agent: Agent) -> None:
+        """What this agent was given and does not have: it is lost, or never arrived there."""
+        for run in list(self._runs.values()):
+            is_settled = run.is_ended or run.outcome is not None
+            if run.worker_id != agent.worker_id or is_settled or task_id(run.id) in agent.held:
+                continue
+            if run.boot == agent.boot and not run.has_begun:
+                self._end(run, Outcome(Reason.GIVEN_BACK))
+            else:
+                self._lose(run)
 
     def give_back(self, task: Task) -> None:
         """The agent did not get it: it has never begun, and others may have it."""
@@ -257,7 +277,7 @@ class AgentRunner(JobRunner):
         """
         run = self._runs.get(run_id_of(task))
         if run is not None and not run.is_ended:
-            run.last_sign = trio.current_time()
+            run.see_sign()
             for piece in run.chunks.add(stream, index, data):
                 self._emit(run, stream, piece)
             if run.is_full:
@@ -327,7 +347,7 @@ class AgentRunner(JobRunner):
         run = self._runs.get(run_id_of(task))
         if run is None or run.is_ended:
             raise UnknownTask(f"there is no task {task} that runs")
-        run.last_sign = trio.current_time()
+        run.see_sign()
         if not run.has_heartbeat:
             run.has_heartbeat = True
             self._changed.set()
@@ -348,10 +368,13 @@ class AgentRunner(JobRunner):
                 elif run.outcome is not None:
                     self._settle(run)
                 else:
-                    log.warning("agent lost", attempt=run.id, worker=run.worker)
-                    self._end(run, Outcome(Reason.WORKER_LOST, output_bytes=run.received))
+                    self._lose(run)
             with trio.move_on_at(due):
                 await self._changed.wait()
+
+    def _lose(self, run: AgentRun) -> None:
+        log.warning("agent lost", attempt=run.id, worker=run.worker)
+        self._end(run, Outcome(Reason.WORKER_LOST, output_bytes=run.received))
 
     def _settle(self, run: AgentRun) -> None:
         """Nothing more is expected of it."""

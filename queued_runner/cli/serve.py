@@ -41,7 +41,7 @@ from queued_runner.cli.values import DURATION, ORIGIN, SIZE
 @option("--max-log-size", default="1GiB", show_default=True, type=SIZE)
 @option(
     "--agent-api", is_flag=True,
-    help="Agents may pull jobs over HTTP (simple-worker --pull), from this machine without a token.",
+    help="Agents may pull jobs over HTTP (simple-worker --pull); here they need no token.",
 )  # fmt: skip
 @option("--drain", is_flag=True, help="At SIGTERM wait for the jobs that run; again: at once.")
 @option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)

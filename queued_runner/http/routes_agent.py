@@ -52,6 +52,8 @@ class PullRequest(BaseModel):
     """Who pulls; agents of the ancestor say nothing."""
 
     id: Name | None = None
+    boot: Name = "-"
+    held: frozenset[int] = Field(default=frozenset(), max_length=10_000)
     name: Name | None = None
     slots: int = Field(default=1, ge=1, le=10_000)
     labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(
@@ -81,7 +83,7 @@ class Chunk(BaseModel):
 
 
 def _ends_tasks(reason: Reason) -> Reason:
-    if reason in (Reason.WORKER_LOST, Reason.REFUSED, Reason.GIVEN_BACK, Reason.STOPPED):
+    if reason in (Reason.WORKER_LOST, Reason.GIVEN_BACK, Reason.STOPPED):
         raise ValueError(f"an agent cannot say {reason.value!r}")
     return reason
 
@@ -141,7 +143,8 @@ def build_agent_routes(agents: AgentRunner, shutdown: trio.Event) -> APIRouter:
         address = request.client.host if request.client is not None else ""
         who = Agent(address=address)
         if told.id is not None:
-            who = Agent(told.id, told.name or told.id, told.slots, told.labels, address)
+            name = told.name or told.id
+            who = Agent(told.id, told.boot, told.held, name, told.slots, told.labels, address)
         task = await _pull(agents, who, request)
         if task is None:
             return json_response(None)
