@@ -1,0 +1,71 @@
+"""The real dispatcher and agents over a store in memory, in virtual time; no HTTP."""
+
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from queued_runner.agents.runner import Agent, AgentRunner
+from queued_runner.dispatcher import Dispatcher
+from queued_runner.jobs import JobSpec, Limits
+from queued_runner.logs import Logs
+from queued_runner.store.commit import GroupCommit
+from queued_runner.store.sqlite import SQLiteStore
+from tests.queue.conftest import inline
+
+OURS = Agent("id-1", "boot-1", name="ours", slots=2)
+
+
+class AgentBench:
+    """A queue that outlives the servers which a test opens on it, one after the other."""
+
+    def __init__(self, folder):
+        self._folder = folder
+        self.store = SQLiteStore(":memory:")
+
+    def add(self, command="true", **fields):
+        (job_id,) = self.store.add([JobSpec(command=command, **fields)], trio.current_time())
+        return job_id
+
+    def job(self, job_id):
+        return self.store.get(job_id)
+
+    @asynccontextmanager
+    async def server(self, *, limits=None, run_sync=inline):
+        """A server on this queue; leaving it is a crash."""
+        commits = GroupCommit(self.store, run_sync)
+        self.logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
+        agents = self.agents = AgentRunner(commits, self.logs, limits or Limits())
+        self.dispatcher = Dispatcher(
+            commits, self.logs, [agents], limits=limits or Limits(), now=trio.current_time,
+            rng=lambda: 0.5,
+        )  # fmt: skip
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(commits.run)
+            nursery.start_soon(self.logs.run)
+            self.dispatcher.adopt_running(
+                [(j, await self.logs.recover(j.id, j.attempt)) for j in self.store.running()]
+            )
+            async with agents.open(self.dispatcher):
+                nursery.start_soon(self.dispatcher.run)
+                nursery.start_soon(self.dispatcher.expire)
+                yield agents
+                nursery.cancel_scope.cancel()
+
+    async def output(self, job_id):
+        """What is at rest of the newest attempt, as (stream, bytes)."""
+        job = self.job(job_id)
+        inline = self.store.inline_output(job_id, job.attempt)
+        records = self.logs.read(job_id, job.attempt, inline, 0)
+        return [(record.stream, record.data) async for record in records]
+
+    async def end_of(self, job_id):
+        """The job, once it is queued again or has ended."""
+        while self.job(job_id).state == "running":
+            await self.dispatcher.change_of(job_id).wait()
+        return self.job(job_id)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    return AgentBench(tmp_path)
