@@ -38,8 +38,7 @@ class AgentRun:
         boot: str,
         *,
         has_heartbeat: bool,
-        command: Command | None = None,
-        received: int = 0,
+        command: Command,
         following: Mapping[StreamName, int] | None = None,
     ) -> None:
         self._owner = owner
@@ -49,16 +48,16 @@ class AgentRun:
         self.worker_id = worker_id
         self.boot = boot
         self.has_heartbeat = has_heartbeat
-        self.timeout = None if command is None else command.timeout
-        self.max_output = None if command is None else command.max_output
+        self.command = command
         self.began = self.last_sign = trio.current_time()
         self.has_begun = False
         """Whether its agent has ever spoken of it."""
         self.chunks = Chunks(following)
-        self.received = self.acked = received
+        self.received = self.acked = 0
         self.outcome: Outcome | None = None
         """What the agent has said of its end; output may still come."""
-        self.kill_order: tuple[str | None, float | None] | None = None
+        self.kill_order: tuple[str, float] | None = None
+        """The signal that is to end it, and the seconds until SIGKILL."""
         self.killed = trio.Event()
         self.is_ended = False
         self.is_forgotten = False
@@ -81,7 +80,8 @@ class AgentRun:
     @property
     def is_full(self) -> bool:
         """Whether more output is only counted."""
-        return self.max_output is not None and self.received >= self.max_output
+        limit = self.command.max_output
+        return limit is not None and self.received >= limit
 
     def ack(self, offset: int) -> None:
         self.acked = max(self.acked, offset)
@@ -93,5 +93,7 @@ class AgentRun:
         self._owner.forget(self)
 
     def kill(self, signal: str | None = None, grace: float | None = None) -> None:
-        self.kill_order = (signal, grace)
+        command = self.command
+        grace = command.kill_grace if grace is None else grace
+        self.kill_order = (signal or command.kill_signal, grace)
         self.killed.set()

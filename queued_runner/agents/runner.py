@@ -133,6 +133,7 @@ class AgentRunner(JobRunner):
             run = AgentRun(
                 self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id, job.worker_boot or "",
                 has_heartbeat=worker_id != PREFIX, following=following,
+                command=job.spec.to_command({}, job.spec.limits(self._limits)),
             )  # fmt: skip
             adoption = self._host.adopt(run, 0)
             if adoption is None:
@@ -140,7 +141,6 @@ class AgentRunner(JobRunner):
             run.observer = adoption.observer
             run.received = run.acked = adoption.offset
             run.has_begun = run.received > 0
-            run.max_output, run.timeout = adoption.max_output, job.spec.timeout
             if attempt.reason is not None:
                 run.outcome = Outcome(
                     Reason(attempt.reason), attempt.exit_code, attempt.signal, run.received
@@ -324,7 +324,8 @@ class AgentRunner(JobRunner):
             return
         if run.outcome is None and not run.is_ended:
             now = trio.current_time()
-            is_late = run.timeout is not None and now - run.began >= run.timeout
+            timeout = run.command.timeout
+            is_late = timeout is not None and now - run.began >= timeout
             run.outcome, run.last_sign = report.outcome(run.received, is_late), now
             self._changed.set()
         if run.outcome is None or run.outcome.is_success != (report.status == "succeeded"):

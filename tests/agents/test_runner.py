@@ -283,11 +283,12 @@ async def test_a_cancel_is_told_with_a_heartbeat_and_holds_at_the_end(
 
 async def test_a_cancel_survives_a_restart(bench, autojump_clock):
     async with bench.server() as agents:
-        job_id = bench.add()
+        job_id = bench.add(kill_signal="SIGINT", kill_grace=0.5)
         task = (await agents.pull(OURS)).id
         await bench.dispatcher.cancel(job_id, None, None)
+        assert agents.heartbeat(task).kill_order == ("SIGINT", 0.5)
     async with bench.server() as agents:
-        assert agents.heartbeat(task).killed.is_set()
+        assert agents.heartbeat(task).kill_order == ("SIGINT", 0.5)
 
 
 async def test_a_failure_after_its_time_was_a_timeout(bench, autojump_clock):
