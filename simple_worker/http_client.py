@@ -135,7 +135,8 @@ class HttpClient:
         if length.isdigit() and int(length) != len(body):
             raise NoAnswer(f"the answer of {self.url} was cut off")
         try:
-            value = json.loads(body) if body else None
-        except ValueError:
-            value = None
-        return Answer(int(rest[:3]), value)
+            return Answer(int(rest[:3]), json.loads(body) if body else None)
+        except (ValueError, RecursionError):
+            if rest[0] == "2":
+                raise NoAnswer(f"{self.url} does not answer with JSON") from None
+            return Answer(int(rest[:3]), None)

@@ -28,6 +28,9 @@ LEASE: Final = 30.0
 FENCE: Final = 0.9
 """Share of it after which the task is stopped here."""
 PAUSE: Final = 1.0
+"""Seconds between two heartbeats at least."""
+MAX_GRACE: Final = 86_400.0
+"""Seconds that a server may give a task which it ends."""
 RETRY_CEILING: Final = 2.0
 """Seconds between two tries at most: there are not many before the lease is over."""
 
@@ -233,5 +236,6 @@ def _text(value: object) -> str | None:
 
 
 def _seconds(value: object) -> float | None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return max(0.0, float(value)) if is_number else None  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(min(value, MAX_GRACE)) if value >= 0 else None

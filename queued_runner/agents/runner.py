@@ -47,6 +47,8 @@ ANONYMOUS: Final = "agent"
 """The name of all agents that do not say who they are: those of the ancestor."""
 GAP: Final = 10.0
 """Seconds that output waits for a chunk before it; then that one is taken for lost."""
+LATE_PAUSE: Final = 0.2
+"""Seconds between two looks whether its turn has come, after the end."""
 SEEN: Final = 60.0
 """Seconds for which an agent that has pulled, and runs nothing, is shown as a worker."""
 MAX_SEEN: Final = 10_000
@@ -399,24 +401,33 @@ class AgentRunner(JobRunner):
     async def _take_late(
         self, job_id: int, number: int, stream: StreamName, index: int, data: bytes
     ) -> None:
-        """Add a chunk to the output at rest; its sender was told that the end may come first."""
-        async with self._late:
-            job = await self._job(job_id, number)
-            if job.attempt != number or not (job.worker_id or "").startswith(PREFIX):
-                raise TaskOver("this attempt of the job is over, and another has begun")
-            if index < (await self._logs.count(job_id, number))[stream]:
-                return
-            size = await self._logs.recover(job_id, number)
-            is_durable = trio.Event()
-            cap = job.spec.limits(self._limits).max_log_size
-            late = self._logs.open(job_id, number, size, cap, lambda _: is_durable.set())
-            late.append(stream, data)
-            late.spill()
-            await is_durable.wait()
-            stored = late.stored()
-            await self._commits.call(
-                lambda store: store.lengthen(job_id, number, stored.size, stored.dropped)
-            )
+        """Add a chunk to the output at rest, in its turn or when that does not come."""
+        deadline = trio.current_time() + GAP
+        while True:
+            async with self._late:
+                job = await self._job(job_id, number)
+                if job.attempt != number or not (job.worker_id or "").startswith(PREFIX):
+                    raise TaskOver("this attempt of the job is over, and another has begun")
+                following = (await self._logs.count(job_id, number))[stream]
+                if index < following:
+                    return
+                if index == following or trio.current_time() >= deadline:
+                    await self._append_late(job, stream, data)
+                    return
+            await trio.sleep(LATE_PAUSE)
+
+    async def _append_late(self, job: Job, stream: StreamName, data: bytes) -> None:
+        size = await self._logs.recover(job.id, job.attempt)
+        is_durable = trio.Event()
+        cap = job.spec.limits(self._limits).max_log_size
+        late = self._logs.open(job.id, job.attempt, size, cap, lambda _: is_durable.set())
+        late.append(stream, data)
+        late.spill()
+        await is_durable.wait()
+        stored = late.stored()
+        await self._commits.call(
+            lambda store: store.lengthen(job.id, job.attempt, stored.size, stored.dropped)
+        )
 
     async def _report_again(self, job_id: int, number: int, report: Report) -> None:
         """The end of what has ended: fine if it is the same."""

@@ -138,6 +138,16 @@ async def test_a_cancel_is_obeyed_once(server, said, autojump_clock):
     assert server.bodies("status")[0]["reason"] == "killed"
 
 
+@pytest.mark.parametrize("grace", [float("nan"), -1, 10**400, True, "1", None, []])
+async def test_a_cancel_with_a_senseless_grace_is_a_cancel(server, said, autojump_clock, grace):
+    server.answers["heartbeat"] = Answer(200, {"cancel": True, "signal": 9, "grace": grace})
+    child, task = start(server, said, lambda child: trio.sleep(math.inf))
+    await task.run()
+    reason, signal, seconds = child.kills[0]
+    assert (reason, signal) == (Reason.KILLED, None)
+    assert seconds is None or 0 <= seconds <= 86_400
+
+
 async def test_what_cannot_be_started_is_reported(server, said, autojump_clock):
     failure = SpawnFailure(127, "bash: command not found on this worker")
     await PulledTask(server, 7, failure, lambda: 0.5, said.append).run()
@@ -193,6 +203,8 @@ async def test_no_more_than_its_slots_run_and_each_pull_tells_what_is_held(
 @pytest.mark.parametrize(
     "answer",
     [b"", b"rubbish", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort", b"HTTP/1.1 x\r\n\r\n",
+     b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 100_000,
+     b"HTTP/1.1 200 OK\r\n\r\n<html>",
      b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * (9 << 20)],
 )  # fmt: skip
 async def test_what_is_no_answer_is_told_so(answer):

@@ -109,6 +109,22 @@ async def test_output_after_the_status_is_waited_for_and_then_added(bench, autoj
             await agents.report(task, BAD)
 
 
+async def test_late_output_is_in_order_too(bench, autojump_clock):
+    async with bench.server() as agents:
+        job_id = bench.add()
+        task = (await agents.pull(ANYONE)).id
+        await agents.report(task, GOOD)
+        await bench.end_of(job_id)
+        async with trio.open_nursery() as nursery:
+            for index in (2, 0, 1, 2):
+                nursery.start_soon(agents.take, task, "stdout", index, b"%d\n" % index)
+                await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        await agents.take(task, "stdout", 9, b"9\n")
+        assert trio.current_time() - began == pytest.approx(GAP, abs=0.5)
+        assert b"".join(data for _, data in await bench.output(job_id)) == b"0\n1\n2\n9\n"
+
+
 async def test_output_that_is_all_late_is_kept(bench, autojump_clock):
     async with bench.server() as agents:
         job_id = bench.add()

@@ -376,3 +376,47 @@ def test_drained_workers_are_kept_until_they_are_resumed(store):
     for worker_id in ("id-2", "id-2", "unknown"):
         store(lambda raw, given=worker_id: raw.resume_worker(given))
     assert store.raw.drained_workers() == {"id-1": "one", "": ""}
+
+
+# --- what is said of an end before it, and of output after it ---
+
+
+def test_what_is_said_of_an_end_is_kept_while_the_attempt_runs_on(store):
+    job = store.start()
+    assert store(lambda raw: raw.report(job.id, job.attempt, FAILURE))
+    (attempt,) = store.raw.attempts(job.id)
+    assert (attempt.reason, attempt.exit_code, attempt.finished_at) == ("exit", 3, None)
+    assert store.raw.get(job.id).state is JobState.RUNNING
+    store.finish(job, JobEvent.SUCCEED, SUCCESS)
+    (attempt,) = store.raw.attempts(job.id)
+    assert (attempt.reason, attempt.exit_code) == ("exit", 0)
+
+
+def test_what_is_said_of_the_end_of_a_stale_attempt_is_not_kept(store):
+    job = store.start()
+    assert not store(lambda raw: raw.report(job.id, job.attempt + 1, FAILURE))
+    store.finish(job)
+    assert not store(lambda raw: raw.report(job.id, job.attempt, FAILURE))
+    (attempt,) = store.raw.attempts(job.id)
+    assert attempt.exit_code == 0
+
+
+def test_output_that_came_after_the_end_counts_for_its_attempt(store):
+    job = store.start()
+    store(lambda raw: raw.lengthen(job.id, job.attempt, 5, 1))
+    assert store.raw.get(job.id).log_bytes == 0  # it has not ended: its end will say it
+    store.finish(job, output=StoredOutput(10, 2, None))
+    store(lambda raw: raw.lengthen(job.id, job.attempt, 15, 1))
+    (attempt,) = store.raw.attempts(job.id)
+    for found in (attempt, store.raw.get(job.id)):
+        assert (found.log_bytes, found.log_dropped) == (15, 3)
+
+
+def test_late_output_of_an_earlier_attempt_is_not_that_of_the_job(store):
+    first = store.start()
+    store.finish(first, JobEvent.RETRY, FAILURE)
+    (second,) = store.claim()
+    store.finish(second, output=StoredOutput(7, 0, None))
+    store(lambda raw: raw.lengthen(first.id, first.attempt, 4, 0))
+    assert [attempt.log_bytes for attempt in store.raw.attempts(first.id)] == [4, 7]
+    assert store.raw.get(first.id).log_bytes == 7
