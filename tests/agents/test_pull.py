@@ -41,13 +41,13 @@ def test_it_runs_100_jobs_8_at_a_time_and_survives_a_killed_server(service, tmp_
 
 
 def test_a_running_job_goes_on_while_the_server_restarts(service, tmp_path):
-    go = tmp_path / "go"
+    begun, go = tmp_path / "begun", tmp_path / "go"
     server = service.start_server("--agent-api")
     ports = service.facts
     start_agent(service)
-    script = f"echo early; until [ -e {go} ]; do sleep 0.01; done; printf 'a\\377no end'; exit 5"
+    script = f"echo early; touch {begun}; until [ -e {go} ]; do sleep 0.01; done; printf 'a\\377no end'; exit 5"
     client = service.start_verb("run", "--", "sh", "-c", script)
-    service.wait_for(lambda: service.jobs() and service.jobs()[0]["state"] == "running", "the job")
+    service.wait_for(begun.exists, "the job")
     kill(server)
     go.touch()
     service.start_server("--agent-api", "--port", ports["port"], "--http-port", ports["http_port"])
