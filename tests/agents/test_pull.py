@@ -45,7 +45,10 @@ def test_a_running_job_goes_on_while_the_server_restarts(service, tmp_path):
     server = service.start_server("--agent-api")
     ports = service.facts
     start_agent(service)
-    script = f"echo early; touch {begun}; until [ -e {go} ]; do sleep 0.01; done; printf 'a\\377no end'; exit 5"
+    script = (
+        f"echo early; touch {begun}; until [ -e {go} ]; do sleep 0.01; done;"
+        " printf 'a\\377no end'; exit 5"
+    )
     client = service.start_verb("run", "--", "sh", "-c", script)
     service.wait_for(begun.exists, "the job")
     kill(server)
