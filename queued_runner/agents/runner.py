@@ -108,6 +108,7 @@ class AgentRunner(JobRunner):
         self._pulls: list[_Pull] = []
         self._runs: dict[str, AgentRun] = {}
         self._seen: OrderedDict[str, tuple[Agent, float]] = OrderedDict()
+        self._drained: set[str] = set()
         self._changed = trio.Event()
         self._late = trio.Lock()
 
@@ -215,7 +216,17 @@ class AgentRunner(JobRunner):
                 name = runs[0].worker
                 agent_id = worker_id.removeprefix(PREFIX) or None
                 found[worker_id] = Agent(agent_id, name=name, slots=len(runs))
-        return [_shown(agent, running.get(worker_id, [])) for worker_id, agent in found.items()]
+        return [
+            _shown(agent, running.get(worker_id, []), is_drained=worker_id in self._drained)
+            for worker_id, agent in found.items()
+        ]
+
+    def drain(self, worker_id: str) -> None:
+        if worker_id.startswith(PREFIX):
+            self._drained.add(worker_id)
+
+    def resume(self, worker_id: str) -> None:
+        self._drained.discard(worker_id)
 
     def _forget_unseen(self, running: Mapping[str, object]) -> None:
         now = trio.current_time()
@@ -235,7 +246,7 @@ class AgentRunner(JobRunner):
         self._seen.move_to_end(agent.worker_id)
         while len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
-        if self._host is None:
+        if self._host is None or agent.worker_id in self._drained:
             return None
         if agent.id is not None:
             self._end_missing(agent)
@@ -448,14 +459,14 @@ class AgentRunner(JobRunner):
         return job
 
 
-def _shown(agent: Agent, runs: Sequence[AgentRun]) -> WorkerInfo:
+def _shown(agent: Agent, runs: Sequence[AgentRun], *, is_drained: bool) -> WorkerInfo:
     slots = agent.slots if agent.id is not None else len(runs) + 1  # it does not say how many
     return WorkerInfo(
         id=agent.worker_id,
         name=agent.name,
-        state="ready",
+        state="ready" if not is_drained else "draining" if runs else "drained",
         slots=slots,
-        free=max(0, slots - len(runs)),
+        free=0 if is_drained else max(0, slots - len(runs)),
         labels=agent.labels,
         version="",
         address=agent.address,
