@@ -70,6 +70,9 @@ class _Watcher:
             self._on_output(output)
         run.ack(output.offset + len(output.data))
 
+    def on_result(self, run: Run, data: bytes, offset: int) -> None:
+        run.ack_result(offset + len(data))  # whoever wants them keeps them with an observer
+
     def is_repeat(self, run: Run, output: Output) -> bool:
         return True  # it was acknowledged at once: nothing of it is kept
 

@@ -27,8 +27,7 @@ class RemoteRun:
     __slots__ = (
         "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "id", "is_ended",
         "is_lost", "is_started", "kill_order", "kill_reason", "max_output", "observer", "received",
-        "session",
-        "timers", "worker", "worker_id",
+        "results_acked", "results_received", "session", "timers", "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -51,6 +50,8 @@ class RemoteRun:
         self.detach = None if command is None else command.detach
         self.received = 0
         self.acked = 0
+        self.results_received = 0
+        self.results_acked = 0
         self.gaps = 0
         """How often what came did not follow what is known."""
         self.kill_reason: Reason | None = None
@@ -64,6 +65,11 @@ class RemoteRun:
         self.is_lost = False
         self.is_started = False
         """Its worker has said that it runs, or sent output: it cannot say now that it never did."""
+
+    @property
+    def unacked(self) -> int:
+        """Bytes of it that are in memory here."""
+        return self.received - self.acked + self.results_received - self.results_acked
 
     @property
     def is_full(self) -> bool:
@@ -80,6 +86,13 @@ class RemoteRun:
             if not self.session.worker.is_baseline:
                 self.session.send(Ack(self.id, offset))
 
+    def ack_result(self, offset: int) -> None:
+        grown = offset - self.results_acked
+        if grown > 0:
+            self.results_acked = offset
+            if self.session is not None:
+                self.session.on_acked(grown)
+
     def forget(self) -> None:
         self._owner.forget(self)
 
@@ -94,6 +107,9 @@ class Nobody:
         pass
 
     def on_output(self, run: Run, output: Output) -> None:
+        pass
+
+    def on_result(self, run: Run, data: bytes, offset: int) -> None:
         pass
 
     def on_closed(self, run: Run, outcome: Outcome) -> None:

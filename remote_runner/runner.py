@@ -33,6 +33,7 @@ from remote_runner.protocol.messages import (
     Kill,
     OutputChunk,
     Refused,
+    ResultChunk,
     Resume,
     Stale,
     Started,
@@ -368,6 +369,7 @@ class RemoteRunner(DirectRuns):
                     continue
                 known.observer = adoption.observer
                 known.received = known.acked = adoption.offset
+                known.results_received = known.results_acked = adoption.results
                 known.max_output, known.detach = adoption.max_output, adoption.detach
                 self._runs[run_id] = known
             held.add(run_id)
@@ -383,8 +385,8 @@ class RemoteRunner(DirectRuns):
         run.is_started = True  # its worker has listed it
         run.detached_until = None
         session.worker.runs.add(run.id)
-        session.unacked += run.received - run.acked
-        session.send(Resume(run.id, run.received))
+        session.unacked += run.unacked
+        session.send(Resume(run.id, run.received, run.results_received))
         if run.acked:
             session.send(Ack(run.id, run.acked))  # the last one may have been lost in the cut
         if run.kill_order is not None:
@@ -439,6 +441,21 @@ class RemoteRunner(DirectRuns):
         session.unacked += len(data)
         run.observer.on_output(run, output)
 
+    def on_result(self, session: Session, message: ResultChunk) -> None:
+        run = self._run_of(session, message.id)
+        if run is None:
+            return
+        known = run.results_received - message.offset
+        if known < 0:
+            self._ask_again(run, session)
+            return
+        data = message.data[known:]
+        if data:
+            offset = run.results_received
+            run.results_received += len(data)
+            session.unacked += len(data)
+            run.observer.on_result(run, data, offset)
+
     def on_close(self, session: Session, message: Close) -> None:
         run = self._run_of(session, message.id)
         if run is None:
@@ -452,6 +469,9 @@ class RemoteRunner(DirectRuns):
             if not run.is_full:
                 self._ask_again(run, session)
                 return
+        if message.results is not None and message.results > run.results_received:
+            self._ask_again(run, session)
+            return
         self._end(run, outcome_of(message, run.received, run.kill_reason))
 
     def _ask_again(self, run: RemoteRun, session: Session) -> None:
@@ -461,7 +481,7 @@ class RemoteRunner(DirectRuns):
         if run.gaps == 1:
             self._watch_gap(run)
         if run.gaps <= MAX_GAPS:
-            session.send(Resume(run.id, run.received))
+            session.send(Resume(run.id, run.received, run.results_received))
             return
         log.warning(
             "attempt given up: its worker does not have its output from this offset on",
@@ -471,10 +491,10 @@ class RemoteRunner(DirectRuns):
 
     def _watch_gap(self, run: RemoteRun) -> None:
         """A worker that sends nothing of what is missing, for so long, does not have it either."""
-        known = run.received
+        known = run.received, run.results_received
 
         def look() -> None:
-            if run.received == known:
+            if (run.received, run.results_received) == known:
                 self._lose(run)
             else:
                 self._watch_gap(run)
@@ -540,8 +560,8 @@ class RemoteRunner(DirectRuns):
                 worker.see_end(outcome.duration)
                 if worker.is_drained and not worker.runs:
                     self._tell_drain(worker)
-            session.on_acked(run.received - run.acked)
-            run.acked = run.received
+            session.on_acked(run.unacked)
+            run.acked, run.results_acked = run.received, run.results_received
             self._fill(session)
         run.observer.on_closed(run, outcome)
         if session is not None:

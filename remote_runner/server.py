@@ -35,6 +35,7 @@ from remote_runner.protocol.messages import (
     Pong,
     Ready,
     Refused,
+    ResultChunk,
     Started,
     Welcome,
 )
@@ -98,6 +99,7 @@ class SessionOwner(Protocol):
     def on_started(self, session: "Session", message: Started) -> None: ...
     def on_refused(self, session: "Session", message: Refused) -> None: ...
     def on_output(self, session: "Session", message: OutputChunk) -> None: ...
+    def on_result(self, session: "Session", message: ResultChunk) -> None: ...
     def on_close(self, session: "Session", message: Close) -> None: ...
     def on_left(self, session: "Session") -> None: ...
     def on_protocol_error(self) -> None: ...
@@ -385,6 +387,8 @@ class Server:
                 self._owner.on_output(session, message)
             case Close():
                 self._owner.on_close(session, message)
+            case ResultChunk():
+                self._owner.on_result(session, message)
             case Started():
                 self._owner.on_started(session, message)
             case Refused():

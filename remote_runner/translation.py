@@ -39,6 +39,7 @@ def spawn(run_id: str, command: Command) -> Spawn:
         stdin="ignore" if command.stdin is None else "pipe",
         max_output=command.max_output,
         detach_ms=milliseconds(command.detach),
+        max_results=command.max_results or None,
     )
     return Spawn(command.command, command.args, options)
 

@@ -43,7 +43,8 @@ class Command:
     `kill_grace` are seconds. `max_output` is bytes of both streams: what comes after them is
     counted and dropped, and the command goes on. `detach` is seconds that it may run on while its
     worker is out of contact: the worker ends it before they are over, and the runner gives it up
-    when they are. None: as long as the runner has it for all.
+    when they are. None: as long as the runner has it for all. `max_results` is bytes of the files
+    that are taken from `results` in its scratch directory once it has ended; 0: none are.
     """
 
     command: str
@@ -58,6 +59,7 @@ class Command:
     kill_grace: float = DEFAULT_KILL_GRACE
     max_output: int | None = None
     detach: float | None = None
+    max_results: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +173,10 @@ class Run(Protocol):
         """Everything below `offset` is durable: the runner may forget it."""
         ...
 
+    def ack_result(self, offset: int) -> None:
+        """Results below `offset` need no memory any more; they are not forgotten before the run."""
+        ...
+
     def forget(self) -> None:
         """The outcome is durable: the runner may forget the run. Call once, after `on_closed`."""
         ...
@@ -183,11 +189,13 @@ class Run(Protocol):
 class Observer(Protocol):
     """What a `JobRunner` tells about one run: synchronous, quick, called on the event loop.
 
-    `on_closed` is the last call. Output arrives in order and without gaps.
+    `on_closed` is the last call. Output arrives in order and without gaps, and after all of it the
+    results (`results.py`), if the command may leave some.
     """
 
     def on_started(self, run: Run, pid: int | None) -> None: ...
     def on_output(self, run: Run, output: Output) -> None: ...
+    def on_result(self, run: Run, data: bytes, offset: int) -> None: ...
     def on_closed(self, run: Run, outcome: Outcome) -> None: ...
 
     def is_repeat(self, run: Run, output: Output) -> bool:
@@ -197,7 +205,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Adoption:
-    """Whose a presented run is: its observer, and how many bytes of its output are known.
+    """Whose a presented run is: its observer, and how many bytes of output and results are known.
 
     `max_output` and `detach` are as in its `Command`.
     """
@@ -206,6 +214,7 @@ class Adoption:
     offset: int
     max_output: int | None = None
     detach: float | None = None
+    results: int = 0
 
 
 class Host(Protocol):

@@ -1,11 +1,14 @@
-"""One attempt as the worker holds it: its child, its unacknowledged output, its outcome.
+"""One attempt as the worker holds it: its child, its output, its results, its outcome.
 
 Owns what is to be sent of it and when; knows no connection.
 """
 
-from remote_runner.protocol.messages import Close, OutputChunk
+from dataclasses import replace
+
+from remote_runner.protocol.messages import Close, OutputChunk, ResultChunk
 from remote_runner.types import Outcome, Reason
 from simple_worker.processes import Child
+from simple_worker.result_feed import ResultFeed
 from simple_worker.spool import Spool
 
 
@@ -21,6 +24,7 @@ class HeldAttempt:
         self.child: Child | None = None
         self.is_sendable = True
         """False after a reconnection, until the runner has said where to resume."""
+        self._results: ResultFeed | None = None
         self._close: Close | None = None
         self.is_close_sent = False
         """Whether the runner has been told its end, on the newest connection."""
@@ -30,8 +34,9 @@ class HeldAttempt:
         """Whether its process, or something of its tree, may be alive."""
         return self._close is None
 
-    def end(self, outcome: Outcome) -> None:
-        """The process and its tree are gone."""
+    def end(self, outcome: Outcome, results: ResultFeed | None = None) -> None:
+        """The process and its tree are gone, and this is what it left."""
+        self._results = results
         self._close = Close(
             outcome.exit_code,
             id=self.id,
@@ -54,20 +59,36 @@ class HeldAttempt:
         self.is_abandoned = True
         self.kill(Reason.ABANDONED, signal, grace)
 
-    def resume(self, offset: int) -> None:
-        """The runner has everything below `offset`, durable or not: send again from there."""
+    def resume(self, offset: int, results: int = 0) -> None:
+        """The runner has everything below these offsets, durable or not: send again from there."""
         self.output.resume(offset)
+        if self._results is not None:
+            self._results.resume(results)
         self.is_sendable = True
         self.is_close_sent = False
 
-    def next_message(self, max_chunk: int) -> OutputChunk | Close | None:
+    def drop(self) -> None:
+        """The runner wants to hear nothing more of it."""
+        self.output.drop()
+        if self._results is not None:
+            self._results.drop()
+
+    def next_message(self, max_chunk: int) -> OutputChunk | ResultChunk | Close | None:
         """What to send next, in order; None when there is nothing now."""
         if not self.is_sendable:
             return None
         output = self.output.next(max_chunk)
         if output is not None:
             return OutputChunk(output.stream, output.data, self.id, output.offset)
-        if self._close is not None and not self.is_close_sent and self.output.is_all_given:
-            self.is_close_sent = True
-            return self._close
-        return None
+        if self._close is None or self.is_close_sent or not self.output.is_all_given:
+            return None
+        close, results = self._close, self._results
+        if results is not None:
+            piece = results.next(max_chunk)
+            if piece is not None:
+                return ResultChunk(piece[0], self.id, piece[1])
+            if not results.is_all_given:
+                return None
+            close = replace(close, results=results.size)
+        self.is_close_sent = True
+        return close

@@ -29,6 +29,7 @@ from remote_runner.types import (
 from simple_worker.launch import Launch, SpawnFailure
 from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.processes import Child, Processes
+from simple_worker.results import Archive
 from simple_worker.slots import READ
 from simple_worker.window import WINDOW
 
@@ -51,10 +52,15 @@ class LocalRun:
         self._observer = observer
         self._size = 0
         self._acked = 0
+        self._results_acked = 0
         self._room = trio.lowlevel.ParkingLot()
 
     def ack(self, offset: int) -> None:
         self._acked = max(self._acked, offset)
+        self._room.unpark_all()
+
+    def ack_result(self, offset: int) -> None:
+        self._results_acked = max(self._results_acked, offset)
         self._room.unpark_all()
 
     def forget(self) -> None:
@@ -71,7 +77,11 @@ class LocalRun:
                 await self._keep("stderr", self._child.output)
             return self._child.outcome
         self._observer.on_started(self, self._child.pid)
-        return await self._child.run(self._keep, READ)
+        outcome = await self._child.run(self._keep, READ)
+        if self._child.results is not None:
+            with self._child.results as results:
+                await self._hand_on(results)
+        return outcome
 
     async def _keep(self, stream: StreamName, data: bytes) -> None:
         output = Output(stream, data, self._size)
@@ -79,6 +89,23 @@ class LocalRun:
         self._observer.on_output(self, output)
         while self._size - self._acked > WINDOW:
             await self._room.park()
+
+    async def _hand_on(self, results: Archive) -> None:
+        offset = 0
+        while offset < results.size:
+            try:
+                if results.is_in_memory:
+                    data = results.read(offset, READ)
+                else:
+                    data = await trio.to_thread.run_sync(results.read, offset, READ)
+            except OSError:
+                data = b""
+            if not data:
+                return  # who gets them sees that they are not whole
+            self._observer.on_result(self, data, offset)
+            offset += len(data)
+            while offset - self._results_acked > WINDOW:
+                await self._room.park()
 
     def close(self, outcome: Outcome | None) -> None:
         """Tell the end; None: the program leaves, and the run with it."""

@@ -24,6 +24,7 @@ from simple_worker.leftovers import Leftovers
 from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
 from simple_worker.reaper_link import ReaperLink
+from simple_worker.results import Archive, collect
 from simple_worker.scratch import Scratches, remove_folder
 from simple_worker.silence import Silence
 from simple_worker.tree import COOKIE, signal_group
@@ -46,6 +47,9 @@ class Process:
         self._stdin = launch.command.stdin
         limit = launch.command.max_output
         self._max_output = sys.maxsize if limit is None else limit
+        self._max_results = launch.command.max_results
+        self._owner = launch.uid
+        self.results: Archive | None = None
         self._popen = popen
         self._silence = silence
         self._pidfd = silence.pidfd
@@ -87,8 +91,17 @@ class Process:
             popen.stdout.close()
             popen.stderr.close()
         if not self._host.scratches.give_back(self._scratch):
-            await trio.to_thread.run_sync(remove_folder, self._scratch)
+            await trio.to_thread.run_sync(self._clear_scratch)
         return self._outcome()
+
+    def _clear_scratch(self) -> None:
+        """Keep the results that are in it, and remove it. It blocks, and ends if `run` does."""
+        if self._max_results:
+            self.results = collect(
+                self._scratch, self._max_results, str(self._host.folder), self._owner,
+                trio.from_thread.check_cancelled,
+            )  # fmt: skip
+        remove_folder(self._scratch)
 
     async def _stays_silent(self) -> bool:
         """Wait for its end or its first output. True: it has ended, and its pipes with it."""

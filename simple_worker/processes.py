@@ -8,6 +8,7 @@ from typing import Protocol
 
 from remote_runner.types import Outcome, Reason, StreamName
 from simple_worker.launch import Launch, SpawnFailure
+from simple_worker.results import Archive
 
 OnOutput = Callable[[StreamName, bytes], Awaitable[None]]
 
@@ -17,6 +18,11 @@ class Child(Protocol):
 
     @property
     def pid(self) -> int: ...
+
+    @property
+    def results(self) -> Archive | None:
+        """What it left in its results folder, once `run` has returned; the caller closes it."""
+        ...
 
     def kill(self, reason: Reason, signal: str | None = None, grace: float | None = None) -> None:
         """Begin the kill ladder; a second call sharpens it. None: as the command says."""

@@ -28,11 +28,14 @@ from remote_runner.types import DEFAULT_KILL_GRACE, Command, Outcome, Reason, St
 from simple_worker.attempts import HeldAttempt
 from simple_worker.launch import Launch, SpawnFailure
 from simple_worker.processes import Child, Processes
+from simple_worker.result_feed import ResultFeed
 from simple_worker.spool import Spool
 from simple_worker.spool_files import SpoolFolder
 
 MAX_STDIN: Final = 8 * 1024 * 1024
 READ: Final = 64 * 1024
+READERS: Final = 4
+"""Attempts whose results are read at once. A disk that hangs takes no thread from others."""
 
 
 class Outlet(Protocol):
@@ -85,13 +88,18 @@ class Slots:
         self._held: dict[str, HeldAttempt] = {}
         self._waiting_input: dict[str, tuple[Spawn, bytearray]] = {}
         self._running = 0
+        self._reading = trio.CapacityLimiter(READERS)
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run children until cancelled, which ends their trees."""
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as self._nursery:
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            for held in self._held.values():
+                held.drop()
 
     @property
     def free(self) -> int:
@@ -171,20 +179,20 @@ class Slots:
                     held.output.ack(message.offset)
             case Resume():
                 if held := self._held.get(message.id):
-                    held.resume(message.offset)
+                    held.resume(message.offset, message.results)
                     self._offer(held)
             case Closed():
                 self.forget(message.id)
             case Stale():
                 if held := self._held.pop(message.id, None):
-                    held.output.drop()
+                    held.drop()
                     held.kill(Reason.ABANDONED)
                     self._on_change()
 
     def forget(self, attempt_id: str) -> None:
         """The runner has all of it, or will never want it."""
         if held := self._held.pop(attempt_id, None):
-            held.output.drop()
+            held.drop()
             self._on_change()
 
     def _spawn(self, spawn: Spawn) -> None:
@@ -257,12 +265,23 @@ class Slots:
                 await held.output.wait_for_room()
 
         try:
-            held.end(await child.run(keep, READ))
+            outcome = await child.run(keep, READ)
+            held.end(outcome, self._results_of(held, child))
         finally:
             self._running -= 1
         if held.id in self._held:
             self._offer(held)
         self._on_change()
+
+    def _results_of(self, held: HeldAttempt, child: Child) -> ResultFeed | None:
+        archive = child.results
+        if archive is None or self._nursery is None:
+            return None
+        on_more = partial(self._offer_again, held.id)
+        feed = ResultFeed(archive, self._reading, self._nursery.start_soon, on_more)
+        if held.id not in self._held:
+            feed.drop()  # it became stale while it ran
+        return feed
 
     def _refuse(self, attempt_id: str, shortage: str) -> None:
         """The runner must not take the slot that becomes free so for one that it may fill."""
@@ -301,5 +320,6 @@ def _launch(spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str]) -> 
         kill_signal=options.kill_signal or "SIGTERM",
         kill_grace=DEFAULT_KILL_GRACE if grace is None else grace,
         max_output=options.max_output,
+        max_results=options.max_results or 0,
     )
     return Launch(command, options.env, options.uid, options.gid, extra_env)

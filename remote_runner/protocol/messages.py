@@ -39,6 +39,7 @@ class SpawnOptions:
     stdin: Literal["ignore", "pipe"] = "ignore"
     max_output: int | None = None
     detach_ms: int | None = None
+    max_results: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,11 @@ class Spawn:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """The runner has everything below `offset`: (re)send from there."""
+    """The runner has everything below `offset`: (re)send from there; of results from `results`."""
 
     id: str
     offset: int
+    results: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +205,17 @@ class OutputChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultChunk:
+    """The event `result`: the next bytes of the files that the child left; see `results.py`."""
+
+    data: bytes
+    id: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class Close:
-    """The child ended. `offset` is the number of output bytes in all."""
+    """The child ended. `offset` is the number of output bytes in all, `results` that of results."""
 
     code: int | None
     id: str | None = None
@@ -214,6 +225,7 @@ class Close:
     duration_ms: int | None = None
     max_rss_kb: int | None = None
     cpu_ms: int | None = None
+    results: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +238,8 @@ ToWorker = (
     | Ping | Pong
 )  # fmt: skip
 ToRunner = (
-    Hello | Attempts | Ready | Started | Refused | OutputChunk | Close | Draining | Goodbye
-    | Ping | Pong
+    Hello | Attempts | Ready | Started | Refused | OutputChunk | ResultChunk | Close | Draining
+    | Goodbye | Ping | Pong
 )  # fmt: skip
 Message = ToWorker | ToRunner
 
@@ -366,6 +378,7 @@ def _parse_close(a: _Arguments) -> Close:
             duration_ms=a.key_integer(info, "duration_ms"),
             max_rss_kb=a.key_integer(info, "max_rss_kb"),
             cpu_ms=a.key_integer(info, "cpu_ms"),
+            results=a.key_integer(info, "results"),
         )
     # The baseline: close(code) or close(nil, signal).
     return Close(code, signal=a.text(1, None, 16))
@@ -396,6 +409,7 @@ def _parse_spawn(a: _Arguments) -> Spawn:
         stdin="pipe" if m.get("stdin") == "pipe" else "ignore",
         max_output=a.key_integer(m, "maxOutput"),
         detach_ms=a.key_integer(m, "detach"),
+        max_results=a.key_integer(m, "maxResults"),
     )
     return Spawn(a.text(0, limit=131_072), tuple(args), options)
 
@@ -423,6 +437,7 @@ def _parse_goodbye(a: _Arguments) -> Goodbye:
 _PARSERS: Final[dict[str, Callable[[_Arguments], Message]]] = {
     "stdout": lambda a: OutputChunk("stdout", a.data(0), a.id(1, None), a.integer(2, None)),
     "stderr": lambda a: OutputChunk("stderr", a.data(0), a.id(1, None), a.integer(2, None)),
+    "result": lambda a: ResultChunk(a.data(0), a.id(1), a.integer(2)),
     "close": _parse_close,
     "started": lambda a: Started(a.id(0), *_pid_and_time(a)),
     "closed": lambda a: Closed(a.id(0)),
@@ -437,7 +452,7 @@ _PARSERS: Final[dict[str, Callable[[_Arguments], Message]]] = {
     "draining": lambda a: Draining(),
     "welcome": _parse_welcome,
     "goodbye": _parse_goodbye,
-    "resume": lambda a: Resume(a.id(0), a.integer(1)),
+    "resume": lambda a: Resume(a.id(0), a.integer(1), a.integer(2, 0)),
     "stale": lambda a: Stale(a.id(0)),
     "kill": lambda a: Kill(a.id(0, None), a.text(1, None, 16), a.integer(2, None)),
     "stdin": lambda a: Stdin(a.id(0), a.data(1)),
@@ -479,7 +494,7 @@ def _spawn_to_wire(m: Spawn) -> list[Any]:
         id=o.id, cwd=o.cwd, env=o.env, setEnv=o.set_env, shell=o.shell or None, argv0=o.argv0,
         uid=o.uid, gid=o.gid, timeout=o.timeout_ms, killSignal=o.kill_signal,
         killGrace=o.kill_grace_ms, stdin=None if o.stdin == "ignore" else o.stdin,
-        maxOutput=o.max_output, detach=o.detach_ms,
+        maxOutput=o.max_output, detach=o.detach_ms, maxResults=o.max_results,
     )  # fmt: skip
     return ["spawn", m.command, list(m.args), options]
 
@@ -489,7 +504,7 @@ def _close_to_wire(m: Close) -> list[Any]:
         return ["close", m.code] if m.signal is None else ["close", m.code, m.signal]
     info = _without_none(
         signal=m.signal, reason=m.reason, offset=m.offset, duration_ms=m.duration_ms,
-        max_rss_kb=m.max_rss_kb, cpu_ms=m.cpu_ms,
+        max_rss_kb=m.max_rss_kb, cpu_ms=m.cpu_ms, results=m.results,
     )  # fmt: skip
     return ["close", m.code, m.id, info]
 
@@ -521,6 +536,7 @@ def _goodbye_to_wire(m: Goodbye) -> list[Any]:
 
 _WRITERS: Final[dict[type, Callable[[Any], list[Any]]]] = {
     OutputChunk: _output_to_wire,
+    ResultChunk: lambda m: ["result", m.data, m.id, m.offset],
     Close: _close_to_wire,
     Started: lambda m: ["started", m.id, {"pid": m.pid, "at_ms": m.at_ms}],
     Closed: lambda m: ["closed", m.id],
@@ -535,7 +551,7 @@ _WRITERS: Final[dict[type, Callable[[Any], list[Any]]]] = {
     Draining: lambda m: ["draining"],
     Welcome: _welcome_to_wire,
     Goodbye: _goodbye_to_wire,
-    Resume: lambda m: ["resume", m.id, m.offset],
+    Resume: lambda m: ["resume", m.id, m.offset, *([m.results] if m.results else [])],
     Stale: lambda m: ["stale", m.id],
     Kill: lambda m: ["kill", m.id, m.signal, m.grace_ms],
     Stdin: lambda m: ["stdin", m.id, m.data],

@@ -18,6 +18,7 @@ from remote_runner.protocol.messages import (
     Pong,
     Ready,
     Refused,
+    ResultChunk,
     Resume,
     Spawn,
     SpawnOptions,
@@ -43,8 +44,9 @@ FROM_WORKER = st.one_of(
     st.builds(OutputChunk, st.sampled_from(("stdout", "stderr")), blobs),
     st.builds(
         Close, maybe_numbers, ids, texts, texts, maybe_numbers, maybe_numbers, maybe_numbers,
-        maybe_numbers,
+        maybe_numbers, maybe_numbers,
     ),
+    st.builds(ResultChunk, blobs, ids, numbers),
     st.builds(Close, maybe_numbers),
     st.builds(Started, ids, numbers, numbers),
     st.builds(Refused, ids, texts),
@@ -69,12 +71,13 @@ options = st.builds(
     stdin=st.sampled_from(("ignore", "pipe")),
     max_output=maybe_numbers,
     detach_ms=maybe_numbers,
+    max_results=maybe_numbers,
     shell=st.booleans(),
 )
 FROM_RUNNER = st.one_of(
     st.builds(Spawn, st.sampled_from(("talk", "sleep", "nothing")), st.just(()), options),
     st.builds(Welcome, numbers, texts, numbers, numbers, numbers, numbers),
-    st.builds(Resume, ids, numbers),
+    st.builds(Resume, ids, numbers, numbers),
     st.builds(Ack, ids, numbers),
     st.builds(Closed, ids),
     st.builds(Stale, ids),

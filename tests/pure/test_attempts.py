@@ -1,11 +1,13 @@
-"""`HeldAttempt`: whatever is cut and resumed, the runner gets all of the output and one end."""
+"""`HeldAttempt`: whatever is cut and resumed, the runner gets all output, all results, one end."""
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from remote_runner.protocol.messages import Close, OutputChunk
+from remote_runner.protocol.messages import Close, OutputChunk, ResultChunk
 from remote_runner.types import Outcome, Reason
 from simple_worker.attempts import HeldAttempt
+from simple_worker.result_feed import ResultFeed
+from simple_worker.results import Archive
 from simple_worker.spool import Spool
 
 
@@ -25,6 +27,8 @@ class Attempt(RuleBasedStateMachine):
         self.is_connected = True
         self.is_wanted = True
         self.outcome = None
+        self.results = b""
+        self.results_received = b""
         self.closes = 0
         """How often the end was told on this connection."""
 
@@ -41,10 +45,17 @@ class Attempt(RuleBasedStateMachine):
             self.written += [(stream, byte) for byte in data]
 
     @precondition(lambda self: self.outcome is None and len(self.written) >= self.life)
-    @rule(code=st.integers(0, 255))
-    def end(self, code):
+    @rule(code=st.integers(0, 255), results=st.none() | st.binary(max_size=30))
+    def end(self, code, results):
         self.outcome = Outcome(Reason.EXIT, code, None, len(self.written), 1.25, 4096, 0.5)
-        self.held.end(self.outcome)
+        feed = None
+        if results is not None:
+            self.results = b"{}\n" + results
+            archive = Archive(b"{}\n", results, len(results))
+            feed = ResultFeed(archive, None, no_task, lambda: None)
+            if not self.is_wanted:
+                feed.drop()
+        self.held.end(self.outcome, feed)
 
     @rule(max_chunk=st.integers(1, 12))
     def send(self, max_chunk):
@@ -61,11 +72,20 @@ class Attempt(RuleBasedStateMachine):
                 assert offset == len(self.received)
                 self.received += [(stream, byte) for byte in data]
                 assert self.received == self.written[: len(self.received)]
+            case ResultChunk(data, "1.1", offset):
+                assert self.is_connected
+                assert 1 <= len(data) <= max_chunk
+                assert len(self.received) == len(self.written) or not self.is_wanted
+                assert offset == len(self.results_received)
+                self.results_received += data
+                assert self.results.startswith(self.results_received)
             case Close():
                 assert self.is_connected
                 assert message == Close(
-                    self.outcome.exit_code, "1.1", None, "exit", len(self.written), 1250, 4, 500
-                )
+                    self.outcome.exit_code, "1.1", None, "exit", len(self.written), 1250, 4, 500,
+                    len(self.results) or None,
+                )  # fmt: skip
+                assert self.results_received == self.results
                 assert len(self.received) == len(self.written) or not self.is_wanted
                 self.closes += 1
                 assert self.closes == 1
@@ -87,13 +107,15 @@ class Attempt(RuleBasedStateMachine):
         self.held.is_sendable = self.is_connected = False
         arrived = self.acked + int(share * (len(self.received) - self.acked))
         del self.received[arrived:]
+        arrived = int(share * len(self.results_received))
+        self.results_received = self.results_received[:arrived]
 
     @precondition(lambda self: not self.is_connected)
     @rule()
     def resume(self):
         self.is_connected = True
         self.closes = 0
-        self.held.resume(len(self.received))
+        self.held.resume(len(self.received), len(self.results_received))
 
     @precondition(lambda self: len(self.written) >= self.interest)
     @rule()

@@ -109,6 +109,7 @@ class Recorder:
     def __init__(self):
         self.data = b""
         self.streams = []
+        self.results = b""
         self.started = False
         self.outcome = None
         self.closed = trio.Event()
@@ -120,6 +121,10 @@ class Recorder:
         assert output.offset == len(self.data)
         self.data += output.data
         self.streams.append(output.stream)
+
+    def on_result(self, run, data, offset):
+        assert offset == len(self.results)
+        self.results += data
 
     def on_closed(self, run, outcome):
         self.outcome = outcome

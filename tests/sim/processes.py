@@ -43,6 +43,7 @@ class Process:
         self.ended = None
         self.exit_code = None
         self.signal = None
+        self.results = None
         self.written = bytearray()
         self.streams = bytearray()
         """For each byte written, the first letter of "out" or "err"."""

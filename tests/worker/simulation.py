@@ -25,6 +25,7 @@ class SimulatedChild:
         self.kills = []
         self._program = program
         self.size = 0
+        self.results = None
         self._life = trio.CancelScope()
 
     def kill(self, reason, signal=None, grace=None):

@@ -19,6 +19,7 @@ class Recorder:
         self.acks = acks
         self.started = []
         self.outputs = []
+        self.results = b""
         self.outcome = None
         self.closed = trio.Event()
 
@@ -34,6 +35,12 @@ class Recorder:
         self.outputs.append(output)
         if self.acks:
             run.ack(output.offset + len(output.data))
+
+    def on_result(self, run, data, offset):
+        assert offset == len(self.results)
+        self.results += data
+        if self.acks:
+            run.ack_result(len(self.results))
 
     def on_closed(self, run, outcome):
         self.outcome = outcome
