@@ -35,6 +35,7 @@ class Settings:
     heartbeat: float = 10.0
     max_log_size: int = 1 << 30
     agent_api: bool = False
+    max_results_size: int = 64 << 20
     drain: bool = False
 
     def require_safe(self) -> None:

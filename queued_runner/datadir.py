@@ -20,6 +20,7 @@ SERVER: Final = "server.json"
 TOKEN: Final = "token"
 DATABASE: Final = "queue.db"
 LOGS: Final = "logs"
+RESULTS: Final = "results"
 
 
 def default_data_dir() -> Path:

@@ -18,8 +18,9 @@ from outcome import Outcome as Result
 from queued_runner.events import Events
 from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
+from queued_runner.results import AttemptResults, Results
 from queued_runner.retry import decide
-from queued_runner.store.base import Store
+from queued_runner.store.base import Store, StoredResults
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Tally
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
@@ -46,7 +47,8 @@ class LiveAttempt:
     """One attempt that runs, or may still run, on some worker: the observer of its run."""
 
     __slots__ = (
-        "_owner", "deadline", "id", "is_ending", "is_started", "job", "limits", "log", "run",
+        "_owner", "deadline", "id", "is_ending", "is_started", "job", "limits", "log", "results",
+        "run",
     )  # fmt: skip
 
     log: AttemptLog
@@ -56,6 +58,7 @@ class LiveAttempt:
         self.job = job
         self.limits = limits
         self.id = attempt_id(job.id, job.attempt)
+        self.results: AttemptResults | None = None
         self.run: Run | None = None
         self.deadline: float | None = None
         self.is_ending = False
@@ -81,6 +84,16 @@ class LiveAttempt:
         if self.run is not None and not self.is_ending:
             self.run.ack(offset)
 
+    def on_result(self, run: Run, data: bytes, offset: int) -> None:
+        if self.results is None:
+            self.results = self._owner.open_results(self)
+        self.results.append(data)
+
+    def on_result_taken(self, offset: int) -> None:
+        """Results below `offset` are out of memory."""
+        if self.run is not None and not self.is_ending:
+            self.run.ack_result(offset)
+
     def on_closed(self, run: Run, outcome: Outcome) -> None:
         self._owner.end(self, outcome)
 
@@ -92,6 +105,7 @@ class Dispatcher:
         id: of the queue, see `Host`.
         commits: the one writer of the store.
         logs: output at rest.
+        results: files that attempts left, at rest.
         runners: where attempts may run; a claim takes slots of any of them.
         limits: of jobs that name none of their own.
         events: hears what becomes true of jobs and workers.
@@ -105,6 +119,7 @@ class Dispatcher:
         logs: Logs,
         runners: Sequence[JobRunner],
         *,
+        results: Results,
         limits: Limits,
         events: Events,
         now: Callable[[], float],
@@ -115,6 +130,7 @@ class Dispatcher:
         self.tally = Tally()
         self._commits = commits
         self._logs = logs
+        self._results = results
         self._runners = runners
         self._limits = limits
         self._now = now
@@ -215,22 +231,40 @@ class Dispatcher:
         self.tally.dispatch.add(max(0.0, self._now() - max(job.created_at, job.run_after)))
         self.events.tell_run("job.started", job, worker)
 
+    def open_results(self, attempt: LiveAttempt) -> AttemptResults:
+        """Results of an attempt begin to arrive."""
+        return self._results.open(
+            attempt.job.id,
+            attempt.job.attempt,
+            attempt.limits.max_results_size,
+            attempt.on_result_taken,
+        )
+
     # --- ends ---
 
     def end(self, attempt: LiveAttempt, outcome: Outcome) -> None:
-        """An attempt has ended: keep its output, then its outcome, then tell the worker."""
+        """An attempt has ended: keep its output and results, then its outcome, then tell the
+        worker."""
         if attempt.is_ending:
             return
         attempt.is_ending = True
         attempt.log.skip_dropped(outcome.output_bytes)
-        attempt.log.close(lambda: self._finish(attempt, outcome))
+        attempt.log.close(lambda: self._close_results(attempt, outcome))
 
-    def _finish(self, attempt: LiveAttempt, outcome: Outcome) -> None:
+    def _close_results(self, attempt: LiveAttempt, outcome: Outcome) -> None:
+        if attempt.results is None:
+            self._finish(attempt, outcome, None)
+        else:
+            attempt.results.close(partial(self._finish, attempt, outcome))
+
+    def _finish(
+        self, attempt: LiveAttempt, outcome: Outcome, results: StoredResults | None
+    ) -> None:
         job = attempt.job
         stored = attempt.log.stored()
 
         def finish(store: Store) -> Job | None:
-            return store.finish(
+            ended = store.finish(
                 job.id,
                 job.attempt,
                 lambda current: decide(current, outcome, self._now(), self._rng),
@@ -238,6 +272,9 @@ class Dispatcher:
                 stored,
                 self._now(),
             )
+            if ended is not None and results is not None:
+                store.add_results(job.id, job.attempt, results)
+            return ended
 
         def done(result: Result[Job | None]) -> None:
             if isinstance(result, Error):
@@ -249,6 +286,8 @@ class Dispatcher:
             if ended is None:
                 self.tally.stale += 1
                 log.warning("stale outcome", attempt=attempt.id)
+                if attempt.results is not None:
+                    attempt.results.discard()
             else:
                 self._see_end(job, ended)
                 if ended.state is JobState.QUEUED:
@@ -334,6 +373,9 @@ class Dispatcher:
         for job, offset in jobs:
             attempt = self._new_attempt(job, offset)
             attempt.deadline = now + attempt.limits.detach
+            attempt.results = self._results.reopen(
+                job.id, job.attempt, attempt.limits.max_results_size, attempt.on_result_taken
+            )
             attempt.is_started = True
             self.events.tell_run("job.detached", job, job.worker)
 
@@ -369,7 +411,8 @@ class Dispatcher:
         elif job.cancel_requested:
             run.kill()
         limits = attempt.limits
-        return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach)
+        results = 0 if attempt.results is None else attempt.results.received
+        return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach, results)
 
     def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         self.events.tell_worker(event, worker)

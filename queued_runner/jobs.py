@@ -93,12 +93,13 @@ class Limits:
 
     detach: float = 120.0
     max_log_size: int = 1 << 30
+    max_results_size: int = 64 << 20
 
 
 class JobSpec(BaseModel):
     """A job as it is sent. Unknown fields are refused by name.
 
-    `detach`, `max_log_size`: None stands for the server's.
+    `detach`, `max_log_size`, `max_results_size`: None stands for the server's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -124,6 +125,7 @@ class JobSpec(BaseModel):
     needs: dict[Name, Text] = Field(default_factory=dict, max_length=32)
     delay: Seconds = 0.0
     max_log_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    max_results_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
 
     @field_validator("env")
     @classmethod
@@ -199,6 +201,9 @@ class JobSpec(BaseModel):
         return Limits(
             detach=default.detach if self.detach is None else self.detach,
             max_log_size=default.max_log_size if self.max_log_size is None else self.max_log_size,
+            max_results_size=default.max_results_size
+            if self.max_results_size is None
+            else self.max_results_size,
         )
 
     def to_command(self, extra_env: Mapping[str, str], limits: Limits) -> Command:
@@ -215,6 +220,7 @@ class JobSpec(BaseModel):
             kill_grace=self.kill_grace,
             max_output=limits.max_log_size,
             detach=limits.detach,
+            max_results=limits.max_results_size,
         )
 
 

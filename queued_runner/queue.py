@@ -11,16 +11,20 @@ from queued_runner.errors import WorkerLeaves, WorkerNotFound
 from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.logs import Record
-from queued_runner.store.base import JobNotFound, KeyConflict, NoRoom
+from queued_runner.store.base import JobNotFound, KeyConflict, NoRoom, ResultGone, ResultNotFound
 from queued_runner.tally import Figures
+from remote_runner.results import Head
 from remote_runner.types import WorkerInfo
 
 __all__ = [
+    "Head",
     "JobNotFound",
     "KeyConflict",
     "NoRoom",
     "Queue",
     "Record",
+    "ResultGone",
+    "ResultNotFound",
     "WorkerLeaves",
     "WorkerNotFound",
 ]
@@ -84,6 +88,21 @@ class Queue(Protocol):
 
         With `follow` it stays until that attempt has ended, and first waits for the attempt to
         begin when it has not; it ends without a record when the job ends instead.
+        """
+        ...
+
+    async def results(self, job_id: int, *, attempt: int | None = None) -> Head:
+        """The files that an attempt (default: the newest) left; empty while it has not ended."""
+        ...
+
+    def read_result(
+        self, job_id: int, name: str, *, attempt: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of one of them, in pieces.
+
+        Raises:
+            ResultNotFound: the attempt left no file of this name.
+            ResultGone: the disk does not have it any more.
         """
         ...
 

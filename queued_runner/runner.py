@@ -16,9 +16,11 @@ from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Base64, Job, JobSpec, JobState
 from queued_runner.logs import Logs, Record
 from queued_runner.recount import Recount
-from queued_runner.store.base import JobNotFound, Store
+from queued_runner.results import Results
+from queued_runner.store.base import JobNotFound, Store, StoredResults
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Figures
+from remote_runner.results import Head
 from remote_runner.types import JobRunner, Output, WorkerInfo, satisfies
 
 MAX_JOB_ID = (1 << 63) - 1
@@ -36,6 +38,7 @@ class QueuedRunner:
         commits: GroupCommit,
         reader: Store,
         logs: Logs,
+        results: Results,
         dispatcher: Dispatcher,
         runners: Sequence[JobRunner],
         drains: Drains,
@@ -50,6 +53,7 @@ class QueuedRunner:
         self._reader = reader
         self._reading = trio.CapacityLimiter(1)
         self._logs = logs
+        self._results = results
         self._dispatcher = dispatcher
         self._runners = runners
         self._drains = drains
@@ -291,3 +295,36 @@ class QueuedRunner:
             job = await self.get(job_id)
             if job.state.is_terminal and job.attempt <= number:
                 return
+
+    # --- results ---
+
+    async def results(self, job_id: int, *, attempt: int | None = None) -> Head:
+        """The files that an attempt (the newest) left, and what was left out of them.
+
+        Empty while it has not ended. Raises JobNotFound.
+        """
+        stored = (await self._stored_results(job_id, attempt))[1]
+        return Head() if stored is None else stored.head
+
+    async def read_result(
+        self, job_id: int, name: str, *, attempt: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of one of these files, in pieces.
+
+        Raises:
+            JobNotFound: there is no such job.
+            ResultNotFound: the attempt left no file of this name.
+            ResultGone: the disk does not have it any more.
+        """
+        number, stored = await self._stored_results(job_id, attempt)
+        source = self._results.read(job_id, number, stored, name)
+        async with aclosing(source) as pieces:  # type: ignore[type-var]
+            async for piece in pieces:
+                yield piece
+
+    async def _stored_results(
+        self, job_id: int, attempt: int | None
+    ) -> tuple[int, StoredResults | None]:
+        job = await self.get(job_id)
+        number = attempt or job.attempt
+        return number, await self._read(lambda store: store.results(job_id, number))

@@ -23,6 +23,7 @@ from queued_runner.events import Events
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
 from queued_runner.plugs import load_plug
+from queued_runner.results import Results
 from queued_runner.runner import QueuedRunner
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import SQLiteStore
@@ -56,8 +57,13 @@ async def open_queue(
         stack.callback(reader.close)
         room = DiskRoom(settings.data_dir)
         logs = Logs(settings.data_dir / datadir.LOGS, require_room=room.require)
+        results = Results(settings.data_dir / datadir.RESULTS, require_room=room.require)
         commits = GroupCommit(store)
-        limits = Limits(detach=settings.detach, max_log_size=settings.max_log_size)
+        limits = Limits(
+            detach=settings.detach,
+            max_log_size=settings.max_log_size,
+            max_results_size=settings.max_results_size,
+        )
         agents = AgentRunner(commits, logs, limits) if settings.agent_api else None
         if agents is not None:
             runners = [*runners, agents]
@@ -66,6 +72,7 @@ async def open_queue(
             commits,
             logs,
             runners,
+            results=results,
             limits=limits,
             events=Events(secrets.token_hex(4), time.time),
             now=time.time,
@@ -76,6 +83,7 @@ async def open_queue(
             commits,
             reader,
             logs,
+            results,
             dispatcher,
             runners,
             drains,
@@ -87,7 +95,10 @@ async def open_queue(
         async with trio.open_nursery() as writers:
             writers.start_soon(commits.run)
             writers.start_soon(logs.run)
+            writers.start_soon(results.run)
             left = await trio.to_thread.run_sync(store.running)
+            kept = await trio.to_thread.run_sync(store.result_files)
+            await results.recover([(job.id, job.attempt) for job in left], kept)
             dispatcher.adopt_running(
                 [(job, await logs.recover(job.id, job.attempt)) for job in left]
             )

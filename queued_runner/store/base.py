@@ -13,6 +13,7 @@ from typing import Protocol
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.retry import Decision
 from remote_runner.errors import RunnerError
+from remote_runner.results import Head
 from remote_runner.types import Offer, Outcome
 
 
@@ -51,6 +52,14 @@ class StoreFull(NoRoom):
     """The disk ended in the middle of a transaction, which is undone as a whole."""
 
 
+class ResultNotFound(StoreError):
+    """The attempt left no file of this name."""
+
+
+class ResultGone(StoreError):
+    """The attempt left this file, and the disk does not have it any more."""
+
+
 class SchemaTooNew(StoreError):
     """The store was written by a newer release."""
 
@@ -61,6 +70,18 @@ class StoredOutput:
 
     size: int
     dropped: int
+    inline: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResults:
+    """The files that an attempt left: which, and all their bytes if they are few.
+
+    Else these are in a file of the attempt, from the byte `start` on.
+    """
+
+    head: Head
+    start: int
     inline: bytes | None
 
 
@@ -119,6 +140,18 @@ class Store(Protocol):
         now: float,
     ) -> Job | None:
         """End an attempt and move its job as `decide` says; None if the attempt is stale."""
+        ...
+
+    def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:
+        """Keep what an attempt left; in the transaction of its `finish`, once it was not stale."""
+        ...
+
+    def results(self, job_id: int, attempt: int) -> StoredResults | None:
+        """What an attempt left; None: nothing, or it has not ended."""
+        ...
+
+    def result_files(self) -> list[tuple[int, int]]:
+        """The attempts whose results are in a file."""
         ...
 
     def cancel(self, job_id: int, now: float) -> Job:

@@ -17,11 +17,13 @@ from queued_runner.store.base import (
     KeyConflict,
     StoreBroken,
     StoredOutput,
+    StoredResults,
     StoreFull,
 )
 from queued_runner.store.needs import needs_text
 from queued_runner.store.room import Room
 from queued_runner.store.schema import migrate
+from remote_runner.results import encode_head, parse_head
 from remote_runner.types import Offer, Outcome, Slot
 
 MEMORY: Final = ":memory:"
@@ -400,6 +402,30 @@ class SQLiteStore:
                     f" WHERE {key} = ? AND {number} = ? AND finished_at IS NOT NULL",
                     (size, dropped, job_id, attempt),
                 )
+
+    # --- results ---
+
+    def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:
+        with _guarded(self._path):
+            self._db.execute(
+                "INSERT INTO results (job_id, number, head, start, data) VALUES (?, ?, ?, ?, ?)",
+                (job_id, attempt, encode_head(results.head), results.start, results.inline),
+            )
+
+    def results(self, job_id: int, attempt: int) -> StoredResults | None:
+        with _guarded(self._path):
+            row = self._db.execute(
+                "SELECT head, start, data FROM results WHERE job_id = ? AND number = ?",
+                (job_id, attempt),
+            ).fetchone()
+        return None if row is None else StoredResults(parse_head(row[0]), row[1], row[2])
+
+    def result_files(self) -> list[tuple[int, int]]:
+        with _guarded(self._path):
+            rows = self._db.execute("SELECT job_id, number FROM results WHERE data IS NULL")
+            return [(job_id, number) for job_id, number in rows]
+
+    # --- cancelling ---
 
     def cancel(self, job_id: int, now: float) -> Job:
         job = self.get(job_id)

@@ -30,6 +30,7 @@ BAD_VALUES = {
     "needs": [{"": "x"}, {"a": 1}, {"a\n": "x"}, [], {str(n): "" for n in range(33)}],
     "delay": [-1, "x"],
     "max_log_size": [-1, 1.5, (1 << 40) + 1],
+    "max_results_size": [-1, 1.5, (1 << 40) + 1],
 }
 CASES = [(field, value) for field, values in BAD_VALUES.items() for value in values]
 

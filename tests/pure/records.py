@@ -35,6 +35,7 @@ specs = st.builds(
     needs=st.dictionaries(names, texts, max_size=3),
     delay=seconds,
     max_log_size=st.none() | st.integers(0, 1 << 40),
+    max_results_size=st.none() | st.integers(0, 1 << 40),
 )  # fmt: skip
 
 

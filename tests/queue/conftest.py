@@ -10,6 +10,7 @@ from queued_runner.dispatcher import Dispatcher
 from queued_runner.events import Events
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
+from queued_runner.results import Results
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import SQLiteStore
 from simple_worker.session import Identity
@@ -30,6 +31,7 @@ class QueueBench:
         self._folder = folder
         self.store = store or SQLiteStore(":memory:")
         self.commits = None
+        self.results = None
 
     def add(self, command, **fields):
         """The id of a new job."""
@@ -44,11 +46,13 @@ class QueueBench:
         """A server on this queue; leaving it is a crash. `run_sync` runs its commits."""
         commits = self.commits = GroupCommit(self.store, run_sync)
         logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
+        results = self.results = Results(self._folder / "results", run_sync=inline)
         dispatcher = Dispatcher(
             self.store.identity(),
             commits,
             logs,
             runners,
+            results=results,
             limits=limits or Limits(),
             events=Events("b", trio.current_time),
             now=trio.current_time,
@@ -57,6 +61,9 @@ class QueueBench:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)
             nursery.start_soon(logs.run)
+            nursery.start_soon(results.run)
+            running = [(job.id, job.attempt) for job in self.store.running()]
+            await results.recover(running, self.store.result_files())
             dispatcher.adopt_running(
                 [(job, await logs.recover(job.id, job.attempt)) for job in self.store.running()]
             )

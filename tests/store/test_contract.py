@@ -31,6 +31,7 @@ FULL = JobSpec(
     needs={"os": "linux", "gpu": ""},
     delay=0.0,
     max_log_size=12345,
+    max_results_size=23456,
 )
 
 # --- submitting ---
