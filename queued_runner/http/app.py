@@ -25,6 +25,7 @@ from queued_runner.http.routes_docs import build_docs_route
 from queued_runner.http.routes_events import build_event_routes
 from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
 from queued_runner.http.routes_logs import build_log_routes
+from queued_runner.http.routes_results import build_result_routes
 from queued_runner.http.routes_service import build_service_routes
 from queued_runner.jobs import JobSpec
 from queued_runner.queue import (
@@ -32,6 +33,7 @@ from queued_runner.queue import (
     KeyConflict,
     NoRoom,
     Queue,
+    ResultGone,
     WorkerLeaves,
     WorkerNotFound,
 )
@@ -62,6 +64,7 @@ def create_app(
             NoRoom: _no_room,
             WorkerNotFound: _no_worker,
             WorkerLeaves: _leaves,
+            ResultGone: _gone,
             RequestValidationError: _invalid,
             HTTPException: _http_error,
             Exception: _unexpected,
@@ -70,6 +73,7 @@ def create_app(
     app.include_router(build_job_routes(queue, shutdown))
     app.include_router(build_log_routes(queue, shutdown))
     app.include_router(build_event_routes(queue, shutdown))
+    app.include_router(build_result_routes(queue))
     app.include_router(build_service_routes(queue))
     app.include_router(build_metrics_route(queue))
     app.include_router(build_docs_route())
@@ -123,6 +127,10 @@ async def _no_worker(request: Request, error: Exception) -> Response:
 async def _leaves(request: Request, error: Exception) -> Response:
     why = str(error)
     return problem(409, f"{why[0].upper()}{why[1:]}.")
+
+
+async def _gone(request: Request, error: Exception) -> Response:
+    return problem(410, f"The server does not have this result any more: {error}.")
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

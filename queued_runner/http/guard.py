@@ -36,7 +36,10 @@ _CORS_ANSWER: Final = (
     ),
     (b"access-control-max-age", b"600"),
 )
-_CORS_EXPOSE = b"x-log-attempt, x-log-offset, x-log-next, x-log-complete"
+_CORS_EXPOSE = (
+    b"x-log-attempt, x-log-offset, x-log-next, x-log-complete,"
+    b" x-results-attempt, x-results-left-out"
+)
 
 
 class _Refused(Exception):

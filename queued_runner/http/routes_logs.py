@@ -76,7 +76,7 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         """Output as raw bytes. Go on with `offset` = `X-Log-Next` until `X-Log-Complete`."""
         job = await queue.get(job_id)
         number = attempt or max(job.attempt, 1)
-        missing = _missing_attempt(job, number)
+        missing = missing_attempt(job, number)
         if missing is not None and not (follow and not job.state.is_terminal):
             return missing
         if tail is not None:
@@ -140,7 +140,7 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
             )
         job = await queue.get(job_id)
         number = attempt or max(job.attempt, 1)
-        missing = _missing_attempt(job, number)
+        missing = missing_attempt(job, number)
         # A follower may come before the next attempt, or before the end of the job in its place.
         if missing is not None and not (follow and number == job.attempt + 1):
             return missing
@@ -167,7 +167,8 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
     return router
 
 
-def _missing_attempt(job: Job, number: int) -> Response | None:
+def missing_attempt(job: Job, number: int) -> Response | None:
+    """The refusal where a job has had no attempt of this number."""
     if number <= max(job.attempt, 1):
         return None
     return problem(404, f"Job {job.id} has had {job.attempt} attempts; there is no {number} yet.")

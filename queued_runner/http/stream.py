@@ -142,7 +142,7 @@ async def _pump(iterator: AsyncIterator[Record], source: trio.MemorySendChannel[
         await close_iterator(iterator)
 
 
-async def close_iterator(iterator: AsyncIterator[Record]) -> None:
+async def close_iterator(iterator: AsyncIterator[object]) -> None:
     """Close a generator now and here, not when the garbage collector finds it."""
     aclose = getattr(iterator, "aclose", None)
     if aclose is not None:

@@ -12,8 +12,9 @@ import trio
 from queued_runner.errors import WorkerLeaves, WorkerNotFound
 from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
-from queued_runner.queue import JobNotFound, KeyConflict, NoRoom, Record
+from queued_runner.queue import Head, JobNotFound, KeyConflict, NoRoom, Record, ResultGone
 from queued_runner.tally import Figures, Tally
+from remote_runner.results import LeftOut, ResultFile
 from remote_runner.types import WorkerInfo
 
 NOW = 1_700_000_000.0
@@ -31,6 +32,10 @@ class FakeQueue:
     jobs: dict[int, Job] = field(default_factory=dict)
     tries: dict[int, list[Attempt]] = field(default_factory=dict)
     output: dict[tuple[int, int], list[Record]] = field(default_factory=dict)
+    left: dict[tuple[int, int], dict[str, bytes]] = field(default_factory=dict)
+    """The files that attempts left."""
+    left_out: dict[tuple[int, int], list[LeftOut]] = field(default_factory=dict)
+    has_lost_results: bool = False
     cancels: list[tuple[int, str | None, float | None]] = field(default_factory=list)
     waiters: int = 0
     """How many have asked to wait for the end of a job."""
@@ -230,6 +235,22 @@ class FakeQueue:
             if not follow or ended or job.state.is_terminal:
                 return
             await changed.wait()
+
+    async def results(self, job_id: int, *, attempt: int | None = None) -> Head:
+        key = (job_id, attempt or self.jobs[job_id].attempt)
+        files = tuple(ResultFile(name, len(data)) for name, data in self.left.get(key, {}).items())
+        left_out = tuple(self.left_out.get(key, ()))
+        return Head(files, left_out, len(left_out))
+
+    async def read_result(
+        self, job_id: int, name: str, *, attempt: int | None = None
+    ) -> AsyncIterator[bytes]:
+        if self.has_lost_results:
+            raise ResultGone("it cannot be read any more")
+        data = self.left[job_id, attempt or self.jobs[job_id].attempt][name]
+        for start in range(0, len(data), 1000):
+            await trio.lowlevel.checkpoint()
+            yield data[start : start + 1000]
 
     async def wait(self, job_id: int) -> Job:
         self.waiters += 1
