@@ -48,6 +48,11 @@ def job_options(command: F) -> F:
             option("--needs", type=PAIR, multiple=True, help="Label of the worker; repeatable."),
             option("--delay", type=DURATION, help="Do not start before this time has passed."),
             option("--max-log-size", type=SIZE, help="Output beyond this is dropped and counted."),
+            option(
+                "--max-results-size",
+                type=SIZE,
+                help="Files in $JOB_SCRATCH/results beyond this are left out; 0: all are.",
+            ),
             click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True),
         )
     ):

@@ -68,12 +68,16 @@ def ps(
 @job_argument
 def show(connect: Connect, as_json: bool, selector: Selector) -> None:
     """Everything known of a job, its attempts included."""
+    from queued_runner.client.results import list_left_out, list_results
+
     with connect() as client:
         (job_id,) = resolve(client, [selector])
         job = client.job(job_id)
         attempts = client.attempts(job_id)
+        files, left_out = list_results(client, job_id, None)
+        missing = list_left_out(client, job_id, None) if left_out else []
     if as_json:
-        print_json({**job, "attempts": attempts})
+        print_json({**job, "attempts": attempts, "results": files, "results_left_out": missing})
         return
     click.echo(f"job {job['id']}  {coloured_state(job['state'])}  {command_line(job)}")
     if job["pending_reason"]:
@@ -93,6 +97,17 @@ def show(connect: Connect, as_json: bool, selector: Selector) -> None:
             f"  attempt {attempt['attempt']}: {how} at {printable(attempt['worker'] or '-')},"
             f" started {attempt['started_at']}, {attempt['log_bytes']} bytes of output"
         )
+    if files:
+        size = sum(file["size"] for file in files)
+        click.echo(
+            f"  results: {len(files)} with {size} bytes; fetch them with: results {job_id} -o"
+        )
+    for item in missing:
+        click.echo(
+            f"  left out of the results: {printable(item['name'])}: {printable(item['why'])}"
+        )
+    if left_out > len(missing):
+        click.echo(f"  left out of the results: {left_out - len(missing)} more")
 
 
 @click.command()

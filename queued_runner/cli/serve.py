@@ -39,6 +39,7 @@ from queued_runner.cli.values import DURATION, ORIGIN, SIZE
 )  # fmt: skip
 @option("--heartbeat", default="10s", show_default=True, type=DURATION)
 @option("--max-log-size", default="1GiB", show_default=True, type=SIZE)
+@option("--max-results-size", default="64MiB", show_default=True, type=SIZE)
 @option(
     "--agent-api", is_flag=True,
     help="Agents may pull jobs over HTTP (simple-worker --pull); here they need no token.",

@@ -13,6 +13,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "ps": ("queued_runner.cli.look:ps", "List jobs, the newest first."),
     "show": ("queued_runner.cli.look:show", "Everything known of a job."),
     "logs": ("queued_runner.cli.logs:logs", "The output of a job."),
+    "results": ("queued_runner.cli.results:results", "The files that a job left."),
     "wait": ("queued_runner.cli.wait:wait", "Wait until jobs have ended."),
     "cancel": ("queued_runner.cli.cancel:cancel", "End jobs."),
     "workers": ("queued_runner.cli.look:workers", "List the connected workers."),

@@ -34,6 +34,7 @@ def ran(service: ServiceThread, *chunks: tuple[str, bytes], exit_code: int = 0) 
         (["--timeout", "1m", "--backoff", "500ms"], {"timeout": 60.0, "backoff": 0.5}),
         (["--delay", "1h", "--on-lost", "fail"], {"delay": 3600.0, "on_lost": "fail"}),
         (["--max-log-size", "64KiB"], {"max_log_size": 65_536}),
+        (["--max-results-size", "1MiB"], {"max_results_size": 1_048_576}),
     ],
 )
 def test_options_become_the_job(
