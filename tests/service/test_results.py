@@ -35,7 +35,7 @@ class SlowLink:
 
     async def _main(self):
         self._token = trio.lowlevel.current_trio_token()
-        self.proxy.up.delay = 0.02
+        self.proxy.up.delay = 0.2
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.proxy.run)
             self._ready.set()
