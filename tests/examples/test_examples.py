@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -102,25 +104,68 @@ def test_embed(service: Service) -> None:
     assert "exit code 0" in printed
 
 
-def test_sharded_tests(service: Service, tmp_path: Path) -> None:
-    suite = tmp_path / "suite"
-    suite.mkdir()
-    for number in range(4):
-        (suite / f"test_{number}.py").write_text(f"def test_it():\n    assert {number} != 2\n")
-    service.start_server()
-    service.start_worker()
+SUITE = {
+    "test_good.py": """
+        import pytest
+        @pytest.mark.parametrize("n", range(30))
+        def test_it(n): pass
+    """,
+    "test_bad.py": "def test_it(): assert 2 != 2",
+    "test_error.py": """
+        import pytest
+        @pytest.fixture
+        def broken(): raise RuntimeError("no fixture")
+        def test_it(broken): pass
+    """,
+    "test_skipped.py": """
+        import pytest
+        @pytest.mark.skip
+        def test_one(): pass
+        @pytest.mark.xfail
+        def test_two(): assert False
+    """,
+    "test_empty.py": "",
+    "deep/test_other.py": "def test_it(): pass",
+}
 
-    def shard(name: str) -> tuple[int, str]:
+
+def counts_of(file: Path) -> dict[str, int]:
+    """What a JUnit report counts, and what it contains."""
+    root = ElementTree.parse(file).getroot()
+    names = ("tests", "failures", "errors", "skipped")
+    suites = list(root.iter("testsuite"))
+    counts = {name: sum(int(suite.get(name, 0)) for suite in suites) for name in names}
+    return {**counts, "cases": len(list(root.iter("testcase")))}
+
+
+def test_sharded_tests_give_the_report_of_an_unsharded_run(
+    service: Service, tmp_path: Path
+) -> None:
+    suite = tmp_path / "suite"
+    for name, text in SUITE.items():
+        (suite / name).parent.mkdir(parents=True, exist_ok=True)
+        (suite / name).write_text(textwrap.dedent(text))
+    service.start_server()
+    service.start_worker("w1")
+    service.start_worker("w2")
+
+    def shard(name: str, *shards: object) -> tuple[int, str]:
         example = EXAMPLES / "sharded_tests.py"
-        options = ("--data-dir", service.data_dir)
+        options = ("--data-dir", service.data_dir, "--junit", tmp_path / "merged.xml", *shards)
         return run_to_end(service, name, sys.executable, example, suite, *options, cwd=tmp_path)
 
-    code, printed = shard("first")
+    code, printed = shard("first", "--shards", 3)
     assert code == 1, printed
-    assert "3 of 4 files passed" in printed
     assert "assert 2 != 2" in printed
+    assert "35 tests, 1 failures, 1 errors, 2 skipped in 3 shards" in printed
+    assert {job["state"] for job in service.jobs()} >= {"succeeded", "failed"}
 
-    (suite / "test_2.py").unlink()
+    alone = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", suite]
+    service.start("alone", *alone, f"--junitxml={tmp_path}/alone.xml").wait(PATIENCE)
+    assert counts_of(tmp_path / "merged.xml") == counts_of(tmp_path / "alone.xml")
+
+    for bad in ("test_bad.py", "test_error.py"):
+        (suite / bad).unlink()
     code, printed = shard("second")
     assert code == 0, printed
-    assert "3 of 3 files passed" in printed
+    assert "33 tests, 0 failures, 0 errors, 2 skipped in 4 shards" in printed
