@@ -6,10 +6,16 @@
 Talks to the server whose `server.json` lies in the data folder. The workers must see the same
 files (this machine's do). Each shard is a job, a file each unless `--shards` says how many there
 are; it leaves its report in its results, from where they are fetched and merged. Prints what each
-failed shard printed, then the counts; exits 1 if any test failed.
+failed shard printed, then the counts; exits 1 if any test failed. A suite that pip has installed:
+
+    python examples/sharded_tests.py .venv/lib/python3.11/site-packages/trio/_core/_tests \\
+        --shards 4 --junit report.xml -- -c /dev/null -p no:trio -p trio._tests.pytest_plugin
+
+gives on four workers what it gives alone: 290 tests, 13 skipped, with trio 0.35.
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -65,8 +71,9 @@ def main() -> int:
     parser.add_argument("--shards", type=int, help="jobs; default: one a file")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write the merged report here")
     parser.add_argument("--data-dir", type=Path, default=Path("state"))
-    parser.add_argument("pytest_args", nargs="*", metavar="PYTEST-ARGUMENT")
-    args = parser.parse_args()
+    own = list(itertools.takewhile(lambda argument: argument != "--", sys.argv[1:]))
+    pytest_args = sys.argv[len(own) + 2 :]
+    args = parser.parse_args(own)
 
     try:
         server = json.loads((args.data_dir / "server.json").read_bytes())
@@ -87,7 +94,7 @@ def main() -> int:
     with httpx2.Client(base_url=server["url"], headers=headers, timeout=30) as client:
         jobs = [
             spec(shard, shard[0].name if len(shard) == 1 else f"shard {number}", group,
-                 args.pytest_args)
+                 pytest_args)
             for number, shard in enumerate(shards, 1)
         ]  # fmt: skip
         answer = client.post("/api/v1/jobs", json=jobs).raise_for_status()
