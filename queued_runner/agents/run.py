@@ -87,6 +87,9 @@ class AgentRun:
         self.acked = max(self.acked, offset)
         self.moved.unpark_all()
 
+    def ack_result(self, offset: int) -> None:
+        pass  # agents send no results
+
     def forget(self) -> None:
         self.is_forgotten = True
         self.moved.unpark_all()

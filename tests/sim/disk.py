@@ -31,7 +31,7 @@ class Files:
 
     def cut_power(self):
         """Of what was not synced, any part may have reached the disk."""
-        for path in sorted(self.root.rglob("*.seg")):
+        for path in sorted(path for path in self.root.rglob("*") if path.is_file()):
             safe, size = self.durable_size(path), path.stat().st_size
             kept = min(size, self._rng.choice((safe, safe + 40, self._rng.randint(safe, size))))
             os.truncate(path, kept)

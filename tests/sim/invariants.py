@@ -1,4 +1,4 @@
-"""What must be true at every moment of a run (I1 to I14), against the witness of the machines.
+"""What must be true at every moment of a run (I1 to I15), against the witness of the machines.
 
 Looks at the database and the files as they are, never at what the product says of them.
 """
@@ -13,6 +13,7 @@ from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
 from queued_runner.logs import decode_records
 from queued_runner.retry import MAX_LOSSES
 from remote_runner.types import Reason
+from tests.sim.processes import RESULT
 
 MEANING = {
     "I0": "nothing fails in a way that nobody expects",
@@ -30,6 +31,7 @@ MEANING = {
     "I12": "the same key is the same job",
     "I13": "the outcome is what the process did",
     "I14": "an event is told after it is durable, and each end once",
+    "I15": "results are there with the end that was told, whole, and never in part",
 }
 
 LARGEST_VALUE = 5000
@@ -225,6 +227,7 @@ class Checks:
         elif kind == "Closed":
             if message.id not in self._ended:
                 self._fail("I6", f"the end of {message.id} was confirmed, and is not durable")
+            self._check_results_durable(message.id)
         elif kind == "Resume":
             if message.offset < self._acked.get(message.id, 0):
                 self._fail("I6", f"{message.id} is to resume at {message.offset}, and"
@@ -253,6 +256,33 @@ class Checks:
         needed = offset if cap is None else min(offset, cap)
         if self._durable_bytes(job_id, number) < needed:
             self._fail("I6", f"{offset} bytes of {name} were acknowledged, and are not durable")
+
+    def _check_results_durable(self, name):
+        """What the worker forgets now is in the database, or safe in its file."""
+        process = self.processes.get(name)
+        if process is None or process.left is None or name not in self._spoken_ends:
+            return
+        job_id, number = parse_attempt_id(name)
+        stored = self._world.database.store.results(job_id, number)
+        if stored is None or stored.head.offset_of(RESULT) != (0, len(process.left)):
+            self._fail("I15", f"the end of {name} was confirmed, and its results are not durable")
+            return
+        if stored.inline is None:
+            path = (
+                self._world.files.root / "results" / str(job_id // 1000) / str(job_id) / str(number)
+            )
+            if self._world.files.durable_size(path) != stored.start + len(process.left):
+                self._fail(
+                    "I15", f"the end of {name} was confirmed, and its results are not synced"
+                )
+
+    def check_results(self, name, content):
+        """What is read of the results of an attempt, now that all has ended; None: nothing."""
+        process = self.processes.get(name)
+        left = None if process is None else process.left
+        is_due = name in self._spoken_ends and left is not None
+        if content != left and (is_due or content is not None):
+            self._fail("I15", f"{name} left {left!r}, and {content!r} is read")
 
     # --- output ---
 

@@ -18,17 +18,21 @@ import trio
 
 import queued_runner.dispatcher
 import queued_runner.logs
+import queued_runner.results
 import simple_worker.worker
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.jobs import JobState
 from queued_runner.logs import AttemptLog, Logs
+from queued_runner.results import AttemptResults
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.protocol.messages import Stale
+from remote_runner.results import parse_head
 from remote_runner.run import RemoteRun
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import Server, Session
 from remote_runner.types import Outcome, Reason
 from simple_worker.attempts import HeldAttempt
+from simple_worker.result_feed import ResultFeed
 from simple_worker.slots import Slots
 from simple_worker.spool import Spool
 from simple_worker.window import Window
@@ -89,12 +93,46 @@ def no_sync(put):
 def closed_before_commit(put):
     original = Dispatcher._finish
 
-    def finish(self, attempt, outcome):
+    def finish(self, attempt, *end):
         if attempt.run is not None:
             attempt.run.forget()
-        original(self, attempt, outcome)
+        original(self, attempt, *end)
 
     put(Dispatcher, "_finish", finish)
+
+
+@mutant("results are not synced before they count")
+def results_unsynced(put):
+    put(queued_runner.results, "_sync", lambda path: None)
+
+
+@mutant("results that are not whole are kept")
+def results_in_part(put):
+    original = AttemptResults._checked
+
+    def checked(self, begin, size, *, inline):
+        start = begin.find(b"\n") + 1
+        whole = start + parse_head(begin[:start]).size if start else size
+        return original(self, begin, whole, inline=inline)
+
+    put(AttemptResults, "_checked", checked)
+
+
+@mutant("results are sent again from a byte too far")
+def results_one_too_far(put):
+    original = ResultFeed.resume
+    put(ResultFeed, "resume", lambda self, offset: original(self, offset + (offset > 0)))
+
+
+@mutant("results are forgotten with the connection")
+def results_forgotten(put):
+    original = HeldAttempt.resume
+
+    def resume(self, offset, results=0):
+        original(self, offset, results)
+        self._results = None
+
+    put(HeldAttempt, "resume", resume)
 
 
 @mutant("an attempt is started before its claim is committed")

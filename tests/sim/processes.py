@@ -8,23 +8,30 @@ from dataclasses import dataclass
 
 import trio
 
+from remote_runner.results import Head, ResultFile, encode_head
 from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason
 from simple_worker.kill_ladder import KillLadder
 from simple_worker.launch import SpawnFailure
+from simple_worker.results import Archive
 from tests.sim import actors
+
+RESULT = "a/file"
+"""The name of what programs leave."""
 
 
 @dataclass(frozen=True)
 class Program:
     """What a job does. Each step is a pause, then so many bytes of a stream, `chunk` at a time.
 
-    `codes` are the exit codes of its attempts, the last one of all that follow. `refusals`
-    machines have no room for it, `is_missing`: it cannot be executed.
+    At its end it leaves a file of so many bytes as `results`. `codes` are the exit codes of its
+    attempts, the last one of all that follow. `refusals` machines have no room for it,
+    `is_missing`: it cannot be executed.
     """
 
     steps: tuple = ()
     codes: tuple = (0,)
+    results: int = 0
     ignores_term: bool = False
     refusals: int = 0
     is_missing: bool = False
@@ -44,6 +51,8 @@ class Process:
         self.exit_code = None
         self.signal = None
         self.results = None
+        self.left = None
+        """The bytes of the file that it left."""
         self.written = bytearray()
         self.streams = bytearray()
         """For each byte written, the first letter of "out" or "err"."""
@@ -94,6 +103,12 @@ class Process:
         finally:
             self.die(None, "SIGKILL")
             self._ladder.stop()
+        if self._program.results:
+            self.left = (b"%s " % self.name.encode() * self._program.results)[
+                : self._program.results
+            ]
+            head = encode_head(Head((ResultFile(RESULT, len(self.left)),)))
+            self.results = Archive(head, self.left, len(self.left))
         reason = self._ladder.reason
         if reason is None or (reason is Reason.KILLED and self.exit_code == 0):
             reason = Reason.EXIT if self.exit_code is not None else Reason.SIGNAL
@@ -136,6 +151,7 @@ class FailedStart:
     """What stands for a process where the start failed: only the line that says so."""
 
     is_alive = False
+    left = None
 
     def __init__(self, job_id, attempt, failure):
         self.job_id = job_id

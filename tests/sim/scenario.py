@@ -123,6 +123,7 @@ def _job(rng, number, labels, detach):
         ignores_term=rng.random() < 0.2,
         refusals=rng.choice((0, 0, 0, 0, 1, 2)),
         is_missing=rng.random() < 0.03,
+        results=rng.choice((0, 0, 0, 50, 2000)),
     )
     options = {"kill_grace": rng.choice((0.0, 0.5, 2.0)), "backoff": rng.choice((0.1, 1.0))}
     if cancel_after is not None or rng.random() < 0.5:  # one that is to be cancelled is known

@@ -14,9 +14,11 @@ import structlog
 import trio
 
 import queued_runner.logs
+import queued_runner.results
 import queued_runner.service
 import remote_runner.emitter
 import remote_runner.server
+import simple_worker.result_feed
 import simple_worker.slots
 import simple_worker.spool
 import simple_worker.spool_files
@@ -35,6 +37,8 @@ SMALL = {
     (queued_runner.logs, "INLINE_LIMIT"): 300,
     (queued_runner.logs, "SEGMENT_SIZE"): 1000,
     (queued_runner.logs, "READ_SIZE"): 400,
+    (queued_runner.results, "INLINE_LIMIT"): 300,
+    (queued_runner.results, "READ_SIZE"): 400,
     (remote_runner.server, "UNACKED_MARK"): 600,
     (remote_runner.server, "UNACKED_PER_RUN"): 300,
     (remote_runner.emitter, "MAX_OUTPUT_PENDING"): 1000,
@@ -44,6 +48,7 @@ SMALL = {
     (simple_worker.window, "BLOCK"): 200,
     (simple_worker.window, "BLOCK_COST"): 8,
     (simple_worker.slots, "READ"): 150,
+    (simple_worker.result_feed, "READ"): 150,
     (simple_worker.spool, "BLOCK"): 200,
     (simple_worker.spool, "BATCH"): 500,
     (simple_worker.spool_files, "BLOCK"): 200,
@@ -91,6 +96,7 @@ def _put_server(put):
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
     put(service.datadir, "hold", lambda folder: nullcontext())
     put(logs, "os", _SimOs())
+    put(queued_runner.results, "os", _SimOs())
 
 
 class _SimOs(ModuleType):

@@ -265,8 +265,16 @@ class World:
                             name, record.offset, record.stream, record.data, "at the end"
                         )
                     self.checks.check_whole(attempt, cap, size)
+                    await self._check_results(queue, job_id, attempt.number)
 
         await self._ask(read)
+
+    async def _check_results(self, queue, job_id, number):
+        content = None
+        for file in (await queue.results(job_id, attempt=number)).files:
+            pieces = queue.read_result(job_id, file.name, attempt=number)
+            content = b"".join([piece async for piece in pieces])
+        self.checks.check_results(f"{job_id}.{number}", content)
 
     async def _check_nothing_left(self):
         for life in self.workers.values():
