@@ -95,14 +95,14 @@ class Queue(Protocol):
         """The files that an attempt (default: the newest) left; empty while it has not ended."""
         ...
 
-    def read_result(
+    async def read_result(
         self, job_id: int, name: str, *, attempt: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """The bytes of one of them, in pieces.
+    ) -> tuple[int, AsyncIterator[bytes]]:
+        """The size of one of them, and its bytes in pieces.
 
         Raises:
             ResultNotFound: the attempt left no file of this name.
-            ResultGone: the disk does not have it any more.
+            ResultGone: the disk does not have it any more; also as the pieces are taken.
         """
         ...
 

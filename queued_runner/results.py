@@ -19,7 +19,6 @@ import trio
 from queued_runner.store.base import (
     NoRoom,
     ResultGone,
-    ResultNotFound,
     StoreBroken,
     StoredResults,
 )
@@ -245,18 +244,13 @@ class Results:
     # --- reading, removing ---
 
     async def read(
-        self, job_id: int, attempt: int, stored: StoredResults | None, name: str
+        self, job_id: int, attempt: int, stored: StoredResults, offset: int, size: int
     ) -> AsyncIterator[bytes]:
-        """The bytes of one file, a bounded piece at a time.
+        """The bytes of one file, which begins at `offset` behind the head; in bounded pieces.
 
         Raises:
-            ResultNotFound: there is none of this name.
             ResultGone: the disk does not have it.
         """
-        place = None if stored is None else stored.head.offset_of(name)
-        if stored is None or place is None:
-            raise ResultNotFound(f"attempt {attempt} of job {job_id} left no result {name!r}")
-        offset, size = place
         if stored.inline is not None:
             yield stored.inline[offset : offset + size]
             return

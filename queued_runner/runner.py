@@ -17,7 +17,7 @@ from queued_runner.jobs import Attempt, Base64, Job, JobSpec, JobState
 from queued_runner.logs import Logs, Record
 from queued_runner.recount import Recount
 from queued_runner.results import Results
-from queued_runner.store.base import JobNotFound, Store, StoredResults
+from queued_runner.store.base import JobNotFound, ResultNotFound, Store, StoredResults
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Figures
 from remote_runner.results import Head
@@ -308,23 +308,25 @@ class QueuedRunner:
 
     async def read_result(
         self, job_id: int, name: str, *, attempt: int | None = None
-    ) -> AsyncIterator[bytes]:
-        """The bytes of one of these files, in pieces.
+    ) -> tuple[int, AsyncIterator[bytes]]:
+        """The size of one of these files, and its bytes in pieces.
 
         Raises:
             JobNotFound: there is no such job.
             ResultNotFound: the attempt left no file of this name.
-            ResultGone: the disk does not have it any more.
+            ResultGone: the disk does not have it any more; also as the pieces are taken.
         """
         number, stored = await self._stored_results(job_id, attempt)
-        source = self._results.read(job_id, number, stored, name)
-        async with aclosing(source) as pieces:  # type: ignore[type-var]
-            async for piece in pieces:
-                yield piece
+        place = None if stored is None else stored.head.offset_of(name)
+        if stored is None or place is None:
+            raise ResultNotFound(f"attempt {number} of job {job_id} left no result {name!r}")
+        return place[1], self._results.read(job_id, number, stored, *place)
 
     async def _stored_results(
         self, job_id: int, attempt: int | None
     ) -> tuple[int, StoredResults | None]:
-        job = await self.get(job_id)
-        number = attempt or job.attempt
-        return number, await self._read(lambda store: store.results(job_id, number))
+        number = attempt or (await self.get(job_id)).attempt
+        stored = await self._read(lambda store: store.results(job_id, number))
+        if stored is None:
+            await self.get(job_id)
+        return number, stored

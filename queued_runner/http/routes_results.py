@@ -17,7 +17,7 @@ from queued_runner.http.render import json_response
 from queued_runner.http.routes_jobs import JobId
 from queued_runner.http.routes_logs import Number, missing_attempt
 from queued_runner.http.stream import LongResponse, Push, close_iterator
-from queued_runner.queue import Head, Queue
+from queued_runner.queue import Head, Queue, ResultNotFound
 
 
 def build_result_routes(queue: Queue) -> APIRouter:
@@ -58,11 +58,10 @@ def build_result_routes(queue: Queue) -> APIRouter:
         missing = missing_attempt(job, number)
         if missing is not None:
             return missing
-        head = await queue.results(job_id, attempt=number)
-        place = head.offset_of(name)
-        if place is None:
-            return _no_such(job_id, number, name, head)
-        pieces = queue.read_result(job_id, name, attempt=number)
+        try:
+            size, pieces = await queue.read_result(job_id, name, attempt=number)
+        except ResultNotFound:
+            return _no_such(job_id, number, name, await queue.results(job_id, attempt=number))
         try:
             # Before the answer begins: a file that is gone is an error, and not an empty one.
             first = await anext(pieces, b"")
@@ -73,7 +72,7 @@ def build_result_routes(queue: Queue) -> APIRouter:
             lambda push: _send(first, pieces, push),
             media_type="application/octet-stream",
             headers={
-                "content-length": str(place[1]),
+                "content-length": str(size),
                 "Content-Disposition": _disposition(name),
                 "Content-Security-Policy": "sandbox",
                 "X-Results-Attempt": str(number),

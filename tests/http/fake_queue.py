@@ -12,7 +12,15 @@ import trio
 from queued_runner.errors import WorkerLeaves, WorkerNotFound
 from queued_runner.events import Events
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
-from queued_runner.queue import Head, JobNotFound, KeyConflict, NoRoom, Record, ResultGone
+from queued_runner.queue import (
+    Head,
+    JobNotFound,
+    KeyConflict,
+    NoRoom,
+    Record,
+    ResultGone,
+    ResultNotFound,
+)
 from queued_runner.tally import Figures, Tally
 from remote_runner.results import LeftOut, ResultFile
 from remote_runner.types import WorkerInfo
@@ -244,10 +252,15 @@ class FakeQueue:
 
     async def read_result(
         self, job_id: int, name: str, *, attempt: int | None = None
-    ) -> AsyncIterator[bytes]:
+    ) -> tuple[int, AsyncIterator[bytes]]:
+        data = self.left.get((job_id, attempt or self.jobs[job_id].attempt), {}).get(name)
+        if data is None:
+            raise ResultNotFound(name)
+        return len(data), self._pieces(data)
+
+    async def _pieces(self, data: bytes) -> AsyncIterator[bytes]:
         if self.has_lost_results:
             raise ResultGone("it cannot be read any more")
-        data = self.left[job_id, attempt or self.jobs[job_id].attempt][name]
         for start in range(0, len(data), 1000):
             await trio.lowlevel.checkpoint()
             yield data[start : start + 1000]

@@ -5,6 +5,7 @@ import trio
 
 from queued_runner.jobs import JobState
 from queued_runner.service import open_runner
+from queued_runner.store.base import JobNotFound, ResultNotFound
 from tests.worker.real import PATIENCE
 
 
@@ -52,3 +53,27 @@ async def test_the_output_ends_with_a_job_that_never_starts(runner):
 async def test_a_text_is_no_list_of_arguments(runner, args):
     with pytest.raises(TypeError, match=r"args is a list of arguments.*\['-l'\]"):
         await runner.submit("ls", args)
+
+
+@pytest.mark.parametrize("size", [3, 300_000])
+async def test_what_a_job_leaves_is_read_by_name(runner, size):
+    script = f'cd "$JOB_SCRATCH"; mkdir -p results/a; head -c {size} /dev/zero > results/a/b'
+    job_id = await runner.submit(script, shell=True)
+    with trio.fail_after(PATIENCE):
+        await runner.wait(job_id)
+    (file,) = (await runner.results(job_id)).files
+    assert (file.name, file.size) == ("a/b", size)
+    for attempt in (None, 1):
+        told, pieces = await runner.read_result(job_id, "a/b", attempt=attempt)
+        assert told == size
+        assert b"".join([piece async for piece in pieces]) == bytes(size)
+    for name in ("", "a", "b", "../1", "/etc/passwd", "a/b/"):
+        with pytest.raises(ResultNotFound):
+            await runner.read_result(job_id, name)
+    with pytest.raises(ResultNotFound):
+        await runner.read_result(job_id, "a/b", attempt=2)
+    for attempt in (None, 1):
+        with pytest.raises(JobNotFound):
+            await runner.read_result(job_id + 1, "a/b", attempt=attempt)
+        with pytest.raises(JobNotFound):
+            await runner.results(job_id + 1, attempt=attempt)

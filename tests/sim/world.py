@@ -272,7 +272,7 @@ class World:
     async def _check_results(self, queue, job_id, number):
         content = None
         for file in (await queue.results(job_id, attempt=number)).files:
-            pieces = queue.read_result(job_id, file.name, attempt=number)
+            _, pieces = await queue.read_result(job_id, file.name, attempt=number)
             content = b"".join([piece async for piece in pieces])
         self.checks.check_results(f"{job_id}.{number}", content)
 
