@@ -53,8 +53,8 @@ class AttemptResults:
         self.received = offset
         """Bytes of the stream that have come."""
         self._written = offset
-        self._pending: list[bytes] = []
-        self._in_work: list[bytes] = []
+        self._pending = bytearray()
+        self._in_work = b""
         self._is_spilled = offset > 0
         self._refusal: str | None = None
         """Why nothing of it is kept."""
@@ -67,7 +67,7 @@ class AttemptResults:
         if self._refusal is not None:
             self._on_taken(self.received)
             return
-        self._pending.append(data)
+        self._pending += data
         if self.received > INLINE_LIMIT:
             self._is_spilled = True
         if self._is_spilled:
@@ -81,7 +81,7 @@ class AttemptResults:
             self._on_closed = on_closed
             self._owner.mark_dirty(self)
         else:
-            on_closed(self._checked(b"".join(self._pending), self.received, inline=True))
+            on_closed(self._checked(bytes(self._pending), self.received, inline=True))
 
     def discard(self) -> None:
         """Nobody wants them: the attempt is stale."""
@@ -99,14 +99,14 @@ class AttemptResults:
         """What is to be done on the disk now; it may be tried again."""
         if self._refusal is not None:
             return self._remove
-        self._in_work += self._pending
+        self._in_work += bytes(self._pending)
         self._pending.clear()
         return partial(self._work, self._in_work, self._written, self._on_closed is not None)
 
     def worked(self, stored: StoredResults | None) -> None:
         """That is done; it gave what can be written down, if nothing more will come."""
-        self._written += sum(map(len, self._in_work))
-        self._in_work = []
+        self._written += len(self._in_work)
+        self._in_work = b""
         self._on_taken(self.received if self._refusal is not None else self._written)
         if self._on_closed is not None:
             if stored is None:
@@ -115,10 +115,11 @@ class AttemptResults:
                 on_closed, self._on_closed = self._on_closed, None
                 on_closed(stored)
 
-    def _work(self, pieces: list[bytes], size: int, is_last: bool) -> StoredResults | None:
-        if pieces:
+    def _work(self, data: bytes, size: int, is_last: bool) -> StoredResults | None:
+        if data:
             self._owner.require_room()
-            size += _append(self._path, pieces, size)
+            _append(self._path, data, size)
+            size += len(data)
         if not is_last:
             return None
         stored = self._checked(_read_head(self._path), size, inline=False)
@@ -280,8 +281,8 @@ def _none(why: str) -> StoredResults:
     return StoredResults(Head((), (LeftOut(FOLDER, why),), 1), 0, b"")
 
 
-def _append(path: Path, pieces: list[bytes], size: int) -> int:
-    """Write behind the first `size` bytes; how many.
+def _append(path: Path, data: bytes, size: int) -> None:
+    """Write behind the first `size` bytes.
 
     Raises:
         NoRoom: there is no room; nothing of them is left behind.
@@ -293,19 +294,15 @@ def _append(path: Path, pieces: list[bytes], size: int) -> int:
     except OSError as error:
         raise _refusal(error) from error
     try:
-        offset = size
         try:
-            for piece in pieces:
-                view = memoryview(piece)
-                while view:
-                    written = os.pwrite(file, view, offset)
-                    view, offset = view[written:], offset + written
+            done = 0
+            while done < len(data):
+                done += os.pwrite(file, data[done:], size + done)
         except OSError as error:
             os.ftruncate(file, size)
             raise _refusal(error) from error
     finally:
         os.close(file)
-    return offset - size
 
 
 def _open(path: Path, flags: int = os.O_RDONLY) -> int:

@@ -5,8 +5,9 @@ import pytest
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import IllegalMove, JobEvent
 from queued_runner.retry import Decision
-from queued_runner.store.base import JobNotFound, KeyConflict, StoredOutput
+from queued_runner.store.base import JobNotFound, KeyConflict, StoredOutput, StoredResults
 from queued_runner.store.sqlite import SQLiteStore
+from remote_runner.results import Head, LeftOut, ResultFile
 from remote_runner.types import Offer, Outcome, Reason, Slot
 from tests.store.conftest import FAILURE, SUCCESS
 
@@ -421,3 +422,29 @@ def test_late_output_of_an_earlier_attempt_is_not_that_of_the_job(store):
     store(lambda raw: raw.lengthen(first.id, first.attempt, 4, 0))
     assert [attempt.log_bytes for attempt in store.raw.attempts(first.id)] == [4, 7]
     assert store.raw.get(first.id).log_bytes == 7
+
+
+# --- results ---
+
+HEAD = Head((ResultFile("a/ä", 3), ResultFile("b", 0)), (LeftOut("c", "it is a link"),), 7)
+
+
+@pytest.mark.parametrize("inline", [b"", b"\0\xffx", None])
+def test_results_of_an_attempt_are_kept_as_they_are(store, inline):
+    job = store.start(retries=1)
+    assert store.raw.results(job.id, 1) is None
+    results = StoredResults(HEAD, 12, inline)
+    store.finish(job, JobEvent.RETRY)
+    store(lambda raw: raw.add_results(job.id, 1, results))
+    assert store.raw.results(job.id, 1) == results
+    assert store.raw.results(job.id, 2) is None
+    assert store.raw.results(job.id + 1, 1) is None
+    assert store.raw.result_files() == ([(job.id, 1)] if inline is None else [])
+
+
+def test_results_go_with_the_end_that_is_undone(store):
+    job = store.start()
+    store.raw.begin()
+    store.raw.add_results(job.id, 1, StoredResults(HEAD, 0, b"abc"))
+    store.raw.rollback()
+    assert store.raw.results(job.id, 1) is None
