@@ -7,8 +7,10 @@ import trio
 
 from queued_runner.agents.runner import Agent, AgentRunner
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.events import Events
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
+from queued_runner.results import Results
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import SQLiteStore
 from tests.queue.conftest import inline
@@ -36,13 +38,16 @@ class AgentBench:
         commits = GroupCommit(self.store, run_sync)
         self.logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
         agents = self.agents = AgentRunner(commits, self.logs, limits or Limits())
+        results = Results(self._folder / "results", run_sync=inline)
         self.dispatcher = Dispatcher(
-            commits, self.logs, [agents], limits=limits or Limits(), now=trio.current_time,
-            rng=lambda: 0.5,
+            self.store.identity(), commits, self.logs, [agents], results=results,
+            limits=limits or Limits(), events=Events("b", trio.current_time),
+            now=trio.current_time, rng=lambda: 0.5,
         )  # fmt: skip
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)
             nursery.start_soon(self.logs.run)
+            nursery.start_soon(results.run)
             self.dispatcher.adopt_running(
                 [(j, await self.logs.recover(j.id, j.attempt)) for j in self.store.running()]
             )
