@@ -73,7 +73,7 @@ class _Connected:
 
 @pytest.fixture
 async def bench(tmp_path):
-    remote = RemoteRunner(port=None, settings=ServerSettings(server_id="s"))
+    remote = RemoteRunner(port=None, settings=ServerSettings())
     async with open_queue(Settings(data_dir=tmp_path), [remote]) as queue:
         async with trio.open_nursery() as nursery:
             yield Bench(queue, remote, nursery)

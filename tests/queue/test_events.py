@@ -84,7 +84,7 @@ async def test_a_worker_that_goes_and_comes_back(
 ):
     job = queue.add("live")
     wire = Wire(nursery)
-    wire.runner = RemoteRunner(port=None, settings=ServerSettings(server_id="s"))
+    wire.runner = RemoteRunner(port=None, settings=ServerSettings())
     async with queue.server(wire.runner) as dispatcher:
         start_worker(wire, "w")
         await trio.sleep(5)
@@ -105,7 +105,7 @@ async def test_what_ran_through_a_restart_is_told_as_away_and_back(
 ):
     job = queue.add("live")
     wire = Wire(nursery)
-    settings = ServerSettings(server_id="s")
+    settings = ServerSettings()
     wire.runner = RemoteRunner(port=None, settings=settings)
     async with queue.server(wire.runner):
         start_worker(wire, "w")

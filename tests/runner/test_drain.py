@@ -13,6 +13,8 @@ from tests.runner.conftest import Bench, Recorder, settle
 class Listener:
     """A host that keeps what it is told of workers."""
 
+    id = "queue"
+
     def __init__(self):
         self.told = []
 

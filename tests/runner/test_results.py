@@ -107,6 +107,8 @@ async def test_a_new_runner_goes_on_where_its_host_says(autojump_clock, settings
     seen.results = b"abc"
 
     class Host:
+        id = "queue"
+
         def on_capacity(self):
             pass
 
