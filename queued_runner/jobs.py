@@ -15,6 +15,7 @@ from typing import Annotated, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
@@ -52,6 +53,20 @@ MAX_COMMAND = 1_000_000
 MAX_STDIN = 4 * 1024 * 1024
 MAX_PRIORITY = 1_000_000
 MAX_SECONDS = 10 * 365 * 86_400.0
+MAX_AFTER = 1024
+MAX_JOB_ID = (1 << 63) - 1
+
+
+def _is_reference(value: object) -> int | str:
+    if isinstance(value, str) and 0 < len(value) <= 256:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_JOB_ID:
+        return value
+    raise ValueError("it must be the id of a job, a number, or the key of one, a text")
+
+
+Reference = Annotated[int | str, BeforeValidator(_is_reference)]
+"""Another job, by its id or its key."""
 
 
 class JobState(StrEnum):
@@ -99,7 +114,8 @@ class Limits:
 class JobSpec(BaseModel):
     """A job as it is sent. Unknown fields are refused by name.
 
-    `detach`, `max_log_size`, `max_results_size`: None stands for the server's.
+    `detach`, `max_log_size`, `max_results_size`: None stands for the server's. `after` are the jobs
+    that must have succeeded before this one starts.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -123,6 +139,7 @@ class JobSpec(BaseModel):
     on_lost: Literal["retry", "fail"] = "retry"
     detach: Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
     needs: dict[Name, Text] = Field(default_factory=dict, max_length=32)
+    after: tuple[Reference, ...] = Field(default=(), max_length=MAX_AFTER)
     delay: Seconds = 0.0
     max_log_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
     max_results_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
@@ -247,6 +264,12 @@ class Job:
     losses: int
     log_bytes: int
     log_dropped: int
+    after: tuple[int, ...] = ()
+    """The jobs that must have succeeded before it starts."""
+    waits_for: int = 0
+    """How many of these have not succeeded yet."""
+    is_awaited: bool = False
+    """Whether others wait for it, or have waited."""
 
 
 @dataclass(frozen=True, slots=True)

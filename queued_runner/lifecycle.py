@@ -20,6 +20,8 @@ class JobEvent(StrEnum):
     RESCUE = "rescue"
     """The attempt was lost with its worker."""
     CANCEL = "cancel"
+    STRAND = "strand"
+    """A job that it waits for has failed, or was cancelled."""
     REVIVE = "revive"
     """A person asks for a job that has ended to be run again."""
 
@@ -31,7 +33,11 @@ class IllegalMove(RunnerError):
 _Q, _R = JobState.QUEUED, JobState.RUNNING
 
 TRANSITIONS: Final[dict[JobState, dict[JobEvent, JobState]]] = {
-    JobState.QUEUED: {JobEvent.CLAIM: _R, JobEvent.CANCEL: JobState.CANCELLED},
+    JobState.QUEUED: {
+        JobEvent.CLAIM: _R,
+        JobEvent.CANCEL: JobState.CANCELLED,
+        JobEvent.STRAND: JobState.FAILED,
+    },
     JobState.RUNNING: {
         JobEvent.SUCCEED: JobState.SUCCEEDED,
         JobEvent.FAIL: JobState.FAILED,

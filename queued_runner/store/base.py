@@ -6,7 +6,7 @@ it writes: one that is refused (raises anything but `StoreBroken` and `StoreFull
 nothing, so that it may share its transaction with others.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,26 @@ class KeyConflict(StoreError):
         holder = "another job of this list" if job_id is None else f"job {job_id}"
         super().__init__(
             f"this key was used for {holder}, which is not the same job; choose another key"
+        )
+        self.job_id = job_id
+
+
+class BadDependency(StoreError):
+    """The `after` of a new job cannot be: `index` is the job's place in its list, `place` that of
+    the reference in `after`; None where it is about more than one."""
+
+    def __init__(self, message: str, index: int | None = None, place: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
+        self.place = place
+
+
+class NotEnded(StoreError):
+    """What was asked can only be done with a job that has ended."""
+
+    def __init__(self, job_id: int, state: JobState) -> None:
+        super().__init__(
+            f"job {job_id} is {state} and has not ended; wait for its end, or cancel it first"
         )
         self.job_id = job_id
 
@@ -85,6 +105,24 @@ class StoredResults:
     inline: bytes | None
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Jobs that ends of others have moved: some failed, some need not wait any more."""
+
+    failed: tuple[int, ...] = ()
+    released: tuple[int, ...] = ()
+    is_all: bool = True
+    """Whether there is nothing left to settle."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Jobs among those up to the id `looked_to` that may be deleted; None: there are no more."""
+
+    ids: tuple[int, ...]
+    looked_to: int | None
+
+
 class Store(Protocol):
     """What an engine does. `now` and every time are UNIX seconds."""
 
@@ -97,6 +135,7 @@ class Store(Protocol):
 
         Raises:
             KeyConflict: a key is known with another body; nothing was added.
+            BadDependency: a job cannot come after what it names; nothing was added.
         """
         ...
 
@@ -168,6 +207,47 @@ class Store(Protocol):
     def lengthen(self, job_id: int, attempt: int, size: int, dropped: int) -> None:
         """Output of an attempt has arrived after its end: it is `size` bytes now, and `dropped`
         more are not kept."""
+        ...
+
+    def settle(self, now: float) -> Settled:
+        """Tell those that wait for jobs which have ended; a bounded number in one transaction.
+
+        A success is counted, anything else fails them: and so on with those that wait for them.
+        """
+        ...
+
+    def dependencies(self, job_id: int) -> list[tuple[int, JobState, bool]]:
+        """The jobs that one comes after: their states, and whether they are still waited for."""
+        ...
+
+    def revive(self, job_id: int, now: float) -> Job:
+        """Queue a job that has ended, as a person asks: it may fail and be lost as often again.
+
+        It waits for what it comes after, as far as that has not succeeded; it fails at once where
+        one of them has failed.
+
+        Raises:
+            JobNotFound, NotEnded: nothing was changed.
+        """
+        ...
+
+    def expired(
+        self, ended_before: Mapping[JobState, float], looked_to: int, limit: int
+    ) -> Expired:
+        """Look at `limit` jobs above the id `looked_to` for those that ended before a time."""
+        ...
+
+    def delete(self, job_ids: Sequence[int]) -> list[int]:
+        """Delete jobs that have ended, and say which of them: never one that others still learn of.
+
+        Their ids stay in `deleted` until `forget_deleted`: whoever keeps files of jobs looks there.
+        """
+        ...
+
+    def deleted(self, limit: int) -> list[int]: ...
+
+    def forget_deleted(self, job_ids: Sequence[int]) -> None:
+        """The files of these deleted jobs are gone too."""
         ...
 
     def running(self) -> list[Job]: ...

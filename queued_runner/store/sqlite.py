@@ -1,7 +1,7 @@
 """The SQLite engine, on apsw: durable at every commit (WAL, `synchronous=FULL`)."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -12,14 +12,20 @@ import apsw
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.lifecycle import JobEvent, move
 from queued_runner.retry import Decision
+from queued_runner.store import removal
 from queued_runner.store.base import (
+    Expired,
     JobNotFound,
     KeyConflict,
+    NotEnded,
+    Settled,
     StoreBroken,
     StoredOutput,
     StoredResults,
     StoreFull,
 )
+from queued_runner.store.dependencies import Dependencies
+from queued_runner.store.graph import NewJob
 from queued_runner.store.needs import needs_text
 from queued_runner.store.room import Room
 from queued_runner.store.schema import migrate
@@ -35,7 +41,7 @@ MAX_DUE: Final = 10_000
 _JOB: Final = (
     "id, spec, state, reason, exit_code, signal, attempt, worker, worker_id, worker_boot,"
     " created_at, run_after, started_at, finished_at, cancel_requested, failures, losses,"
-    " log_bytes, log_dropped"
+    " log_bytes, log_dropped, after_ids, waits_for, is_awaited"
 )
 _ATTEMPT: Final = (
     "job_id, number, worker, started_at, finished_at, reason, exit_code, signal, duration,"
@@ -80,6 +86,8 @@ def _job(row: Any, spec: JobSpec | None = None) -> Job:
     """The job of a row; `spec` where it is known already: to read it costs the most."""
     job_id, text, state, *facts = row
     facts[11] = bool(facts[11])
+    facts[16] = tuple(json.loads(facts[16])) if facts[16] else ()
+    facts[18] = bool(facts[18])
     return Job(job_id, spec or JobSpec.model_validate_json(text), JobState(state), *facts)
 
 
@@ -108,6 +116,7 @@ class SQLiteStore:
                 Path(self._path).chmod(0o600)
             flags = apsw.SQLITE_OPEN_READONLY if is_reader else apsw.SQLITE_OPEN_READWRITE
             self._db = apsw.Connection(self._path, flags=flags)
+            self._dependencies = Dependencies(self._db)
             try:
                 self._db.set_busy_timeout(5000)
                 self._db.pragma("foreign_keys", True)
@@ -123,6 +132,7 @@ class SQLiteStore:
     # --- transactions ---
 
     def begin(self) -> None:
+        self._dependencies.begin()
         with _guarded(self._path):
             self._db.execute("BEGIN IMMEDIATE")
 
@@ -165,7 +175,9 @@ class SQLiteStore:
             ids: list[int] = []
             rows: list[tuple[Any, ...]] = []
             fresh: dict[str, tuple[int, JobSpec]] = {}
-            for spec in specs:
+            later: dict[int, NewJob] = {}
+            later_rows: list[tuple[Any, ...]] = []
+            for index, spec in enumerate(specs):
                 if spec.key is not None:
                     if spec.key in fresh:
                         job_id, earlier = fresh[spec.key]
@@ -183,14 +195,26 @@ class SQLiteStore:
                     spec.key, spec.priority, needs_text(spec.needs), int(spec.delay > 0), now,
                     now + spec.delay,
                 )  # fmt: skip
-                rows.append(row)
+                if spec.after:
+                    later[following] = NewJob(index, spec)
+                    later_rows.append(row)
+                else:
+                    rows.append(row)
                 ids.append(following)
                 following += 1
+            waits = None
+            if later:
+                keys = {
+                    spec.key: job_id for spec, job_id in zip(specs, ids, strict=True) if spec.key
+                }
+                waits = self._dependencies.waits(later, keys)
             self._db.executemany(
                 "INSERT INTO jobs (id, spec, name, grp, key, priority, needs, is_delayed,"
                 " created_at, run_after, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
                 rows,
             )
+            if waits is not None:
+                self._dependencies.insert(later_rows, waits, now)
             return ids
 
     def _keyed(self, spec: JobSpec) -> int | None:
@@ -282,7 +306,7 @@ class SQLiteStore:
             self._db.execute(
                 "UPDATE jobs SET is_delayed = 0 WHERE id IN ("
                 "SELECT id FROM jobs INDEXED BY jobs_delayed"
-                " WHERE state = 'queued' AND is_delayed = 1 AND run_after <= ?"
+                " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0 AND run_after <= ?"
                 " ORDER BY run_after LIMIT ?)",
                 (now, MAX_DUE),
             )
@@ -314,7 +338,7 @@ class SQLiteStore:
         for needs, size in room.sizes():
             candidates += self._db.execute(
                 "SELECT -priority, id, needs FROM jobs INDEXED BY jobs_ready"
-                " WHERE state = 'queued' AND is_delayed = 0 AND needs = ?"
+                " WHERE state = 'queued' AND is_delayed = 0 AND waits_for = 0 AND needs = ?"
                 " ORDER BY priority DESC, id LIMIT ?",
                 (needs, min(size, limit)),
             )
@@ -325,7 +349,7 @@ class SQLiteStore:
     def _next_needs(self, after: str) -> str | None:
         value: str | None = self._value(
             "SELECT min(needs) FROM jobs INDEXED BY jobs_ready"
-            " WHERE state = 'queued' AND is_delayed = 0 AND needs > ?",
+            " WHERE state = 'queued' AND is_delayed = 0 AND waits_for = 0 AND needs > ?",
             after,
         )
         return value
@@ -334,7 +358,7 @@ class SQLiteStore:
         with _guarded(self._path):
             value: float | None = self._value(
                 "SELECT min(run_after) FROM jobs INDEXED BY jobs_delayed"
-                " WHERE state = 'queued' AND is_delayed = 1"
+                " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0"
             )
             return value
 
@@ -380,6 +404,8 @@ class SQLiteStore:
                     output.dropped, output.inline, job_id, attempt,
                 ),
             )  # fmt: skip
+            if is_over and job.is_awaited:
+                self._dependencies.owe([job_id])
             return _job(changed, job.spec)
 
     def report(self, job_id: int, attempt: int, outcome: Outcome) -> bool:
@@ -441,4 +467,50 @@ class SQLiteStore:
                     " finished_at = ? WHERE id = ?",
                     (state.value, now, job_id),
                 )
+                if job.is_awaited:
+                    self._dependencies.owe([job_id])
         return self.get(job_id)
+
+    def settle(self, now: float) -> Settled:
+        with _guarded(self._path):
+            return self._dependencies.settle(now)
+
+    def dependencies(self, job_id: int) -> list[tuple[int, JobState, bool]]:
+        with _guarded(self._path):
+            return self._dependencies.of(job_id)
+
+    def revive(self, job_id: int, now: float) -> Job:
+        job = self.get(job_id)
+        if not job.state.is_terminal:
+            raise NotEnded(job_id, job.state)
+        state = move(job.state, JobEvent.REVIVE)
+        with _guarded(self._path):
+            self._db.execute(
+                "UPDATE jobs SET state = ?, is_delayed = 0, run_after = ?, reason = NULL,"
+                " exit_code = NULL, signal = NULL, worker = NULL, worker_id = NULL,"
+                " worker_boot = NULL, started_at = NULL, finished_at = NULL, failures = 0,"
+                " losses = 0, cancel_requested = 0, waits_for = 0 WHERE id = ?",
+                (state.value, now, job_id),
+            )
+            self._dependencies.look_again(job_id, job.after, now)
+        return self.get(job_id)
+
+    # --- deleting ---
+
+    def expired(
+        self, ended_before: Mapping[JobState, float], looked_to: int, limit: int
+    ) -> Expired:
+        with _guarded(self._path):
+            return removal.expired(self._db, ended_before, looked_to, limit)
+
+    def delete(self, job_ids: Sequence[int]) -> list[int]:
+        with _guarded(self._path):
+            return removal.delete(self._db, job_ids)
+
+    def deleted(self, limit: int) -> list[int]:
+        with _guarded(self._path):
+            return removal.deleted(self._db, limit)
+
+    def forget_deleted(self, job_ids: Sequence[int]) -> None:
+        with _guarded(self._path):
+            removal.forget_deleted(self._db, job_ids)

@@ -33,6 +33,7 @@ specs = st.builds(
     on_lost=st.sampled_from(["retry", "fail"]),
     detach=st.none() | st.floats(1, 1e8),
     needs=st.dictionaries(names, texts, max_size=3),
+    after=st.lists(names | st.integers(1, (1 << 63) - 1), max_size=3).map(tuple),
     delay=seconds,
     max_log_size=st.none() | st.integers(0, 1 << 40),
     max_results_size=st.none() | st.integers(0, 1 << 40),

@@ -61,7 +61,7 @@ def test_a_life_is_attempts_between_a_submit_and_one_end(life):
         if before.is_terminal:
             assert event is JobEvent.REVIVE
         if before is JobState.QUEUED:
-            assert event in (JobEvent.CLAIM, JobEvent.CANCEL)
+            assert event in (JobEvent.CLAIM, JobEvent.CANCEL, JobEvent.STRAND)
         assert began - ended == (state is JobState.RUNNING)
 
 

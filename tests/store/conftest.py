@@ -9,7 +9,7 @@ import pytest
 from queued_runner.jobs import Job, JobSpec
 from queued_runner.lifecycle import JobEvent
 from queued_runner.retry import Decision
-from queued_runner.store.base import Store, StoredOutput
+from queued_runner.store.base import Settled, Store, StoredOutput
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Outcome, Reason, Slot
 
@@ -77,6 +77,31 @@ class Transacted:
 
     def cancel(self, job_id: int) -> Job:
         return self(lambda store: store.cancel(job_id, self.now))
+
+    def settle(self) -> Settled:
+        """Until there is nothing to settle: all that it moved."""
+        failed: list[int] = []
+        released: list[int] = []
+        while True:
+            settled: Settled = self(lambda store: store.settle(self.now))
+            failed += settled.failed
+            released += settled.released
+            if settled.is_all:
+                return Settled(tuple(failed), tuple(released))
+
+    def run(self, *job_ids: int, event: JobEvent = JobEvent.SUCCEED) -> None:
+        """Let these jobs run and end, one after the other, and tell those that wait for them."""
+        for job_id in job_ids:
+            (job,) = self.claim(limit=1)
+            assert job.id == job_id
+            self.finish(job, event, SUCCESS if event is JobEvent.SUCCEED else FAILURE)
+            self.settle()
+
+    def revive(self, job_id: int) -> Job:
+        return self(lambda store: store.revive(job_id, self.now))
+
+    def delete(self, *job_ids: int) -> list[int]:
+        return self(lambda store: store.delete(job_ids))
 
 
 @pytest.fixture(params=ENGINES, scope="module")
