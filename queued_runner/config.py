@@ -4,6 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from queued_runner.jobs import JobState
 from remote_runner.errors import UnusableSettings
 
 
@@ -18,6 +19,8 @@ class Settings:
     A port of 0 picks a free one; `http_port` and `json_port` may be None for "not at all".
     `agent_api`: agents may pull jobs over HTTP, those of this machine without a token.
     `drain`: jobs that run end before it does, instead of going on at their workers without it.
+    Jobs that ended longer ago than `retention` are deleted, those that did not succeed after
+    `keep_failed`; None: never.
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
     """
 
@@ -37,6 +40,17 @@ class Settings:
     agent_api: bool = False
     max_results_size: int = 64 << 20
     drain: bool = False
+    retention: float | None = 30 * 86_400.0
+    keep_failed: float | None = 90 * 86_400.0
+
+    def kept_for(self) -> dict[JobState, float]:
+        """For how long jobs are kept after their end, by state; those not named for ever."""
+        kept = {
+            JobState.SUCCEEDED: self.retention,
+            JobState.FAILED: self.keep_failed,
+            JobState.CANCELLED: self.keep_failed,
+        }
+        return {state: seconds for state, seconds in kept.items() if seconds is not None}
 
     def require_safe(self) -> None:
         """Refuse what would let the network run commands here.

@@ -20,7 +20,7 @@ from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults, Results
 from queued_runner.retry import decide
-from queued_runner.store.base import Store, StoredResults
+from queued_runner.store.base import Settled, Store, StoredResults
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Tally
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
@@ -132,7 +132,7 @@ class Dispatcher:
         self._logs = logs
         self._results = results
         self._runners = runners
-        self._limits = limits
+        self.limits = limits
         self._now = now
         self._rng = rng
         self._live: dict[str, LiveAttempt] = {}
@@ -143,6 +143,7 @@ class Dispatcher:
         self._kills: dict[int, tuple[str | None, float | None]] = {}
         self._is_claim_open = False
         self._settled = trio.lowlevel.ParkingLot()
+        self._is_telling = False
         self.is_claiming = True
         commits.before_batch = self._join_batch
 
@@ -155,6 +156,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Wake when a delayed job becomes due, for ever."""
+        self._tell_dependants()  # an earlier server may have died in the middle of it
         while True:
             changed = self._due_changed
             with trio.move_on_after(self._until(self._next_due)) as waiting:
@@ -219,7 +221,7 @@ class Dispatcher:
         return None
 
     def _new_attempt(self, job: Job, offset: int) -> LiveAttempt:
-        attempt = LiveAttempt(self, job, job.spec.limits(self._limits))
+        attempt = LiveAttempt(self, job, job.spec.limits(self.limits))
         attempt.log = self._logs.open(
             job.id, job.attempt, offset, attempt.limits.max_log_size, attempt.on_durable
         )
@@ -263,7 +265,7 @@ class Dispatcher:
         job = attempt.job
         stored = attempt.log.stored()
 
-        def finish(store: Store) -> Job | None:
+        def finish(store: Store) -> tuple[Job | None, Settled]:
             ended = store.finish(
                 job.id,
                 job.attempt,
@@ -274,12 +276,12 @@ class Dispatcher:
             )
             if ended is not None and results is not None:
                 store.add_results(job.id, job.attempt, results)
-            return ended
+            return ended, self._settle(store, ended)
 
-        def done(result: Result[Job | None]) -> None:
+        def done(result: Result[tuple[Job | None, Settled]]) -> None:
             if isinstance(result, Error):
                 return  # the commit failed: its own task ends the service, nothing is acknowledged
-            ended = result.unwrap()
+            ended, settled = result.unwrap()
             self._forget(attempt)
             if attempt.run is not None:
                 attempt.run.forget()
@@ -293,6 +295,7 @@ class Dispatcher:
                 if ended.state is JobState.QUEUED:
                     self.wake()
             self._tell(job.id)
+            self._on_settled(settled)
 
         self._commits.submit(finish, done)
 
@@ -329,17 +332,19 @@ class Dispatcher:
     async def cancel(self, job_id: int, signal: str | None, grace: float | None) -> Job:
         """Cancel a job: at once when it is queued, else its process tree is ended first."""
 
-        def cancel(store: Store) -> tuple[bool, Job]:
+        def cancel(store: Store) -> tuple[bool, Job, Settled]:
             is_queued = store.get(job_id).state is JobState.QUEUED
-            return is_queued, store.cancel(job_id, self._now())
+            job = store.cancel(job_id, self._now())
+            return is_queued, job, self._settle(store, job)
 
-        def cancelled(result: tuple[bool, Job]) -> None:
-            is_new, job = result
+        def cancelled(result: tuple[bool, Job, Settled]) -> None:
+            is_new, job, settled = result
             if is_new:
                 self.tally.ended[job.state] += 1
                 self.events.tell_end(job)
+            self._on_settled(settled)
 
-        _, job = await self._commits.call(cancel, cancelled)
+        _, job, _ = await self._commits.call(cancel, cancelled)
         if job.state is JobState.RUNNING:
             attempt = self._live.get(attempt_id(job.id, job.attempt))
             if attempt is not None and attempt.run is not None:
@@ -348,6 +353,13 @@ class Dispatcher:
                 self._kills[job.id] = (signal, grace)
         else:
             self._tell(job_id)
+        return job
+
+    async def revive(self, job_id: int) -> Job:
+        """Queue a job that has ended once more. Raises JobNotFound, NotEnded."""
+        self.wake()  # the commit that queues it claims it too
+        job = await self._commits.call(lambda store: store.revive(job_id, self._now()))
+        self._tell(job_id)
         return job
 
     def change_of(self, job_id: int) -> trio.Event:
@@ -364,6 +376,33 @@ class Dispatcher:
         event = self._changes.pop(job_id, None)
         if event is not None:
             event.set()
+
+    # --- those that wait for other jobs ---
+
+    def _settle(self, store: Store, job: Job | None) -> Settled:
+        """In the commit that ends a job: tell those that wait for it, while there is time."""
+        if job is None or not job.is_awaited or not job.state.is_terminal:
+            return Settled()
+        return store.settle(self._now())
+
+    def _on_settled(self, settled: Settled) -> None:
+        for job_id in settled.failed:
+            self._tell(job_id)
+        if settled.released:
+            self.wake()
+        if not settled.is_all and not self._is_telling:
+            self._tell_dependants()
+
+    def _tell_dependants(self) -> None:
+        """Go on in the next commit, and so on until all have been told."""
+
+        def done(result: Result[Settled]) -> None:
+            self._is_telling = False
+            if not isinstance(result, Error):
+                self._on_settled(result.unwrap())
+
+        self._is_telling = True
+        self._commits.submit(lambda store: store.settle(self._now()), done)
 
     # --- a new server's first look, and what runners tell ---
 

@@ -10,7 +10,7 @@ import shutil
 import struct
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -353,6 +353,8 @@ class Logs:
             while cursor.offset < log.durable:
                 records = await self._read_some(log.folder, cursor)
                 if not records:
+                    if log.is_closed:
+                        return  # its job was deleted
                     break
                 for record in records:
                     yield record
@@ -366,10 +368,14 @@ class Logs:
                 if grown is log.grown:
                     await grown.wait()
 
-    async def remove(self, job_id: int) -> None:
-        """Delete every segment of a job."""
-        folder = self._folder / str(job_id // 1000) / str(job_id)
-        await self._run_sync(lambda: shutil.rmtree(folder, ignore_errors=True))
+    async def remove(self, job_ids: Sequence[int]) -> None:
+        """Delete every segment of these jobs.
+
+        Raises:
+            OSError: some of them are left.
+        """
+        folders = [self._folder / str(job_id // 1000) / str(job_id) for job_id in job_ids]
+        await self._run_sync(lambda: _remove(folders))
 
 
 def _pending_from(log: AttemptLog, offset: int) -> list[Record]:
@@ -457,7 +463,10 @@ def _segments(folder: Path) -> list[int]:
 
 
 def _read(folder: Path, cursor: Cursor) -> list[Record]:
-    """The next records at the cursor, which moves behind them; empty at the end."""
+    """The next records at the cursor, which moves behind them; empty at the end.
+
+    What is deleted meanwhile has its end there.
+    """
     while True:
         segments = _segments(folder)
         if cursor.segment is None:
@@ -468,7 +477,10 @@ def _read(folder: Path, cursor: Cursor) -> list[Record]:
             position = cursor.segment
         else:
             position = cursor.offset
-        found = _scan(folder, cursor, position)
+        try:
+            found = _scan(folder, cursor, position)
+        except FileNotFoundError:
+            return []
         if found:
             return found
         following = [start for start in segments if start > cursor.segment]
@@ -515,6 +527,14 @@ def _count(folder: Path) -> dict[StreamName, int]:
                 counts[stream] += 1
                 file.seek(size, os.SEEK_CUR)
     return counts
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue  # most jobs have no files
 
 
 def _recover(folder: Path) -> int:

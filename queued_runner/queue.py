@@ -4,23 +4,34 @@ It owns the names, nothing else: no store, no clock, no I/O. `QueuedRunner` is t
 bring a small one of their own.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from queued_runner.errors import WorkerLeaves, WorkerNotFound
 from queued_runner.events import Events
+from queued_runner.explain import Explanation
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.logs import Record
-from queued_runner.store.base import JobNotFound, KeyConflict, NoRoom, ResultGone, ResultNotFound
+from queued_runner.store.base import (
+    BadDependency,
+    JobNotFound,
+    KeyConflict,
+    NoRoom,
+    NotEnded,
+    ResultGone,
+    ResultNotFound,
+)
 from queued_runner.tally import Figures
 from remote_runner.results import Head
 from remote_runner.types import WorkerInfo
 
 __all__ = [
+    "BadDependency",
     "Head",
     "JobNotFound",
     "KeyConflict",
     "NoRoom",
+    "NotEnded",
     "Queue",
     "Record",
     "ResultGone",
@@ -47,6 +58,7 @@ class Queue(Protocol):
 
         Raises:
             KeyConflict: a key is taken by a job with another body.
+            BadDependency: a job cannot come after what it names; nothing was stored.
             NoRoom: the disk is full; nothing was stored.
         """
         ...
@@ -146,4 +158,24 @@ class Queue(Protocol):
 
     def pending_reason(self, job: Job) -> str | None:
         """Why a queued job does not run yet, as a sentence."""
+        ...
+
+    async def explain(self, job_id: int) -> Explanation:
+        """Why a job stands where it stands. Raises JobNotFound."""
+        ...
+
+    async def counts(self, group: str | None = None) -> Mapping[JobState, int]:
+        """How many jobs, of a group or of all, are in each state that has any."""
+        ...
+
+    async def retry(self, job_id: int) -> Job:
+        """Queue a job that has ended once more. Raises JobNotFound, NotEnded."""
+        ...
+
+    async def delete(self, job_id: int) -> None:
+        """Delete a job that has ended. Raises JobNotFound, NotEnded."""
+        ...
+
+    async def prune(self, older_than: float, *, keep_failed: bool = False) -> int:
+        """Delete jobs that ended so many seconds ago: how many were there; it may leave some."""
         ...

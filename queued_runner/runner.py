@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import count
-from typing import Any
+from typing import Any, Final
 
 import trio
 
@@ -13,17 +13,20 @@ from queued_runner.agents.runner import AgentRunner
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.drains import Drains
 from queued_runner.events import Events
-from queued_runner.jobs import Attempt, Base64, Job, JobSpec, JobState
+from queued_runner.explain import Explanation, Situation, explain, pending_reason
+from queued_runner.jobs import MAX_JOB_ID, Attempt, Base64, Job, JobSpec, JobState
 from queued_runner.logs import Logs, Record
 from queued_runner.recount import Recount
+from queued_runner.removal import Removal
 from queued_runner.results import Results
 from queued_runner.store.base import JobNotFound, ResultNotFound, Store, StoredResults
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Figures
 from remote_runner.results import Head
-from remote_runner.types import JobRunner, Output, WorkerInfo, satisfies
+from remote_runner.types import JobRunner, Output, WorkerInfo
 
-MAX_JOB_ID = (1 << 63) - 1
+PRUNE_SECONDS: Final = 10.0
+"""How long one call of `prune` takes at most, or a little more."""
 
 
 class QueuedRunner:
@@ -61,6 +64,7 @@ class QueuedRunner:
         self._counts = Recount(self.counts)
         self._now = now
         self._require_room = require_room
+        self.removal = Removal(commits, self._read, logs, now=now)
         self.is_accepting = True
 
     async def _read(self, query: Callable[[Store], Any]) -> Any:
@@ -86,6 +90,7 @@ class QueuedRunner:
             TypeError: `args` is one text; its letters would be the arguments.
             pydantic.ValidationError: this is not a job; it names the field.
             KeyConflict: its key belongs to another job.
+            BadDependency: it cannot come after what its `after` names.
             NoRoom: the disk is full, or nearly so.
         """
         if isinstance(args, str | bytes):
@@ -98,7 +103,7 @@ class QueuedRunner:
         return (await self.submit_many([spec]))[0]
 
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
-        """Add jobs in one commit; all or none. Raises KeyConflict, NoRoom."""
+        """Add jobs in one commit; all or none. Raises KeyConflict, BadDependency, NoRoom."""
         now = self._now()
 
         def add(store: Store) -> list[int]:
@@ -204,22 +209,45 @@ class QueuedRunner:
         """Why a queued job does not run yet, as a sentence; None if it is not queued."""
         if job.state is not JobState.QUEUED:
             return None
-        if job.run_after > self._now():
-            return "it is delayed"
-        if not self._dispatcher.is_claiming:
-            return "the server is stopping and starts no more jobs; the next one will"
-        workers = self.workers()
-        if not workers:
-            return "no worker is connected; start one with `simple-worker`"
-        fitting = [worker for worker in workers if satisfies(worker.labels, job.spec.needs)]
-        if not fitting:
-            needs = ", ".join(f"{key}={value}" for key, value in job.spec.needs.items())
-            return f"no connected worker has the labels {needs}"
-        if all(worker.state in ("draining", "drained") for worker in fitting):
-            return "every fitting worker is drained; `queued-runner resume WORKER` takes it back"
-        if not any(worker.free for worker in fitting):
-            return "all slots of the fitting workers are taken"
-        return "it is about to start"
+        return pending_reason(job, self._situation())
+
+    async def explain(self, job_id: int) -> Explanation:
+        """Why a job stands where it stands, whatever its state. Raises JobNotFound."""
+        job = await self.get(job_id)
+        dependencies = await self._read(lambda store: store.dependencies(job_id))
+        return explain(job, self._situation(), dependencies)
+
+    def _situation(self) -> Situation:
+        dispatcher = self._dispatcher
+        return Situation(self._now(), dispatcher.is_claiming, self.workers(), dispatcher.limits)
+
+    # --- what has ended: once more, or away with it ---
+
+    async def retry(self, job_id: int) -> Job:
+        """Queue a job that has ended once more, with all its retries; its attempts go on counting.
+
+        It waits for what it comes after, as far as that has not succeeded by now, and fails at once
+        where one of these has failed. Raises JobNotFound, NotEnded.
+        """
+        await self.get(job_id)
+        return await self._dispatcher.revive(job_id)
+
+    async def delete(self, job_id: int) -> None:
+        """Delete a job that has ended, its output included. Raises JobNotFound, NotEnded."""
+        await self.get(job_id)
+        await self.removal.delete(job_id)
+
+    async def prune(self, older_than: float, *, keep_failed: bool = False) -> int:
+        """Delete jobs that ended more than `older_than` seconds ago, and say how many.
+
+        `keep_failed`: only those that succeeded. It takes some ten seconds at most: where that is
+        not enough, the next call goes on.
+        """
+        states = [JobState.SUCCEEDED]
+        if not keep_failed:
+            states += [JobState.FAILED, JobState.CANCELLED]
+        deadline = trio.current_time() + PRUNE_SECONDS
+        return await self.removal.prune(dict.fromkeys(states, older_than), deadline=deadline)
 
     # --- cancelling, waiting, output ---
 

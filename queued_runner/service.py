@@ -107,6 +107,7 @@ async def open_queue(
                     await nursery.start(_keep_open, runner, dispatcher)
                 nursery.start_soon(dispatcher.run)
                 nursery.start_soon(dispatcher.expire)
+                nursery.start_soon(queue.removal.run, settings.kept_for())
                 try:
                     yield queue
                     if settings.drain:

@@ -25,6 +25,7 @@ from queued_runner.http.routes_docs import build_docs_route
 from queued_runner.http.routes_events import build_event_routes
 from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
 from queued_runner.http.routes_logs import build_log_routes
+from queued_runner.http.routes_many import PruneRequest, build_many_routes
 from queued_runner.http.routes_results import build_result_routes
 from queued_runner.http.routes_service import build_service_routes
 from queued_runner.jobs import JobSpec
@@ -32,6 +33,7 @@ from queued_runner.queue import (
     JobNotFound,
     KeyConflict,
     NoRoom,
+    NotEnded,
     Queue,
     ResultGone,
     WorkerLeaves,
@@ -65,6 +67,7 @@ def create_app(
             WorkerNotFound: _no_worker,
             WorkerLeaves: _leaves,
             ResultGone: _gone,
+            NotEnded: _not_ended,
             RequestValidationError: _invalid,
             HTTPException: _http_error,
             Exception: _unexpected,
@@ -74,6 +77,7 @@ def create_app(
     app.include_router(build_log_routes(queue, shutdown))
     app.include_router(build_event_routes(queue, shutdown))
     app.include_router(build_result_routes(queue))
+    app.include_router(build_many_routes(queue))
     app.include_router(build_service_routes(queue))
     app.include_router(build_metrics_route(queue))
     app.include_router(build_docs_route())
@@ -93,7 +97,7 @@ def create_app(
 def _schema(app: FastAPI) -> dict[str, Any]:
     """The description of the API, made once."""
     if app.openapi_schema is None:
-        app.openapi_schema = describe(app, (JobSpec, CancelRequest), OPEN_PATHS)
+        app.openapi_schema = describe(app, (JobSpec, CancelRequest, PruneRequest), OPEN_PATHS)
     return app.openapi_schema
 
 
@@ -110,6 +114,11 @@ async def _conflict(request: Request, error: Exception) -> Response:
         f"This key is taken{taken} with another content. Use another key, or send the same job.",
         **({"id": job_id} if job_id is not None else {}),
     )
+
+
+async def _not_ended(request: Request, error: Exception) -> Response:
+    why = str(error)
+    return problem(409, f"{why[0].upper()}{why[1:]}.")
 
 
 async def _no_room(request: Request, error: Exception) -> Response:

@@ -4,11 +4,13 @@ Pure: it owns how a job, an attempt and a worker look outside, and reads no cloc
 """
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from starlette.responses import Response
 
+from queued_runner.explain import Explanation
 from queued_runner.jobs import Attempt, Job, JobState
 from remote_runner.types import WorkerInfo
 
@@ -43,6 +45,7 @@ def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
         "cancel_requested": job.cancel_requested,
         "pending_reason": pending_reason if job.state is JobState.QUEUED else None,
         **job.spec.model_dump(mode="json"),
+        "after": list(job.after),
     }
 
 
@@ -62,6 +65,17 @@ def render_attempt(attempt: Attempt) -> dict[str, Any]:
         "cpu_time": attempt.cpu_time,
         "log_bytes": attempt.log_bytes,
         "log_dropped": attempt.log_dropped,
+    }
+
+
+def render_explanation(explanation: Explanation) -> dict[str, Any]:
+    """Why a job stands where it stands."""
+    return {
+        "id": explanation.job.id,
+        "state": explanation.job.state.value,
+        "reason": explanation.reason,
+        "after": list(explanation.after),
+        "workers": [asdict(fit) for fit in explanation.workers],
     }
 
 

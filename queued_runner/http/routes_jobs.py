@@ -1,9 +1,10 @@
-"""The routes of jobs: submit, list, look, wait, cancel.
+"""The routes of jobs: submit, list, look, wait, cancel, retry, delete, and why they stand so.
 
 It owns how requests become calls of the queue. It validates with `JobSpec` and nothing else, on
 the raw body: a list of a thousand jobs is parsed once, in native code.
 """
 
+from contextlib import suppress
 from typing import Annotated, Any, Final
 
 import trio
@@ -13,17 +14,20 @@ from starlette.responses import Response
 
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem, validation_problem
-from queued_runner.http.render import json_response, render_attempt, render_job
-from queued_runner.jobs import Job, JobSpec, JobState, Name, Seconds, SignalName
-from queued_runner.queue import Queue
+from queued_runner.http.render import (
+    json_response,
+    render_attempt,
+    render_explanation,
+    render_job,
+)
+from queued_runner.jobs import MAX_JOB_ID, Job, JobSpec, JobState, Name, Seconds, SignalName
+from queued_runner.queue import BadDependency, JobNotFound, Queue
 from queued_runner.refusals import Guesses
 
 MAX_JOBS: Final = 10_000
 """Jobs of one request; they share one commit."""
 
 MAX_WAIT: Final = 60.0
-
-MAX_JOB_ID: Final = (1 << 63) - 1
 
 JobId = Annotated[int, Path(ge=1, le=MAX_JOB_ID)]
 
@@ -94,10 +98,13 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
             if key is not None:
                 specs = _keyed(specs, key, is_list=is_list)
         except ValidationError as error:
-            return _refuse(error)
+            return refuse(error)
         if not specs:
             return json_response({"ids": []}, 201)
-        ids = await queue.submit_many(specs)
+        try:
+            ids = await queue.submit_many(specs)
+        except BadDependency as error:
+            return _refuse_dependency(error, is_list=is_list)
         return json_response({"ids": ids} if is_list else {"id": ids[0]}, 201)
 
     @router.get("/jobs")
@@ -138,8 +145,24 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         try:
             how = _cancel.validate_json(body) if body.strip() else CancelRequest()
         except ValidationError as error:
-            return _refuse(error, CancelRequest)
+            return refuse(error, CancelRequest)
         return json_response(show(await queue.cancel(job_id, signal=how.signal, grace=how.grace)))
+
+    @router.post("/jobs/{job_id}/retry")
+    async def retry(job_id: JobId) -> Response:
+        """Queue a job that has ended once more."""
+        return json_response(show(await queue.retry(job_id)))
+
+    @router.delete("/jobs/{job_id}", status_code=204)
+    async def delete(job_id: JobId) -> Response:
+        """Delete a job that has ended, with its attempts and their output."""
+        await queue.delete(job_id)
+        return Response(status_code=204)
+
+    @router.get("/jobs/{job_id}/explain")
+    async def explain(job_id: JobId) -> Response:
+        """Why a job stands where it stands; per worker where labels or slots are what it lacks."""
+        return json_response(render_explanation(await queue.explain(job_id)))
 
     return router
 
@@ -154,11 +177,20 @@ def _keyed(specs: list[JobSpec], key: str, *, is_list: bool) -> list[JobSpec]:
     ]
 
 
-def _refuse(error: ValidationError, model: type[BaseModel] = JobSpec) -> Response:
+def refuse(error: ValidationError, model: type[BaseModel] = JobSpec) -> Response:
+    """What is wrong with a body."""
     errors = error.errors(include_url=False, include_input=False)
     if errors[0]["type"] == "json_invalid":
         return problem(400, f"The body is not JSON: {errors[0]['msg']}.")
     return validation_problem(errors, model.model_fields)
+
+
+def _refuse_dependency(error: BadDependency, *, is_list: bool) -> Response:
+    """422 that names the reference, as if it had been refused with the rest of the body."""
+    field = "" if error.index is None or not is_list else f"[{error.index}]."
+    field += "after" if error.place is None else f"after[{error.place}]"
+    detail = str(error)
+    return problem(422, f"{field}: {detail}", errors=[{"field": field, "detail": detail}])
 
 
 async def _wait(queue: Queue, job_id: int, seconds: float, shutdown: trio.Event) -> Job:
@@ -171,6 +203,7 @@ async def _wait(queue: Queue, job_id: int, seconds: float, shutdown: trio.Event)
                 scope.cancel()
 
             nursery.start_soon(watch)
-            await queue.wait(job_id)
+            with suppress(JobNotFound):  # it was deleted, which the look below tells
+                await queue.wait(job_id)
             nursery.cancel_scope.cancel()
     return await queue.get(job_id)

@@ -3,6 +3,7 @@
 It owns their parameters and headers. It never holds more of a log than `MAX_HELD` in memory.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Final, Literal
 
@@ -24,7 +25,7 @@ from queued_runner.http.routes_jobs import JobId
 from queued_runner.http.stream import LongResponse, Push, close_iterator, send_records
 from queued_runner.http.tail import MAX_LINES, Tail
 from queued_runner.jobs import Job
-from queued_runner.queue import Queue, Record
+from queued_runner.queue import JobNotFound, Queue, Record
 
 MAX_HELD: Final = 1024 * 1024
 """Bytes of a log that are read before the answer begins, so that its headers are exact."""
@@ -199,12 +200,13 @@ async def _send_log(
 ) -> None:
     records = queue.records(job_id, attempt=number, offset=offset, follow=follow)
     try:
-        async for record in records:
-            data = cut.take(record)
-            if data:
-                await push(data)
-            if cut.is_full:
-                break
+        with suppress(JobNotFound):  # deleted since the answer began
+            async for record in records:
+                data = cut.take(record)
+                if data:
+                    await push(data)
+                if cut.is_full:
+                    break
     finally:
         await close_iterator(records)
 

@@ -6,6 +6,7 @@ knows nothing of encodings.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 import trio
@@ -14,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from queued_runner.http.frames import Encoder
 from queued_runner.http.render import render_job
-from queued_runner.queue import Queue, Record
+from queued_runner.queue import JobNotFound, Queue, Record
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 MAX_WAITING: Final = 16
@@ -103,10 +104,13 @@ async def send_records(
                 await push(encoder.keep_alive())
             else:
                 await push(_gather(record, records, encoder))
-    size, dropped = await _size_and_dropped(queue, job_id, attempt)
+    try:
+        size, dropped = await _size_and_dropped(queue, job_id, attempt)
+        job = await queue.get(job_id)
+    except JobNotFound:
+        return  # deleted meanwhile: who asks again for the rest is told
     if dropped:
         await push(encoder.gap(size, size + dropped))
-    job = await queue.get(job_id)
     await push(encoder.end(render_job(job, queue.pending_reason(job))))
 
 
@@ -136,8 +140,9 @@ async def _pump(iterator: AsyncIterator[Record], source: trio.MemorySendChannel[
     """A task of its own for the iterator: a time-out must never cancel it half-way."""
     try:
         async with source:
-            async for record in iterator:
-                await source.send(record)
+            with suppress(JobNotFound):
+                async for record in iterator:
+                    await source.send(record)
     finally:
         await close_iterator(iterator)
 

@@ -3,7 +3,8 @@
 It owns no policy. Tests play the worker: `start`, `write`, `finish`.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -11,12 +12,15 @@ import trio
 
 from queued_runner.errors import WorkerLeaves, WorkerNotFound
 from queued_runner.events import Events
-from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from queued_runner.explain import Explanation, Situation, explain
+from queued_runner.jobs import Attempt, Job, JobSpec, JobState, Limits
 from queued_runner.queue import (
+    BadDependency,
     Head,
     JobNotFound,
     KeyConflict,
     NoRoom,
+    NotEnded,
     Record,
     ResultGone,
     ResultNotFound,
@@ -45,6 +49,8 @@ class FakeQueue:
     left_out: dict[tuple[int, int], list[LeftOut]] = field(default_factory=dict)
     has_lost_results: bool = False
     cancels: list[tuple[int, str | None, float | None]] = field(default_factory=list)
+    retries: list[int] = field(default_factory=list)
+    prunes: list[tuple[float, bool]] = field(default_factory=list)
     waiters: int = 0
     """How many have asked to wait for the end of a job."""
     followers: int = 0
@@ -85,7 +91,10 @@ class FakeQueue:
                     raise KeyConflict(known[0].id)
                 ids.append(known[0].id)
                 continue
-            job_id = len(self.jobs) + 1
+            unknown = [other for other in spec.after if other not in self.jobs]
+            if unknown:
+                raise BadDependency(f"there is no job {unknown[0]}", len(ids), 0)
+            job_id = max(self.jobs, default=0) + 1
             self.jobs[job_id] = blank(
                 Job,
                 id=job_id,
@@ -99,6 +108,9 @@ class FakeQueue:
                 losses=0,
                 log_bytes=0,
                 log_dropped=0,
+                after=tuple(other for other in spec.after if isinstance(other, int)),
+                waits_for=0,
+                is_awaited=False,
             )
             ids.append(job_id)
         self._change()
@@ -237,7 +249,9 @@ class FakeQueue:
                 skip = max(0, offset - record.offset)
                 if skip < len(record.data):
                     yield replace(record, offset=record.offset + skip, data=record.data[skip:])
-            job = self.jobs[job_id]
+            job = self.jobs.get(job_id)
+            if job is None:
+                return
             tries = self.tries.get(job_id, [])
             ended = len(tries) >= number and tries[number - 1].finished_at is not None
             if not follow or ended or job.state.is_terminal:
@@ -319,6 +333,42 @@ class FakeQueue:
             slots=4,
             free=3,
         )
+
+    async def explain(self, job_id: int) -> Explanation:
+        job = await self.get(job_id)
+        situation = Situation(NOW, True, self.workers(), Limits())
+        return explain(
+            job, situation, [(other, self.jobs[other].state, True) for other in job.after]
+        )
+
+    async def counts(self, group: str | None = None) -> Mapping[JobState, int]:
+        return Counter(job.state for job in self.jobs.values() if group in (None, job.spec.group))
+
+    async def retry(self, job_id: int) -> Job:
+        job = await self.get(job_id)
+        if not job.state.is_terminal:
+            raise NotEnded(job_id, job.state)
+        self.retries.append(job_id)
+        self.jobs[job_id] = replace(
+            job, state=JobState.QUEUED, reason=None, exit_code=None, signal=None, finished_at=None
+        )
+        self._change()
+        return self.jobs[job_id]
+
+    async def delete(self, job_id: int) -> None:
+        job = await self.get(job_id)
+        if not job.state.is_terminal:
+            raise NotEnded(job_id, job.state)
+        del self.jobs[job_id]
+        self._change()
+
+    async def prune(self, older_than: float, *, keep_failed: bool = False) -> int:
+        self.prunes.append((older_than, keep_failed))
+        kept = (JobState.FAILED, JobState.CANCELLED) if keep_failed else ()
+        old = [i for i, job in self.jobs.items() if job.state.is_terminal and job.state not in kept]
+        for job_id in old[:2]:  # little by little, as a large queue
+            await self.delete(job_id)
+        return len(old[:2])
 
     def pending_reason(self, job: Job) -> str | None:
         return "no worker is connected" if job.state is JobState.QUEUED else None

@@ -28,6 +28,22 @@ BAD_VALUES = {
     "on_lost": ["", "RETRY", 1],
     "detach": [-1, {}],
     "needs": [{"": "x"}, {"a": 1}, {"a\n": "x"}, [], {str(n): "" for n in range(33)}],
+    "after": [
+        1,
+        "k",
+        [0],
+        [-1],
+        [1.0],
+        [True],
+        [None],
+        [[1]],
+        [""],
+        ["x" * 257],
+        [1 << 63],
+        list(range(1, 1026)),
+        [{}] * 30,
+        {},
+    ],
     "delay": [-1, "x"],
     "max_log_size": [-1, 1.5, (1 << 40) + 1],
     "max_results_size": [-1, 1.5, (1 << 40) + 1],
@@ -75,9 +91,13 @@ async def test_the_key_of_the_body_wins_over_the_header(client, queue: FakeQueue
     ["0", "-1", str(1 << 63), "9" * 400, "x", "1.5", "1e3", "٣", "%00", "1%2F2", "..", "%2e%2e",
      ""],
 )  # fmt: skip
-@pytest.mark.parametrize("rest", ["", "/attempts", "/logs", "/logs/stream", "/cancel"])
+@pytest.mark.parametrize(
+    "rest", ["", "/attempts", "/logs", "/logs/stream", "/explain", "/cancel", "/retry", "DELETE"]
+)
 async def test_an_id_that_is_none(client, job_id: str, rest: str) -> None:
-    method = "POST" if rest == "/cancel" else "GET"
+    method = "POST" if rest in ("/cancel", "/retry") else "GET"
+    if rest == "DELETE":
+        method, rest = rest, ""
     response = await client.request(method, f"/api/v1/jobs/{job_id}{rest}")
     if job_id in ("", "..", "%2e%2e"):  # another path
         assert response.status_code in (200, 404, 405, 422)
