@@ -1,6 +1,7 @@
 """The settings of the service, and the rules between them. Pure: reads no file, no environment."""
 
 import ipaddress
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Settings:
     `agent_api`: agents may pull jobs over HTTP, those of this machine without a token.
     `drain`: jobs that run end before it does, instead of going on at their workers without it.
     Jobs that ended longer ago than `retention` are deleted, those that did not succeed after
-    `keep_failed`; None: never.
+    `keep_failed`; infinity: never.
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
     """
 
@@ -40,8 +41,8 @@ class Settings:
     agent_api: bool = False
     max_results_size: int = 64 << 20
     drain: bool = False
-    retention: float | None = 30 * 86_400.0
-    keep_failed: float | None = 90 * 86_400.0
+    retention: float = 30 * 86_400.0
+    keep_failed: float = 90 * 86_400.0
 
     def kept_for(self) -> dict[JobState, float]:
         """For how long jobs are kept after their end, by state; those not named for ever."""
@@ -50,7 +51,7 @@ class Settings:
             JobState.FAILED: self.keep_failed,
             JobState.CANCELLED: self.keep_failed,
         }
-        return {state: seconds for state, seconds in kept.items() if seconds is not None}
+        return {state: seconds for state, seconds in kept.items() if seconds < math.inf}
 
     def require_safe(self) -> None:
         """Refuse what would let the network run commands here.

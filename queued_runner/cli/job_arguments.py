@@ -4,7 +4,7 @@ It owns the types of these arguments. The server is asked for `last` and `all` a
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -35,6 +35,23 @@ class SelectorType(click.ParamType):  # type: ignore[type-arg]
         return selector
 
 
+class AfterType(click.ParamType):  # type: ignore[type-arg]
+    """What a job is to come after: a selector, or else the key of a job."""
+
+    name = "id"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Selector | str:
+        if isinstance(value, Selector):
+            return value
+        try:
+            return parse_selector(str(value))
+        except ValueError:
+            return str(value)
+
+
+AFTER: Final = AfterType()
 job_argument: Final = click.argument("selector", metavar="ID", type=SelectorType(single=True))
 jobs_argument: Final = click.argument("selectors", metavar="ID...", nargs=-1, type=SelectorType())
 
@@ -76,6 +93,18 @@ def resolve(client: "Client", selectors: Sequence[Selector]) -> list[int]:
         else:
             ids += selector.ids
     return list(dict.fromkeys(ids))
+
+
+def with_after(client: "Client", spec: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of a job whose `after` are selectors and keys: with ids in their place.
+
+    Raises:
+        ClientError: as `resolve`.
+    """
+    after: list[int | str] = []
+    for item in spec.get("after", ()):
+        after += [item] if isinstance(item, str) else resolve(client, [item])
+    return {**spec, "after": after} if after else spec
 
 
 def unfinished(client: "Client", group: str | None = None) -> list[int]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from queued_runner.cli.job_arguments import AFTER
 from queued_runner.cli.options import option
 from queued_runner.cli.values import DURATION, PAIR, SIZE
 
@@ -46,6 +47,13 @@ def job_options(command: F) -> F:
                 help="When the worker is lost; default retry.",
             ),
             option("--needs", type=PAIR, multiple=True, help="Label of the worker; repeatable."),
+            option(
+                "--after",
+                metavar="ID",
+                type=AFTER,
+                multiple=True,
+                help="Start once this job has succeeded; as 17, 3,5-8 or last; repeatable.",
+            ),
             option("--delay", type=DURATION, help="Do not start before this time has passed."),
             option("--max-log-size", type=SIZE, help="Output beyond this is dropped and counted."),
             option(

@@ -86,6 +86,7 @@ def show(connect: Connect, as_json: bool, selector: Selector) -> None:
         if field not in ("id", "state", "command", "args", "pending_reason") and value not in (
             None,
             {},
+            [],
             False,
         ):
             click.echo(f"  {field}: {_plain(value)}")
@@ -139,4 +140,6 @@ def workers(connect: Connect, as_json: bool) -> None:
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
         return printable(" ".join(f"{key}={item}" for key, item in value.items()))
+    if isinstance(value, list):
+        return printable(" ".join(map(str, value)))
     return printable(str(value))

@@ -11,6 +11,7 @@ import click
 
 from queued_runner.cli.exit_status import ending, exit_status
 from queued_runner.cli.interrupt import cancelling_on_interrupt
+from queued_runner.cli.job_arguments import with_after
 from queued_runner.cli.job_options import PASS_ON, job_json, job_options
 from queued_runner.cli.options import Connect, say, server_options
 from queued_runner.cli.output import ByteSink, dropped
@@ -32,7 +33,7 @@ def run(ctx: click.Context, /, connect: Connect, **job: Any) -> None:
     """
     spec = job_json(**job)
     with connect() as client, cancelling_on_interrupt(connect) as watch_over:
-        job_id = client.submit(spec)
+        job_id = client.submit(with_after(client, spec))
         watch_over(job_id)
         try:
             with status_line(connect, job_id) as end_line:

@@ -10,7 +10,7 @@ import click
 
 from queued_runner.cli.config_file import config_option
 from queued_runner.cli.options import option
-from queued_runner.cli.values import DURATION, ORIGIN, SIZE
+from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
 
 
 @click.command()
@@ -43,6 +43,14 @@ from queued_runner.cli.values import DURATION, ORIGIN, SIZE
 @option(
     "--agent-api", is_flag=True,
     help="Agents may pull jobs over HTTP (simple-worker --pull); here they need no token.",
+)  # fmt: skip
+@option(
+    "--retention", default="30d", show_default=True, type=KEEPING,
+    help="Delete jobs so long after their end; or never.",
+)  # fmt: skip
+@option(
+    "--keep-failed", default="90d", show_default=True, type=KEEPING,
+    help="The same for jobs that failed or were cancelled.",
 )  # fmt: skip
 @option("--drain", is_flag=True, help="At SIGTERM wait for the jobs that run; again: at once.")
 @option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)

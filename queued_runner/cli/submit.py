@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from queued_runner.cli.job_arguments import with_after
 from queued_runner.cli.job_options import PASS_ON, job_json, job_options
 from queued_runner.cli.options import Connect, json_option, server_options
 from queued_runner.cli.output import print_json
@@ -20,7 +21,7 @@ def submit(connect: Connect, as_json: bool, **job: Any) -> None:
     """
     spec = job_json(**job)
     with connect() as client:
-        job_id = client.submit(spec)
+        job_id = client.submit(with_after(client, spec))
     if as_json:
         print_json({"id": job_id})
     else:

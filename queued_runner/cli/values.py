@@ -3,6 +3,7 @@
 It owns which spellings are understood; what a value means is the option's own affair.
 """
 
+import math
 import re
 from typing import Final
 
@@ -80,6 +81,26 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class Keeping(click.ParamType):  # type: ignore[type-arg]
+    """Seconds for which something is kept, from a duration; infinite for `never` to be deleted."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        text = str(value).strip()
+        if text.lower() == "never":
+            return math.inf
+        try:
+            seconds = parse_duration(text)
+        except ValueError:
+            self.fail(f"{text!r} is not a duration; write 30d or 12h, or never", param, ctx)
+        if seconds == 0:  # all at once, or never?
+            self.fail("0 could mean both; write never, or a short time as 1m", param, ctx)
+        return seconds
+
+
 class Size(click.ParamType):  # type: ignore[type-arg]
     """Bytes, from a size."""
 
@@ -139,6 +160,7 @@ class Origin(click.ParamType):  # type: ignore[type-arg]
 
 
 DURATION = Duration()
+KEEPING = Keeping()
 SIZE = Size()
 PAIR = Pair()
 SIGNAL = Signal()

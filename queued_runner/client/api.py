@@ -89,6 +89,27 @@ class Client(Link):
         job: Json = self.request("POST", f"/api/v1/jobs/{job_id}/cancel", content=body)
         return job
 
+    def retry_job(self, job_id: int) -> Json:
+        """Queue a job that has ended once more."""
+        job: Json = self.request("POST", f"/api/v1/jobs/{job_id}/retry")
+        return job
+
+    def explain(self, job_id: int) -> Json:
+        """Why a job stands where it stands."""
+        explanation: Json = self.request("GET", f"/api/v1/jobs/{job_id}/explain")
+        return explanation
+
+    def prune(self, older_than: float, *, keep_failed: bool = False) -> int:
+        """Delete jobs that ended so many seconds ago, all of them, and say how many.
+
+        `keep_failed`: only those that succeeded.
+        """
+        body = dump({"older_than": older_than, "keep_failed": keep_failed})
+        count = 0
+        while deleted := int(self.request("POST", "/api/v1/prune", content=body)["deleted"]):
+            count += deleted  # a call takes its time, and leaves the rest to the next one
+        return count
+
     def workers(self) -> list[Json]:
         """The connected workers."""
         workers: list[Json] = self.request("GET", "/api/v1/workers")

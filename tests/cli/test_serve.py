@@ -98,6 +98,7 @@ def test_times_that_can_never_work(tmp_path: Path, options: list[str], words: st
     ("option", "value", "words"),
     [
         ("--port", "65536", "--port"), ("--detach", "soon", "write 90, 90s"),
+        ("--retention", "0", "write never"), ("--keep-failed", "long", "or never"),
         ("--max-log-size", "big", "write 1000000"), ("--log-level", "loud", "'debug'"),
         ("--cors-origin", "*", "write https://ci.example"),
         ("--worker-token-file", "/no/such", "/no/such"), ("--prot", "1", "--port"),

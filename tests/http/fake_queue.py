@@ -91,7 +91,8 @@ class FakeQueue:
                     raise KeyConflict(known[0].id)
                 ids.append(known[0].id)
                 continue
-            unknown = [other for other in spec.after if other not in self.jobs]
+            known = {*self.jobs, *(job.spec.key for job in self.jobs.values())}
+            unknown = [other for other in spec.after if other not in known]
             if unknown:
                 raise BadDependency(f"there is no job {unknown[0]}", len(ids), 0)
             job_id = max(self.jobs, default=0) + 1

@@ -1,12 +1,14 @@
 """Durations, sizes, signals and origins: every spelling that is understood, and none else."""
 
+import math
 import signal
 
+import click
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.cli.values import parse_duration, parse_origin, parse_signal
+from queued_runner.cli.values import KEEPING, parse_duration, parse_origin, parse_signal
 from remote_runner.sizes import parse_size
 
 
@@ -93,3 +95,16 @@ def test_anything_else_is_refused_with_an_example(parse, text: str) -> None:
 def test_what_is_no_duration(text: str) -> None:
     with pytest.raises(ValueError, match="is not a duration"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 2_592_000.0), ("never", math.inf), ("NEVER", math.inf)]
+)
+def test_how_long_something_is_kept(text: str, seconds: float) -> None:
+    assert KEEPING.convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize(("text", "words"), [("0", "both"), ("0s", "both"), ("soon", "or never")])
+def test_no_time_is_neither_at_once_nor_never(text: str, words: str) -> None:
+    with pytest.raises(click.BadParameter, match=words):
+        KEEPING.convert(text, None, None)
