@@ -117,11 +117,11 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
     elif worker.state != "ready":
         why = "it is just connecting"
     elif worker.free:
-        why = f"{worker.free} of its {_slots(worker.slots)} are free"
+        why = f"free slots: {worker.free} of {worker.slots}"
     elif len(worker.running) < worker.slots:
         why = "it has no room for more jobs just now"  # its disk is nearly full, for one
     else:
-        why = f"all of its {_slots(worker.slots)} are taken"
+        why = "its slot is taken" if worker.slots == 1 else f"its {worker.slots} slots are taken"
     return Fit(worker.id, worker.name, fits, why)
 
 
@@ -176,10 +176,6 @@ def _named(ids: Sequence[int]) -> str:
     more = len(ids) - len(first)
     last = f"{more} more" if more else first.pop()
     return f"jobs {', '.join(first)} and {last}"
-
-
-def _slots(count: int) -> str:
-    return f"{count} slot{'' if count == 1 else 's'}"
 
 
 def _time(seconds: float) -> str:
