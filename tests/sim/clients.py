@@ -6,7 +6,7 @@ know what became of their request, and ask the next server.
 
 import trio
 
-from queued_runner.store.base import KeyConflict
+from queued_runner.store.base import BadDependency, KeyConflict, NotEnded
 
 RETRY = 0.3
 
@@ -42,6 +42,8 @@ class Client:
                 nursery.start_soon(self._follow, job_id)
             if plan.cancel_after is not None:
                 nursery.start_soon(self._cancel, job_id)
+            if plan.retry_after is not None:
+                nursery.start_soon(self._retry, job_id)
             if plan.again_after is not None and plan.spec.key is not None:
                 nursery.start_soon(self._submit_again)
 
@@ -64,6 +66,9 @@ class Client:
                     return None
                 await trio.sleep(RETRY)
                 continue
+            except BadDependency:  # what it comes after is not there yet
+                await trio.sleep(RETRY)
+                continue
             self._world.checks.on_submitted(job_id, spec)
             self._world.note("client heard", f"job {job_id} is added")
             return job_id
@@ -77,6 +82,14 @@ class Client:
         except KeyConflict:
             return
         self._world.fail("I12", f"{other.key} was taken for another job")
+
+    async def _retry(self, job_id):
+        await trio.sleep(self._plan.retry_after)
+        try:
+            job = await self._ask(lambda queue: queue.retry(job_id))
+        except NotEnded:
+            return
+        self._world.note("client heard", f"job {job_id} is {job.state} once more")
 
     async def _cancel(self, job_id):
         await trio.sleep(self._plan.cancel_after)

@@ -69,6 +69,7 @@ class SimStore:
         self._actor = current.get()
         self._engine = world.database.store
         self._touched = {}
+        self._revived = set()
 
     def __getattr__(self, name):
         self._actor.require_power()
@@ -95,15 +96,27 @@ class SimStore:
         self._touched[job_id] = "cancel"
         return self._engine.cancel(job_id, now)
 
+    def settle(self, *args):
+        settled = self._engine.settle(*args)
+        self._touched.update(dict.fromkeys(settled.failed + settled.released, "settle"))
+        return settled
+
+    def revive(self, job_id, now):
+        job = self._engine.revive(job_id, now)
+        self._touched[job_id] = "revive"
+        self._revived.add(job_id)
+        return job
+
     def begin(self):
         self._actor.require_power()
         self._touched = {}
+        self._revived = set()
         self._engine.begin()
 
     def commit(self):
         self._engine.commit()
         for job_id, what in self._touched.items():
-            self._world.on_commit(job_id, what)
+            self._world.on_commit(job_id, what, is_revived=job_id in self._revived)
 
     def close(self):
         pass

@@ -1,4 +1,4 @@
-"""What must be true at every moment of a run (I1 to I15), against the witness of the machines.
+"""What must be true at every moment of a run (I1 to I16), against the witness of the machines.
 
 Looks at the database and the files as they are, never at what the product says of them.
 """
@@ -32,6 +32,7 @@ MEANING = {
     "I13": "the outcome is what the process did",
     "I14": "an event is told after it is durable, and each end once",
     "I15": "results are there with the end that was told, whole, and never in part",
+    "I16": "a job begins after all that it comes after have succeeded, or fails with one of them",
 }
 
 LARGEST_VALUE = 5000
@@ -65,6 +66,9 @@ class Checks:
         self._stale = set()
         self._ended = set()
         """Attempts whose outcome is durable."""
+        self._succeeded = set()
+        self._unsuccessful = set()
+        """Jobs that have ever ended in these ways."""
         self._spoken_ends = set()
         """Attempts whose stored outcome is the worker's word."""
         self._ends = set()
@@ -130,14 +134,14 @@ class Checks:
 
     # --- the database ---
 
-    def on_commit(self, job_id):
-        """A transaction that touched this job is durable now."""
+    def on_commit(self, job_id, is_revived):
+        """A transaction that touched this job is durable now; `is_revived`: as a person asked."""
         row = self._world.database.store.get(job_id)
         before = self._rows.get(job_id)
         self._rows[job_id] = row
         self._claimed.setdefault(attempt_id(job_id, row.attempt), trio.current_time())
         if before is not None:
-            if before.state.is_terminal and row != before:
+            if before.state.is_terminal and row != before and not is_revived:
                 self._fail("I7", f"job {job_id} was {before.state}, and became {row.state}")
             if row.attempt not in (before.attempt, before.attempt + 1):
                 self._fail(
@@ -147,9 +151,37 @@ class Checks:
                 self._fail(
                     "I8", f"attempt {row.attempt} of job {job_id} was claimed after a cancel"
                 )
+            if row.attempt != before.attempt:
+                self._check_after(row, f"attempt {row.attempt} of job {job_id} was claimed")
+        self._note_end(row)
         attempts = self._world.database.store.attempts(job_id)
         self._ended |= {attempt_id(job_id, a.number) for a in attempts if a.finished_at is not None}
         self._check_limits(row, [a.reason for a in attempts])
+
+    def _check_after(self, row, what):
+        missing = [
+            other
+            for other in row.after
+            if other not in self._succeeded and self._state(other) is not JobState.SUCCEEDED
+        ]
+        if missing:
+            self._fail("I16", f"{what}, and jobs {missing} have never succeeded")
+
+    def _note_end(self, row):
+        if row.state is JobState.SUCCEEDED:
+            self._succeeded.add(row.id)
+        elif row.state.is_terminal:
+            self._unsuccessful.add(row.id)
+        if row.reason == "dependency" and not any(
+            other in self._unsuccessful
+            or self._state(other) in (JobState.FAILED, JobState.CANCELLED)
+            for other in row.after
+        ):
+            self._fail("I16", f"job {row.id} failed, and none of {row.after} that it comes after")
+
+    def _state(self, job_id):
+        """As it is now: one commit may hold the end of a job and what follows from it."""
+        return self._world.database.store.get(job_id).state
 
     def _check_limits(self, row, reasons):
         lost = sum(reason in LOST for reason in reasons)
@@ -160,6 +192,8 @@ class Checks:
             self._fail("I9", f"job {row.id} has {row.losses} losses, of attempts {reasons}")
         if row.reason == "quarantined" and lost < MAX_LOSSES:
             self._fail("I9", f"job {row.id} was quarantined after {lost} losses")
+        if row.reason == "dependency":
+            return
         if row.state is JobState.FAILED and reasons[-1] not in LOST | FREE:
             if failed <= row.spec.retries:
                 self._fail("I9", f"job {row.id} failed after {failed} of its attempts")

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -24,6 +25,7 @@ from queued_runner.dispatcher import Dispatcher
 from queued_runner.jobs import JobState
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults
+from queued_runner.store.dependencies import Dependencies
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.protocol.messages import Stale
 from remote_runner.results import parse_head
@@ -509,6 +511,67 @@ def key_ignored(put):
         return ids
 
     put(SQLiteStore, "add", add)
+
+
+# --- jobs that come after others ---
+
+
+@mutant("a job is let go when the first of those that it comes after succeeds")
+def first_is_enough(put):
+    original = Dependencies._release
+
+    def release(self, waiting):
+        self._db.execute(
+            "UPDATE jobs SET waits_for = 1 WHERE waits_for > 1"
+            " AND id IN (SELECT value FROM json_each(?))",
+            (waiting,),
+        )
+        return original(self, waiting)
+
+    put(Dependencies, "_release", release)
+
+
+@mutant("a failure lets those go that wait for it")
+def failure_releases(put):
+    put(Dependencies, "_strand", lambda self, waiting, now: self._release(waiting) and [])
+
+
+@mutant("who waits for one that has failed by itself is not told by the next server")
+def debts_forgotten(put):
+    original = Dispatcher._tell_dependants
+
+    def tell_dependants(self):
+        if hasattr(self, "_has_begun"):
+            original(self)
+        self._has_begun = True
+
+    put(Dispatcher, "_tell_dependants", tell_dependants)
+
+
+@mutant("only as many dependants are told as one commit has time for")
+def rest_not_told(put):
+    original = Dispatcher._on_settled
+
+    def on_settled(self, settled):
+        original(self, replace(settled, is_all=True))
+
+    put(Dispatcher, "_on_settled", on_settled)
+
+
+@mutant("a success that comes twice counts twice")
+def success_counts_twice(put):
+    original = Dependencies._close
+
+    def close(self, job_id, dependants):
+        original(self, job_id, dependants)
+        return json.dumps(dependants)
+
+    put(Dependencies, "_close", close)
+
+
+@mutant("a job that is revived does not wait for what it comes after")
+def revived_without_look(put):
+    put(Dependencies, "look_again", lambda self, job_id, after, now: None)
 
 
 @mutant("a follower's place is forgotten when output becomes durable")

@@ -1,6 +1,6 @@
 """What a seed stands for: the machines, the jobs, what the clients ask, and the faults. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from queued_runner.jobs import JobSpec
@@ -52,6 +52,8 @@ class JobPlan:
     cancel_after: float | None
     again_after: float | None
     follows: bool
+    retry_after: float | None = None
+    """When a person asks for it once more; it may not have ended by then."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def draw(seed):
     labels = [worker.labels for worker in workers if worker.labels]
     jobs = tuple(_job(rng, number, labels, detach) for number in range(rng.randint(2, 7)))
     faults = _faults(rng, workers, detach)
+    jobs, faults = _with_dependencies(Random(f"after {seed}"), jobs, faults, workers)
     return Scenario(seed, heartbeat, detach, workers, jobs, faults, rng.choice((0.0, 0.01, 0.1)))
 
 
@@ -152,6 +155,37 @@ def _job(rng, number, labels, detach):
         again_after=rng.uniform(0, 20) if rng.random() < 0.3 else None,
         follows=rng.random() < 0.3,
     )
+
+
+def _with_dependencies(rng, jobs, faults, workers):
+    """Some jobs come after earlier ones, some are asked for once more."""
+    jobs = list(jobs)
+    density, is_fan = rng.choice((0.2, 0.2, 0.6)), rng.random() < 0.15
+    for number in range(len(jobs)):
+        plan, options = jobs[number], {}
+        if number and (is_fan or rng.random() < density):
+            others = rng.sample(range(number), min(number, rng.choice((1, 1, 2, 3))))
+            if is_fan:
+                others = [0]
+            for other in others:
+                known = {"key": f"key-{other}"}
+                jobs[other] = replace(jobs[other], spec=jobs[other].spec.model_copy(update=known))
+            options["after"] = tuple(f"key-{other}" for other in others)
+            known_at = max(jobs[other].submit_at for other in others)
+            plan = replace(plan, submit_at=max(plan.submit_at, known_at + 0.1))
+        retry_after = rng.uniform(0, 20) if rng.random() < 0.3 else None
+        jobs[number] = replace(
+            plan,
+            spec=plan.spec.model_copy(update=options),
+            retry_after=retry_after if plan.cancel_after is None else None,
+        )
+    if any(plan.spec.after for plan in jobs) and rng.random() < 0.3:
+        moment, target = rng.choice(("settle", "finish")), rng.choice(workers).name
+        fault = Fault(
+            "server crash", 0.0, moment, rng.choice((1, 2, 3)), rng.uniform(0, 1), target, "close"
+        )
+        faults = tuple(sorted((*faults, fault), key=lambda fault: fault.at))
+    return tuple(jobs), faults
 
 
 def _faults(rng, workers, detach):

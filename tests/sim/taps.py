@@ -16,6 +16,7 @@ import trio
 import queued_runner.logs
 import queued_runner.results
 import queued_runner.service
+import queued_runner.store.dependencies
 import remote_runner.emitter
 import remote_runner.server
 import simple_worker.result_feed
@@ -44,6 +45,8 @@ SMALL = {
     (remote_runner.emitter, "MAX_OUTPUT_PENDING"): 1000,
     (remote_runner.emitter, "WRITE_SIZE"): 500,
     (remote_runner.emitter, "RECEIVE_SIZE"): 400,
+    (queued_runner.store.dependencies, "BUDGET"): 1,
+    (queued_runner.store.dependencies, "JOB_COST"): 1,
     (simple_worker.window, "WINDOW"): 1500,
     (simple_worker.window, "BLOCK"): 200,
     (simple_worker.window, "BLOCK_COST"): 8,

@@ -17,6 +17,7 @@ QUICK = (
     "an end is confirmed before its commit",
     "a refusal spends a retry",
     "a key is not kept with its job",
+    "a failure lets those go that wait for it",
 )
 
 

@@ -118,8 +118,8 @@ class World:
         self.checks.on_process_end(process)
         self.note("process ended", process.name, str(process.exit_code), str(process.signal))
 
-    def on_commit(self, job_id, what):
-        self.checks.on_commit(job_id)
+    def on_commit(self, job_id, what, is_revived):
+        self.checks.on_commit(job_id, is_revived)
         self.note(what.partition(" ")[0], f"{what} of job {job_id} is durable")
 
     def on_sent(self, message):
