@@ -66,11 +66,25 @@ def explain(job: Job, situation: Situation, dependencies: Sequence[Dependency]) 
     return Explanation(job, _place(job, situation.workers), after, fits)
 
 
-def pending_reason(job: Job, situation: Situation) -> str | None:
-    """Why a queued job does not run yet; None if it is not queued."""
-    if job.state is not JobState.QUEUED:
-        return None
-    return _held_back(job, situation, job.after) or _place(job, situation.workers)
+def pending_reasons(jobs: Sequence[Job], situation: Situation) -> list[str | None]:
+    """Why each of these jobs does not run yet; None where one is not queued.
+
+    Jobs with the same needs share one look at the workers: there may be thousands of both.
+    """
+    places: dict[tuple[tuple[str, str], ...], str] = {}
+
+    def reason(job: Job) -> str | None:
+        if job.state is not JobState.QUEUED:
+            return None
+        held_back = _held_back(job, situation, job.after)
+        if held_back is not None:
+            return held_back
+        needs = tuple(job.spec.needs.items())
+        if needs not in places:
+            places[needs] = _place(job, situation.workers)
+        return places[needs]
+
+    return [reason(job) for job in jobs]
 
 
 def _held_back(job: Job, situation: Situation, after: Sequence[int]) -> str | None:

@@ -160,6 +160,10 @@ class Queue(Protocol):
         """Why a queued job does not run yet, as a sentence."""
         ...
 
+    def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        """The same of many jobs at once, in their order."""
+        ...
+
     async def explain(self, job_id: int) -> Explanation:
         """Why a job stands where it stands. Raises JobNotFound."""
         ...

@@ -13,7 +13,7 @@ from queued_runner.agents.runner import AgentRunner
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.drains import Drains
 from queued_runner.events import Events
-from queued_runner.explain import Explanation, Situation, explain, pending_reason
+from queued_runner.explain import Explanation, Situation, explain, pending_reasons
 from queued_runner.jobs import MAX_JOB_ID, Attempt, Base64, Job, JobSpec, JobState
 from queued_runner.logs import Logs, Record
 from queued_runner.recount import Recount
@@ -207,9 +207,13 @@ class QueuedRunner:
 
     def pending_reason(self, job: Job) -> str | None:
         """Why a queued job does not run yet, as a sentence; None if it is not queued."""
-        if job.state is not JobState.QUEUED:
-            return None
-        return pending_reason(job, self._situation())
+        return self.pending_reasons([job])[0]
+
+    def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        """The same of many jobs, at the cost of about one."""
+        if all(job.state is not JobState.QUEUED for job in jobs):
+            return [None] * len(jobs)
+        return pending_reasons(jobs, self._situation())
 
     async def explain(self, job_id: int) -> Explanation:
         """Why a job stands where it stands, whatever its state. Raises JobNotFound."""

@@ -119,7 +119,8 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
     ) -> Response:
         """Jobs, the newest first. The next page begins before the last id of this one."""
         jobs = await queue.page(state=state, group=group, name=name, limit=limit, before=before)
-        return json_response([show(job) for job in jobs])
+        reasons = queue.pending_reasons(jobs)
+        return json_response(list(map(render_job, jobs, reasons)))
 
     @router.get("/jobs/{job_id}")
     async def get_job(

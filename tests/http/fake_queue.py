@@ -371,5 +371,8 @@ class FakeQueue:
             await self.delete(job_id)
         return len(old[:2])
 
+    def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        return [self.pending_reason(job) for job in jobs]
+
     def pending_reason(self, job: Job) -> str | None:
         return "no worker is connected" if job.state is JobState.QUEUED else None

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.explain import MAX_NAMED, Situation, explain, pending_reason
+from queued_runner.explain import MAX_NAMED, Situation, explain, pending_reasons
 from queued_runner.jobs import JobSpec, JobState, Limits
 from remote_runner.types import WorkerInfo, satisfies
 from tests.pure.records import running
@@ -26,6 +26,14 @@ def situation(*workers, is_claiming=True):
 
 def queued(spec=None, **fields):
     return running(spec, **{"state": QUEUED, "worker": None, "worker_id": None, **fields})
+
+
+def pending_reason(job, situation):
+    """What it is told alone, and among others."""
+    (alone,) = pending_reasons([job], situation)
+    others = [queued(), job, queued(GPU), job]
+    assert pending_reasons(others, situation)[1::2] == [alone, alone]
+    return alone
 
 
 def reason(job, *workers, dependencies=(), **fields):
