@@ -45,7 +45,16 @@ class Settings:
     keep_failed: float = 90 * 86_400.0
 
     def kept_for(self) -> dict[JobState, float]:
-        """For how long jobs are kept after their end, by state; those not named for ever."""
+        """For how long jobs are kept after their end, by state; those not named for ever.
+
+        Raises:
+            UnusableSettings: a time is none.
+        """
+        for option, seconds in (("retention", self.retention), ("keep_failed", self.keep_failed)):
+            if not seconds > 0:
+                raise UnusableSettings(
+                    f"{option} must be more than 0 s, and not {seconds:g} s; infinity is for ever"
+                )
         kept = {
             JobState.SUCCEEDED: self.retention,
             JobState.FAILED: self.keep_failed,

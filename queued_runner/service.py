@@ -45,9 +45,11 @@ async def open_queue(
     With `settings.drain` leaving waits for what runs, unless it is left with an error.
 
     Raises:
+        UnusableSettings: for how long jobs are kept is no time.
         DataDirUnusable: another server has the data directory.
         StoreError: the store cannot be opened.
     """
+    kept_for = settings.kept_for()
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.data_dir))
         path = settings.data_dir / datadir.DATABASE
@@ -107,7 +109,7 @@ async def open_queue(
                     await nursery.start(_keep_open, runner, dispatcher)
                 nursery.start_soon(dispatcher.run)
                 nursery.start_soon(dispatcher.expire)
-                nursery.start_soon(queue.removal.run, settings.kept_for())
+                nursery.start_soon(queue.removal.run, kept_for)
                 try:
                     yield queue
                     if settings.drain:

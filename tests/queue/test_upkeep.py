@@ -11,6 +11,7 @@ from queued_runner.jobs import JobSpec, JobState
 from queued_runner.logs import INLINE_LIMIT, Logs
 from queued_runner.service import open_runner
 from queued_runner.store.base import JobNotFound, NotEnded
+from remote_runner.errors import UnusableSettings
 from tests.worker.real import PATIENCE
 
 LARGE = f"head -c {2 * INLINE_LIMIT} /dev/zero"
@@ -165,6 +166,14 @@ async def test_retention_deletes_by_itself_each_state_in_its_time(tmp_path, monk
             with trio.fail_after(PATIENCE):
                 while [job.id for job in await runner.page()] != left:
                     await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize("option", ["retention", "keep_failed"])
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+async def test_no_time_to_keep_is_refused_before_anything_is_deleted(tmp_path, option, seconds):
+    with pytest.raises(UnusableSettings, match=f"{option} must be more than 0 s"):
+        async with open_runner(tmp_path, local_slots=1, **{option: seconds}):
+            pass
 
 
 async def test_what_is_never_to_be_deleted_stays(tmp_path, monkeypatch):
