@@ -50,17 +50,23 @@ def retry(
     jobs = []
     status = 0
     with connect() as client:
-        chosen = []
-        for job_id in _chosen(client, selectors, group, failed):
-            try:
-                chosen.append(client.job(job_id))
-            except Refused as error:
-                if error.status != 404:
-                    raise
-                say(str(error))
-                status = error.exit_code
+        chosen: list[Mapping[str, Any]] = _unsuccessful(client, group) if group else []
+        for selector in selectors if not group else ():
+            if selector.word == "all":  # here those that a retry is for
+                chosen += _unsuccessful(client)
+                continue
+            for job_id in resolve(client, [selector]):
+                try:
+                    chosen.append(client.job(job_id))
+                except Refused as error:
+                    if error.status != 404:
+                        raise
+                    say(str(error))
+                    status = error.exit_code
         if failed:
             chosen = [job for job in chosen if job["state"] == "failed"]
+        if group and not chosen:
+            say(f"there is no job to retry in the group {group!r}")
         for job_id in _in_order(chosen):
             try:
                 jobs.append(client.retry_job(job_id))
@@ -77,25 +83,10 @@ def retry(
     ctx.exit(status)
 
 
-def _chosen(
-    client: "Client", selectors: Sequence[Selector], group: str | None, failed: bool
-) -> list[int]:
-    """The ids, each once; here `all` are those that a retry is for."""
-    if group:
-        found = _unsuccessful(client, failed, group)
-        if not found:
-            say(f"there is no job to retry in the group {group!r}")
-        return found
-    ids: list[int] = []
-    for selector in selectors:
-        is_all = selector.word == "all"
-        ids += _unsuccessful(client, failed) if is_all else resolve(client, [selector])
-    return list(dict.fromkeys(ids))
-
-
-def _unsuccessful(client: "Client", failed: bool, group: str | None = None) -> list[int]:
-    states = ["failed"] if failed else ["failed", "cancelled"]
-    return [job["id"] for state in states for job in client.jobs(group=group, state=state)]
+def _unsuccessful(client: "Client", group: str | None = None) -> list[Mapping[str, Any]]:
+    return [
+        job for state in ("failed", "cancelled") for job in client.jobs(group=group, state=state)
+    ]
 
 
 def _in_order(jobs: Sequence[Mapping[str, Any]]) -> Iterator[int]:

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+from importlib import resources
 
 import apsw
 import pytest
@@ -103,6 +104,28 @@ def test_a_queue_of_a_newer_release_is_refused_and_left_alone(path):
     db = apsw.Connection(str(path))
     assert db.pragma("user_version") == 1000
     db.close()
+
+
+def test_a_queue_of_the_first_release_is_taken_over(path):
+    db = apsw.Connection(str(path))
+    scripts = resources.files("queued_runner.store.migrations.sqlite")
+    db.execute((scripts / "0001_jobs.sql").read_text())
+    db.pragma("user_version", 1)
+    for state in ("queued", "failed", "queued"):
+        db.execute(
+            "INSERT INTO jobs (spec, priority, needs, state, is_delayed, created_at, run_after)"
+            """ VALUES ('{"command": "x"}', 0, '', ?, 0, 1.0, 1.0)""",
+            (state,),
+        )
+    db.close()
+    store = SQLiteStore(path)
+    store.begin()
+    jobs = store.claim([Offer({}, (Slot("w", "w-1", "b"),) * 8)], 1.0, 9)
+    assert [(job.id, job.after, job.is_awaited) for job in jobs] == [(1, (), False), (3, (), False)]
+    (stranded,) = store.add([JobSpec(command="y", after=(1, 2))], 1.0)
+    assert store.get(stranded).reason == "dependency"
+    store.commit()
+    store.close()
 
 
 def test_opening_again_migrates_nothing_twice(path):
