@@ -99,7 +99,8 @@ class Queue(Protocol):
         """The output of one attempt (default: the newest) from a byte offset on.
 
         With `follow` it stays until that attempt has ended, and first waits for the attempt to
-        begin when it has not; it ends without a record when the job ends instead.
+        begin when it has not; it ends without a record when the job ends instead. Raises
+        JobNotFound, also when the job is deleted meanwhile.
         """
         ...
 

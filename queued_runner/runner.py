@@ -289,7 +289,7 @@ class QueuedRunner:
         """The output of one attempt (the newest) from `offset`, then what is still to come.
 
         With `follow` it first waits for that attempt to begin, or for the job to end without it.
-        Ends with the attempt.
+        Ends with the attempt. Raises JobNotFound, also when the job is deleted meanwhile.
         """
 
         def has_begun(job: Job) -> bool:
@@ -305,6 +305,7 @@ class QueuedRunner:
         job = await (self._when(job_id, has_begun) if follow else self.get(job_id))
         number = attempt or job.attempt
         log = self._dispatcher.live_log(job_id, number)
+        inline = None
         if log is not None:
             source = self._logs.follow(log, offset, stays=follow)
         else:
@@ -313,6 +314,8 @@ class QueuedRunner:
         async with aclosing(source) as records:  # type: ignore[type-var]
             async for record in records:
                 yield record
+        if inline is None:
+            await self.get(job_id)  # its files may have been deleted under the reader
 
     async def output(self, job_id: int) -> AsyncIterator[Output]:
         """The output of a job, one attempt after the other: replayed from the start, then followed.

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from queued_runner.config import is_loopback
 from queued_runner.http.body import MAX_BODY, BodyRefused, ClientLeft, read_body
 from queued_runner.http.problem import MEDIA_TYPE, problem_body
+from queued_runner.http.stream import AnswerCut
 
 log = logging.getLogger("queued_runner.http")
 
@@ -94,6 +95,8 @@ class Guard:
             await answer.problem(refused.status, refused.detail)
         except ClientLeft:
             pass
+        except AnswerCut:
+            raise
         except Exception:
             log.exception("%s %s failed", scope["method"], scope["path"])
             if answer.has_begun and not answer.is_complete:

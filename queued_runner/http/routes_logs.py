@@ -3,7 +3,6 @@
 It owns their parameters and headers. It never holds more of a log than `MAX_HELD` in memory.
 """
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Annotated, Final, Literal
 
@@ -22,7 +21,7 @@ from queued_runner.http.frames import (
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
 from queued_runner.http.routes_jobs import JobId
-from queued_runner.http.stream import LongResponse, Push, close_iterator, send_records
+from queued_runner.http.stream import AnswerCut, LongResponse, Push, close_iterator, send_records
 from queued_runner.http.tail import MAX_LINES, Tail
 from queued_runner.jobs import Job
 from queued_runner.queue import JobNotFound, Queue, Record
@@ -200,13 +199,14 @@ async def _send_log(
 ) -> None:
     records = queue.records(job_id, attempt=number, offset=offset, follow=follow)
     try:
-        with suppress(JobNotFound):  # deleted since the answer began
-            async for record in records:
-                data = cut.take(record)
-                if data:
-                    await push(data)
-                if cut.is_full:
-                    break
+        async for record in records:
+            data = cut.take(record)
+            if data:
+                await push(data)
+            if cut.is_full:
+                break
+    except JobNotFound:
+        raise AnswerCut from None
     finally:
         await close_iterator(records)
 

@@ -26,6 +26,10 @@ MAX_FRAME: Final = 256 * 1024
 Push = Callable[[bytes], Awaitable[None]]
 
 
+class AnswerCut(Exception):
+    """The rest of an answer that has begun is gone: only the end of the connection can say so."""
+
+
 class LongResponse(Response):
     """Runs `produce(push)` and sends what it pushes.
 
@@ -57,7 +61,13 @@ class LongResponse(Response):
         if self._shutdown is None:
             await self._produce(push)
         else:
-            await self._produce_until(self._shutdown, receive, push)
+            is_cut = False
+            try:
+                await self._produce_until(self._shutdown, receive, push)
+            except* AnswerCut:
+                is_cut = True
+            if is_cut:
+                raise AnswerCut
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _produce_until(self, shutdown: trio.Event, receive: Receive, push: Push) -> None:

@@ -250,9 +250,9 @@ class FakeQueue:
                 skip = max(0, offset - record.offset)
                 if skip < len(record.data):
                     yield replace(record, offset=record.offset + skip, data=record.data[skip:])
-            job = self.jobs.get(job_id)
-            if job is None:
-                return
+            if job_id not in self.jobs:
+                raise JobNotFound(job_id)
+            job = self.jobs[job_id]
             tries = self.tries.get(job_id, [])
             ended = len(tries) >= number and tries[number - 1].finished_at is not None
             if not follow or ended or job.state.is_terminal:

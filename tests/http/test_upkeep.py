@@ -9,6 +9,7 @@ import trio
 
 from queued_runner.jobs import JobSpec
 from tests.http.fake_queue import FakeQueue
+from tests.http.serving import Served
 
 
 def add(queue: FakeQueue, *endings: int | None, **fields) -> list[int]:
@@ -173,3 +174,22 @@ async def test_a_stream_of_a_job_that_is_deleted_ends_without_an_end(
     else:
         assert b"event: end" not in body
     assert json.loads((await client.get(f"/api/v1/jobs/{job_id}/logs")).content)["status"] == 404
+
+
+async def test_an_output_whose_rest_is_deleted_is_not_taken_for_whole(
+    served: Served, queue: FakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    (job_id,) = queue.add(JobSpec(command="x"))
+    queue.start(job_id)
+    queue.write(job_id, "stdout", b"some")
+
+    async def delete() -> None:
+        await queue.until(lambda: queue.followers)
+        queue.finish(job_id)
+        await queue.delete(job_id)
+
+    async with served.client() as client, trio.open_nursery() as nursery:
+        nursery.start_soon(delete)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await client.get(f"/api/v1/jobs/{job_id}/logs?follow=true")
+    assert not caplog.records

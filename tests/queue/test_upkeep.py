@@ -69,13 +69,19 @@ async def test_a_deleted_job_leaves_no_file(runner, tmp_path):
     assert await runner.removal._read(lambda store: store.deleted(9)) == []
 
 
-async def test_one_who_reads_what_is_deleted_comes_to_an_end(runner):
+async def test_one_who_reads_what_is_deleted_is_told(runner):
     job_id = await ran(runner, f"head -c {40 * INLINE_LIMIT} /dev/zero")
-    size = 0
-    async for record in runner.records(job_id):
-        if not size:
-            await runner.delete(job_id)
-        size += len(record.data)
+    records = runner.records(job_id)
+    size = len((await anext(records)).data)
+    await runner.delete(job_id)
+
+    async def read_on():
+        nonlocal size
+        async for record in records:
+            size += len(record.data)
+
+    with pytest.raises(JobNotFound):
+        await read_on()
     assert size < 40 * INLINE_LIMIT
 
 
