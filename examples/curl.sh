@@ -46,6 +46,19 @@ job=$(api "$url/jobs" -d '{"command": "sleep", "args": ["60"], "group": "curl"}'
 api "$url/jobs/$job/cancel" -d '{"signal": "SIGINT", "grace": 5}' | field id
 api "$url/jobs/$job?wait=60" | field state
 
+verb retry
+json -X POST "$url/jobs/$job/retry"
+api "$url/jobs/$job/cancel" -X POST | field id
+
+verb explain
+json "$url/jobs/$job/explain"
+
+verb results
+json "$url/jobs/$job/results"
+
+verb prune
+json "$url/prune" -d '{"older_than": 3600, "keep_failed": true}'
+
 verb workers
 json "$url/workers"
 worker=$(api "$url/workers" | field id)
@@ -60,6 +73,7 @@ verb events
 api "$url/events?follow=0&group=curl" | sed -n 's/^data: //p'    # without follow=0: for ever
 
 # What no verb is for.
+json "$url/groups/curl"
 root=${url%/api/v1}
 curl -fsS "$root/healthz" "$root/readyz" -o /dev/null            # these need no token
 api "$root/metrics" | grep '^duplex_runner_jobs_added_total'

@@ -358,9 +358,14 @@ class Dispatcher:
     async def revive(self, job_id: int) -> Job:
         """Queue a job that has ended once more. Raises JobNotFound, NotEnded."""
         self.wake()  # the commit that queues it claims it too
-        job = await self._commits.call(lambda store: store.revive(job_id, self._now()))
-        self._tell(job_id)
-        return job
+
+        def revived(job: Job) -> None:
+            if job.state is not JobState.QUEUED:
+                self.tally.ended[job.state] += 1
+            self.events.tell_end(job)
+            self._tell(job_id)
+
+        return await self._commits.call(lambda store: store.revive(job_id, self._now()), revived)
 
     def change_of(self, job_id: int) -> trio.Event:
         """Set when an attempt of the job begins or ends, or the job does. Take it before reading.
@@ -386,8 +391,10 @@ class Dispatcher:
         return store.settle(self._now())
 
     def _on_settled(self, settled: Settled) -> None:
-        for job_id in settled.failed:
-            self._tell(job_id)
+        for job in settled.stranded:
+            self.tally.ended[JobState.FAILED] += 1
+            self.events.tell_stranded(job)
+            self._tell(job.id)
         if settled.released:
             self.wake()
         if not settled.is_all and not self._is_telling:

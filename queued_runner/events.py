@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import trio
 
 from queued_runner.jobs import Job, JobState
+from queued_runner.store.base import STRANDED, Stranded
 from remote_runner.types import WorkerEvent, WorkerInfo
 
 SIZE: Final = 10_000
@@ -145,6 +146,12 @@ class Events:
             _short(job.signal),
         )  # fmt: skip
         self.tell(kind, job.id, spec.group, _END, values)
+
+    def tell_stranded(self, job: Stranded) -> None:
+        """A job has failed without a start, because of one that it came after."""
+        state = JobState.FAILED.value
+        values = (job.name, job.attempt, None, state, STRANDED, None, None)
+        self.tell("job.done", job.id, job.group, _END, values)
 
     def tell_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         """Something about a worker."""

@@ -108,8 +108,10 @@ def _place(job: Job, workers: Sequence[WorkerInfo]) -> str:
     if not fitting:
         needs = ", ".join(f"{key}={value}" for key, value in job.spec.needs.items())
         return f"no connected worker has the labels {needs}"
-    if all(worker.state == "draining" for worker in fitting):
-        return "the fitting workers are draining and take no more jobs"
+    if all(worker.state in ("draining", "drained") for worker in fitting):
+        if all(worker.is_leaving for worker in fitting):
+            return "the fitting workers are leaving and take no more jobs"
+        return "every fitting worker is drained; `queued-runner resume WORKER` takes it back"
     if not any(worker.free for worker in fitting):
         return "all slots of the fitting workers are taken"
     return "it is about to start"
@@ -126,8 +128,10 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
     fits = not missing and worker.state == "ready"
     if missing:
         why = ", ".join(missing)
-    elif worker.state == "draining":
-        why = "it is draining and takes no more jobs"
+    elif worker.is_leaving:
+        why = "it is leaving and takes no more jobs"
+    elif worker.state in ("draining", "drained"):
+        why = "it is drained"
     elif worker.state != "ready":
         why = "it is just connecting"
     elif worker.free:

@@ -45,12 +45,12 @@ class Removal:
     Args:
         commits: the one writer of the store.
         read: runs a query on a reading store.
-        files: where jobs leave files.
+        files: all that keeps files of jobs.
         now: wall clock, UNIX seconds.
     """
 
     def __init__(
-        self, commits: GroupCommit, read: Read, files: Files, *, now: Callable[[], float]
+        self, commits: GroupCommit, read: Read, files: Sequence[Files], *, now: Callable[[], float]
     ) -> None:
         self._commits = commits
         self._read = read
@@ -107,7 +107,8 @@ class Removal:
     async def _remove_files(self, job_ids: Sequence[int]) -> bool:
         """Whether all of them are gone; what is left is tried again in the next pass."""
         try:
-            await self._files.remove(job_ids)
+            for files in self._files:
+                await files.remove(job_ids)
         except OSError as error:
             log.warning("files of deleted jobs could not be removed", why=str(error))
             return False

@@ -8,7 +8,7 @@ has no row when a server starts is removed. Files are touched in threads, never 
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -270,10 +270,21 @@ class Results:
         finally:
             os.close(file)
 
-    async def remove(self, job_id: int) -> None:
-        """Delete the files of every attempt of a job; their rows go with those of the attempts."""
-        folder = self.path_of(job_id, 1).parent
-        await self._run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+    async def remove(self, job_ids: Sequence[int]) -> None:
+        """Delete the files of every attempt of jobs; their rows go with those of the attempts.
+
+        Raises:
+            OSError: some of it is left.
+        """
+        await self._run_sync(
+            partial(_remove, [self.path_of(job_id, 1).parent for job_id in job_ids])
+        )
+
+
+def _remove(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with suppress(FileNotFoundError):  # most jobs leave nothing
+            shutil.rmtree(folder)
 
 
 def _none(why: str) -> StoredResults:

@@ -64,7 +64,7 @@ class QueuedRunner:
         self._counts = Recount(self.counts)
         self._now = now
         self._require_room = require_room
-        self.removal = Removal(commits, self._read, logs, now=now)
+        self.removal = Removal(commits, self._read, (logs, results), now=now)
         self.is_accepting = True
 
     async def _read(self, query: Callable[[Store], Any]) -> Any:

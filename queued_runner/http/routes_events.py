@@ -16,8 +16,8 @@ from queued_runner.events import Event, Events, Gap, Place, parse_place
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
 from queued_runner.http.render import rfc3339
-from queued_runner.http.routes_jobs import MAX_JOB_ID
 from queued_runner.http.stream import KEEP_ALIVE_SECONDS, LongResponse, Push
+from queued_runner.jobs import MAX_JOB_ID
 from queued_runner.queue import Queue
 
 MAX_EVENTS: Final = 500

@@ -8,13 +8,16 @@ nothing, so that it may share its transaction with others.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.retry import Decision
 from remote_runner.errors import RunnerError
 from remote_runner.results import Head
 from remote_runner.types import Offer, Outcome
+
+STRANDED: Final = "dependency"
+"""The reason of a job that failed because of one that it came after."""
 
 
 class StoreError(RunnerError):
@@ -105,14 +108,28 @@ class StoredResults:
     inline: bytes | None
 
 
+class Stranded(NamedTuple):
+    """A job that has failed without a start, because one that it came after did not succeed."""
+
+    id: int
+    name: str | None
+    group: str | None
+    attempt: int
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """Jobs that ends of others have moved: some failed, some need not wait any more."""
 
-    failed: tuple[int, ...] = ()
+    stranded: tuple[Stranded, ...] = ()
     released: tuple[int, ...] = ()
     is_all: bool = True
     """Whether there is nothing left to settle."""
+
+    @property
+    def failed(self) -> tuple[int, ...]:
+        """The ids of those that failed."""
+        return tuple(job.id for job in self.stranded)
 
 
 @dataclass(frozen=True, slots=True)

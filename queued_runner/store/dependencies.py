@@ -12,15 +12,13 @@ import apsw
 
 from queued_runner.jobs import JobState
 from queued_runner.lifecycle import JobEvent, move
-from queued_runner.store.base import Settled
+from queued_runner.store.base import STRANDED, Settled, Stranded
 from queued_runner.store.graph import NewJob, Wait, wait_of, waits_of
 
 BUDGET: Final = 1000
 """Dependants that are told in one transaction: some ten milliseconds."""
 JOB_COST: Final = 5
 """What an ended job takes of the budget, beside its dependants."""
-
-_STRANDED: Final = "dependency"
 
 
 class Dependencies:
@@ -100,7 +98,7 @@ class Dependencies:
 
     def settle(self, now: float) -> Settled:
         """Tell dependants, as many as this transaction has time for."""
-        failed: list[int] = []
+        stranded: list[Stranded] = []
         released: list[int] = []
         while self._budget > 0:
             row = self._db.execute(
@@ -108,7 +106,7 @@ class Dependencies:
                 " ORDER BY job_id LIMIT 1"
             ).fetchone()
             if row is None:
-                return Settled(tuple(failed), tuple(released))
+                return Settled(tuple(stranded), tuple(released))
             job_id, told_to, state = row
             limit = self._budget
             dependants = [
@@ -123,14 +121,14 @@ class Dependencies:
             if state == JobState.SUCCEEDED:
                 released += self._release(waiting)
             else:
-                failed += self._strand(waiting, now)
+                stranded += self._strand(waiting, now)
             if len(dependants) == limit:
                 sql = "UPDATE settling SET told_to = ? WHERE job_id = ?"
                 self._db.execute(sql, (dependants[-1], job_id))
             else:
                 self._db.execute("DELETE FROM settling WHERE job_id = ?", (job_id,))
             self._budget -= len(dependants) + JOB_COST
-        return Settled(tuple(failed), tuple(released), is_all=False)
+        return Settled(tuple(stranded), tuple(released), is_all=False)
 
     def _close(self, job_id: int, dependants: Sequence[int]) -> str:
         """Those of them that still waited for the job, as JSON; they do no longer."""
@@ -150,16 +148,16 @@ class Dependencies:
         ).fetchall()
         return [job_id for job_id, waits_for in rows if not waits_for]
 
-    def _strand(self, waiting: str, now: float) -> list[int]:
+    def _strand(self, waiting: str, now: float) -> list[Stranded]:
         state = move(JobState.QUEUED, JobEvent.STRAND)
         rows: list[Any] = self._db.execute(
             "UPDATE jobs SET state = ?, reason = ?, finished_at = ?, waits_for = 0"
             " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' AND waits_for > 0"
-            " RETURNING id, is_awaited",
-            (state.value, _STRANDED, now, waiting),
+            " RETURNING id, name, grp, attempt, is_awaited",
+            (state.value, STRANDED, now, waiting),
         ).fetchall()
-        self.owe([job_id for job_id, is_awaited in rows if is_awaited])
-        return [job_id for job_id, _ in rows]
+        self.owe([job_id for job_id, *_, is_awaited in rows if is_awaited])
+        return [Stranded(*facts) for *facts, _ in rows]
 
     # --- a person's retry ---
 
@@ -197,5 +195,5 @@ class Dependencies:
 def _standing(wait: Wait, now: float) -> tuple[Any, ...]:
     after = json.dumps(wait.after)
     if wait.is_stranded:
-        return move(JobState.QUEUED, JobEvent.STRAND).value, after, 0, _STRANDED, now
+        return move(JobState.QUEUED, JobEvent.STRAND).value, after, 0, STRANDED, now
     return JobState.QUEUED.value, after, len(wait.open), None, None

@@ -173,8 +173,8 @@ async def test_those_of_a_job_are_removed_together(autojump_clock, queue, leave,
         for job in jobs:
             await queue.end_of(dispatcher, job)
         assert files_of(queue) == ["0/1/1", "0/1/2", "0/2/1"]
-        await queue.results.remove(jobs[0])
-        await queue.results.remove(99)
+        await queue.results.remove([jobs[0]])
+        await queue.results.remove([99])
         assert files_of(queue) == ["0/2/1"]
 
 

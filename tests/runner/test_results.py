@@ -112,6 +112,9 @@ async def test_a_new_runner_goes_on_where_its_host_says(autojump_clock, settings
         def on_capacity(self):
             pass
 
+        def on_worker(self, event, worker):
+            pass
+
         def adopt(self, run, size):
             return Adoption(seen, 0, results=3)
 

@@ -9,7 +9,7 @@ import pytest
 from queued_runner.jobs import Job, JobSpec
 from queued_runner.lifecycle import JobEvent
 from queued_runner.retry import Decision
-from queued_runner.store.base import Settled, Store, StoredOutput
+from queued_runner.store.base import Settled, Store, StoredOutput, Stranded
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Outcome, Reason, Slot
 
@@ -80,14 +80,14 @@ class Transacted:
 
     def settle(self) -> Settled:
         """Until there is nothing to settle: all that it moved."""
-        failed: list[int] = []
+        stranded: list[Stranded] = []
         released: list[int] = []
         while True:
             settled: Settled = self(lambda store: store.settle(self.now))
-            failed += settled.failed
+            stranded += settled.stranded
             released += settled.released
             if settled.is_all:
-                return Settled(tuple(failed), tuple(released))
+                return Settled(tuple(stranded), tuple(released))
 
     def run(self, *job_ids: int, event: JobEvent = JobEvent.SUCCEED) -> None:
         """Let these jobs run and end, one after the other, and tell those that wait for them."""
