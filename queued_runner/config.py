@@ -2,8 +2,10 @@
 
 import ipaddress
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from queued_runner.jobs import JobState
 from remote_runner.errors import UnusableSettings
@@ -23,6 +25,8 @@ class Settings:
     Jobs that ended longer ago than `retention` are deleted, those that did not succeed after
     `keep_failed`; infinity: never.
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
+    `runner` names the `JobRunner` that runs the jobs, `runner_options` are the keyword arguments
+    that it is made with. `remote`, which listens for workers, has the options of this class.
     """
 
     data_dir: Path
@@ -43,6 +47,8 @@ class Settings:
     drain: bool = False
     retention: float = 30 * 86_400.0
     keep_failed: float = 90 * 86_400.0
+    runner: str = "remote"
+    runner_options: Mapping[str, Any] = field(default_factory=dict)
 
     def kept_for(self) -> dict[JobState, float]:
         """For how long jobs are kept after their end, by state; those not named for ever.

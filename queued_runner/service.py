@@ -22,11 +22,12 @@ from queued_runner.drains import Drains
 from queued_runner.events import Events
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
-from queued_runner.plugs import load_plug
+from queued_runner.plugs import LOCAL, REMOTE, make_runner
 from queued_runner.results import Results
 from queued_runner.runner import QueuedRunner
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import SQLiteStore
+from remote_runner.errors import UnusableSettings
 from remote_runner.protocol.framing import Codec
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
@@ -135,28 +136,49 @@ async def _keep_open(
 def build_runners(
     settings: Settings, *, owns_process: bool
 ) -> tuple[list[JobRunner], RemoteRunner | None]:
-    """The runners that the settings ask for; `owns_process` as for `LocalRunner`."""
+    """The runners that the settings ask for; `owns_process` as for `LocalRunner`.
+
+    Raises:
+        UnusableSettings: there is no runner of that name, or it cannot have these options.
+    """
     runners: list[JobRunner] = []
     remote = None
-    if settings.port is not None:
-        token = None
-        if settings.worker_token_file is not None:
-            token = read_token(settings.worker_token_file)
-        remote = RemoteRunner(
-            settings.host,
-            settings.port,
-            json_port=settings.json_port,
-            settings=ServerSettings(
-                token=token,
-                allow_baseline=settings.allow_baseline,
-                heartbeat=settings.heartbeat,
-                detach=settings.detach,
-            ),
-        )
-        runners.append(remote)
+    local: dict[str, Any] = {"owns_process": owns_process}
     if settings.local_slots:
-        runners.append(load_plug("local")(slots=settings.local_slots, owns_process=owns_process))
+        local["slots"] = settings.local_slots
+    if settings.runner == REMOTE:
+        if settings.runner_options:
+            raise UnusableSettings(
+                "the runner 'remote' has no options of its own: they are those of `serve`, in its"
+                " table [serve]"
+            )
+        if settings.port is not None:
+            remote = _remote_runner(settings)
+            runners.append(remote)
+    elif settings.runner == LOCAL:
+        runners.append(make_runner(LOCAL, {**local, **settings.runner_options}))
+    else:
+        runners.append(make_runner(settings.runner, settings.runner_options))
+    if settings.local_slots and settings.runner != LOCAL:
+        runners.append(make_runner(LOCAL, local))
     return runners, remote
+
+
+def _remote_runner(settings: Settings) -> RemoteRunner:
+    token = None
+    if settings.worker_token_file is not None:
+        token = read_token(settings.worker_token_file)
+    return RemoteRunner(
+        settings.host,
+        settings.port,
+        json_port=settings.json_port,
+        settings=ServerSettings(
+            token=token,
+            allow_baseline=settings.allow_baseline,
+            heartbeat=settings.heartbeat,
+            detach=settings.detach,
+        ),
+    )
 
 
 @asynccontextmanager
@@ -168,7 +190,7 @@ async def open_runner(
     Args:
         data_dir: where the queue lies; the platform's state directory by default.
         port: for workers; None listens for none (then use `local_slots`), 0 picks a free one.
-        options: further fields of `Settings`.
+        options: further fields of `Settings`: `local_slots`, or `runner="NAME"` for a plug.
 
     Raises:
         UnusableSettings, DataDirUnusable, StoreError, OSError: it cannot start, and why.
@@ -226,7 +248,7 @@ async def serve(settings: Settings, stop: trio.Event) -> None:
             with datadir.announced(settings.data_dir, facts):
                 log.info(
                     "ready",
-                    workers=f"{settings.host}:{facts.get('port')}",
+                    workers=f"{settings.host}:{remote.port}" if remote else settings.runner,
                     api=facts.get("url"),
                     queue=str(settings.data_dir),
                 )

@@ -260,7 +260,8 @@ class Host(Protocol):
 class JobRunner(Protocol):
     """The plug: anything that can run a `Command` and yield its output and its outcome.
 
-    `open(host)` is entered once; while it is entered the other methods may be called.
+    `open(host)` is entered once; while it is entered the other methods may be called. All that is
+    promised stands in docs/plugs.md, and as tests in `queued_runner.testing.conformance`.
     """
 
     def open(self, host: Host | None = None) -> AbstractAsyncContextManager[None]: ...

@@ -2,18 +2,22 @@
 
 The keys are the names of options: at the top for every verb that has them, in a `[verb]` table for
 one. It owns the refusal of keys that no option has. An option gets its value as the environment
-would give it, as text: what it means is the option's own affair.
+would give it, as text: what it means is the option's own affair. The tables `[runners.NAME]` are no
+options but the keyword arguments of plugs, and reach those as they are.
 """
 
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from queued_runner.cli.verbs import VERBS, load_verb
+
+RUNNERS: Final = "runners"
+"""The name of the table of tables, and under which a context's `meta` has them."""
 
 
 def read_defaults(text: str) -> dict[str, dict[str, str | list[str]]]:
@@ -23,10 +27,8 @@ def read_defaults(text: str) -> dict[str, dict[str, str | list[str]]]:
         ValueError: it is not TOML, says something of an option or verb that there is not, or
             gives an option what no text is.
     """
-    try:
-        values = tomllib.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    values = _parse(text)
+    values.pop(RUNNERS, None)
     known = {verb: dict(_keys(load_verb(verb))) for verb in VERBS}
     tables = {key: value for key, value in values.items() if isinstance(value, dict)}
     shared = {key: value for key, value in values.items() if key not in tables}
@@ -42,6 +44,25 @@ def read_defaults(text: str) -> dict[str, dict[str, str | list[str]]]:
         }
         for verb, options in known.items()
     }
+
+
+def read_runners(text: str) -> dict[str, dict[str, Any]]:
+    """The keyword arguments of each plug, from the tables `[runners.NAME]`.
+
+    Raises:
+        ValueError: it is not TOML, or `runners` is anything but tables.
+    """
+    tables = _parse(text).get(RUNNERS, {})
+    if not isinstance(tables, dict) or not all(isinstance(item, dict) for item in tables.values()):
+        raise ValueError(f"{RUNNERS!r} holds a table a runner, as [{RUNNERS}.local]")
+    return tables
+
+
+def _parse(text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _keys(command: click.Command) -> Iterable[tuple[str, click.Option]]:
@@ -82,12 +103,14 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
     if path is None:
         return
     try:
-        defaults = read_defaults(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        defaults, runners = read_defaults(text), read_runners(text)
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{path}: {error}", context, parameter) from None
     given: Mapping[str, Any] = defaults
     if not isinstance(context.command, click.Group):
         given = defaults[str(context.command.name)]
+    context.meta[RUNNERS] = runners
     context.default_map = {**(context.default_map or {}), **given}
 
 

@@ -8,9 +8,20 @@ from typing import Any
 
 import click
 
-from queued_runner.cli.config_file import config_option
+from queued_runner.cli.config_file import RUNNERS, config_option
 from queued_runner.cli.options import option
 from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
+
+
+def _is_installed(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    if name != parameter.default:
+        from queued_runner.plugs import UnknownPlug, find_plug
+
+        try:
+            find_plug(name)
+        except UnknownPlug as error:
+            raise click.BadParameter(str(error), context, parameter) from None
+    return name
 
 
 @click.command()
@@ -30,6 +41,11 @@ from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
 )
 @option("--data-dir", type=click.Path(path_type=Path), help="Where the queue lies.")
 @option("--local-slots", default=0, show_default=True, type=click.IntRange(0, 10_000))
+@option(
+    "--runner", default="remote", show_default=True, metavar="NAME", callback=_is_installed,
+    help="What runs the jobs: the workers that connect (remote), this program (local), or an"
+    " installed plug. Its options stand in [runners.NAME] of the --config file.",
+)  # fmt: skip
 @option("--json-port", type=click.IntRange(0, 65535), help="Workers that speak JSON lines.")
 @option("--no-baseline", is_flag=True, help="Refuse workers that do not say hello.")
 @option("--worker-token-file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -56,7 +72,8 @@ from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
 @option("--log-format", default="text", type=click.Choice(["text", "json"]), show_default=True)
 @option("--log-level", default="info", type=click.Choice(["debug", "info", "warning", "error"]))
 @config_option
-def serve(**options: Any) -> None:
+@click.pass_context
+def serve(context: click.Context, /, **options: Any) -> None:
     """Run the service: the queue, the port for workers and the HTTP API."""
     from queued_runner.cli.serving import configure_logging, serve_until_signal
     from queued_runner.config import Settings
@@ -68,6 +85,7 @@ def serve(**options: Any) -> None:
         Settings(
             data_dir=options.pop("data_dir") or default_data_dir(),
             http_port=None if options.pop("no_http") else http_port,
+            runner_options=context.meta.get(RUNNERS, {}).get(options["runner"], {}),
             allow_baseline=not options.pop("no_baseline"),
             **options,
         )
