@@ -25,9 +25,10 @@ class RemoteRun:
     """One run on a worker; see `types.Run`. `session` is None while its worker is away."""
 
     __slots__ = (
-        "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "id", "is_ended",
-        "is_lost", "is_started", "kill_order", "kill_reason", "max_output", "observer", "received",
-        "results_acked", "results_received", "session", "timers", "worker", "worker_id",
+        "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "has_begun",
+        "has_started", "id", "is_ended", "is_lost", "kill_order", "kill_reason", "max_output",
+        "observer", "received", "results_acked", "results_received", "session", "timers", "worker",
+        "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -48,6 +49,7 @@ class RemoteRun:
         self.boot = session.worker.boot
         self.max_output = None if command is None else command.max_output
         self.detach = None if command is None else command.detach
+        self.has_started = False
         self.received = 0
         self.acked = 0
         self.results_received = 0
@@ -63,7 +65,7 @@ class RemoteRun:
         self.is_ended = False
         """Its outcome was told to the observer, who has not called `forget` yet."""
         self.is_lost = False
-        self.is_started = False
+        self.has_begun = False
         """Its worker has said that it runs, or sent output: it cannot say now that it never did."""
 
     @property

@@ -347,7 +347,7 @@ class RemoteRunner(DirectRuns):
         worker = session.worker
         for run in [r for r in self._runs.values() if r.worker_id == worker.id]:
             if run.id not in listed and not run.is_ended:
-                if run.boot == worker.boot and not run.is_started:
+                if run.boot == worker.boot and not run.has_begun:
                     self._end(run, Outcome(Reason.REFUSED))  # the spawn did not arrive
                 else:
                     self._lose(run)
@@ -382,7 +382,7 @@ class RemoteRunner(DirectRuns):
 
     def _attach(self, run: RemoteRun, session: Session) -> None:
         run.session = session
-        run.is_started = True  # its worker has listed it
+        run.has_begun = True  # its worker has listed it
         run.detached_until = None
         session.worker.runs.add(run.id)
         session.unacked += run.unacked
@@ -404,15 +404,18 @@ class RemoteRunner(DirectRuns):
 
     def on_started(self, session: Session, message: Started) -> None:
         run = self._run_of(session, message.id)
-        if run is not None:
-            run.is_started = True
+        if run is None:
+            return
+        run.has_begun = True
+        if not (run.has_started or run.received):
+            run.has_started = True
             run.observer.on_started(run, message.pid)
 
     def on_refused(self, session: Session, message: Refused) -> None:
         run = self._run_of(session, message.id)
         if run is None:
             return
-        if run.is_started:
+        if run.has_begun:
             raise RemoteProtocolError(f"{run.id} was refused after it had begun")
         self._end(run, Outcome(Reason.REFUSED))
 
@@ -436,7 +439,7 @@ class RemoteRunner(DirectRuns):
         if not data:
             return
         output = Output(message.stream, data, run.received)
-        run.is_started = True
+        run.has_begun = True
         run.received += len(data)
         session.unacked += len(data)
         run.observer.on_output(run, output)
@@ -515,7 +518,7 @@ class RemoteRunner(DirectRuns):
             run = self._runs[run_id]
             run.session = None
             run.detached_until = now + self._detach_of(run)
-            if session.was_mistaken and not run.is_started:
+            if session.was_mistaken and not run.has_begun:
                 self._end(run, Outcome(Reason.REFUSED))
             elif worker.is_baseline:
                 self._lose(run)

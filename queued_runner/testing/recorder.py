@@ -6,7 +6,17 @@ in the runner's own stack.
 
 import trio
 
-from remote_runner.types import Adoption, Host, Observer, Outcome, Output, Reason, Run
+from remote_runner.types import (
+    Adoption,
+    Host,
+    Observer,
+    Outcome,
+    Output,
+    Reason,
+    Run,
+    WorkerEvent,
+    WorkerInfo,
+)
 
 
 class Recorder(Observer):
@@ -19,6 +29,8 @@ class Recorder(Observer):
         self._acks = acks
         self.outputs: list[Output] = []
         self.size = 0
+        self.results = b""
+        """What the command left as results, as it travels."""
         self.started: list[tuple[str, int | None]] = []
         """The id of the run and the pid, once it has started."""
         self.outcome: Outcome | None = None
@@ -79,6 +91,16 @@ class Recorder(Observer):
     def is_repeat(self, run: Run, output: Output) -> bool:
         return self.data[output.offset :][: len(output.data)] == output.data
 
+    def on_result(self, run: Run, data: bytes, offset: int) -> None:
+        _require(self.outcome is None, "no result comes after on_closed")
+        _require(
+            offset == len(self.results),
+            f"a result at offset {offset} does not follow the {len(self.results)} bytes before it",
+        )
+        self.results += data
+        if self._acks:
+            run.ack_result(len(self.results))
+
     def on_closed(self, run: Run, outcome: Outcome) -> None:
         _require(self.outcome is None, "on_closed comes once")
         _require(isinstance(outcome.reason, Reason), "an outcome has a Reason")
@@ -96,11 +118,17 @@ class Recorder(Observer):
 class RecordingHost(Host):
     """The host of a runner that nothing was running on before: keeps what it is told."""
 
+    id = "recording"
+
     def __init__(self) -> None:
         self.capacities = 0
         """How often there may have been more room."""
         self.ready: list[tuple[str, str, frozenset[str]]] = []
         """Each worker that has listed what it holds: its id, its process, its runs."""
+        self.workers: list[tuple[WorkerEvent, str]] = []
+        """What became of workers, and the state of each after it."""
+        self.stale = 0
+        self.protocol_errors = 0
         self._changed = trio.Event()
 
     def on_capacity(self) -> None:
@@ -113,6 +141,15 @@ class RecordingHost(Host):
 
     def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
         self.ready.append((worker_id, boot, held))
+
+    def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
+        self.workers.append((event, worker.state))
+
+    def on_stale(self) -> None:
+        self.stale += 1
+
+    def on_protocol_error(self) -> None:
+        self.protocol_errors += 1
 
     async def next_capacity(self, seen: int) -> None:
         """Wait until there may be more room than when `capacities` was `seen`."""

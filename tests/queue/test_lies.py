@@ -5,6 +5,7 @@ import trio
 from trio.testing import memory_stream_pair
 
 from queued_runner.jobs import JobState
+from queued_runner.testing.peer import ScriptedPeer
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.messages import (
@@ -20,7 +21,6 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.protocol.states import Role
 from remote_runner.runner import RemoteRunner
-from tests.runner.conftest import ScriptedWorker
 
 LARGEST = {"duration_ms": MAX_INTEGER, "max_rss_kb": MAX_INTEGER, "cpu_ms": MAX_INTEGER}
 
@@ -43,7 +43,7 @@ async def test_a_lie_about_its_own_end_does_not_end_the_service(autojump_clock, 
         ours, theirs = memory_stream_pair()
         nursery.start_soon(runner.handle_stream, theirs)
         async with DuplexEmitter(ours, Connection(Role.WORKER)) as emitter:
-            worker = ScriptedWorker(emitter)
+            worker = ScriptedPeer(emitter)
             await worker.say(Hello((1, 1), "\0\n", "\x1b[2J", "'; --", 1, {"'": "\0"}, "\0"))
             await emitter.receive_batch()
             await worker.say(Attempts((("'; --", "running", MAX_INTEGER),)), Ready(1))

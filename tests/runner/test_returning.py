@@ -15,7 +15,7 @@ from remote_runner.protocol.messages import (
     Stale,
 )
 from remote_runner.runner import RemoteRunner
-from remote_runner.types import Adoption, Command, Reason
+from remote_runner.types import Adoption, Command, Output, Reason
 from tests.runner.conftest import Bench, Recorder, settle
 
 
@@ -92,7 +92,7 @@ async def test_a_worker_that_presents_what_nobody_knows_is_told_so(bench, autoju
 
 async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings):
     seen = Recorder()
-    seen.data = b"abc"
+    seen.on_output(None, Output("stdout", b"abc", 0))
 
     class Adopter:
         id = "queue"

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import trio
 from trio.testing import memory_stream_pair
 
+from queued_runner.testing.peer import ScriptedPeer
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.messages import Attempts, Hello, Ready, Welcome
 from remote_runner.protocol.states import Role
 from remote_runner.types import Outcome, Reason
 from simple_worker.launch import SpawnFailure
-from tests.runner.conftest import ScriptedWorker as ScriptedPeer
 
 
 class SimulatedChild:

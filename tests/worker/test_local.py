@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from queued_runner.testing.recorder import Recorder, RecordingHost
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
 from remote_runner.types import Command, Reason
 from simple_worker.local import LocalRunner
@@ -10,64 +11,6 @@ from simple_worker.window import WINDOW
 from tests.commands import is_alive
 from tests.worker.real import PATIENCE, pids_in
 from tests.worker.simulation import SimulatedProcesses
-
-
-class Recorder:
-    """An observer that keeps what it is told, and acknowledges it unless it shall not."""
-
-    def __init__(self, acks=True):
-        self.acks = acks
-        self.started = []
-        self.outputs = []
-        self.results = b""
-        self.outcome = None
-        self.closed = trio.Event()
-
-    @property
-    def data(self):
-        return b"".join(output.data for output in self.outputs)
-
-    def on_started(self, run, pid):
-        self.started.append((run.id, pid))
-
-    def on_output(self, run, output):
-        assert output.offset == len(self.data)
-        self.outputs.append(output)
-        if self.acks:
-            run.ack(output.offset + len(output.data))
-
-    def on_result(self, run, data, offset):
-        assert offset == len(self.results)
-        self.results += data
-        if self.acks:
-            run.ack_result(len(self.results))
-
-    def on_closed(self, run, outcome):
-        self.outcome = outcome
-        self.closed.set()
-
-
-class Host:
-    """Counts what it is told."""
-
-    id = "queue"
-
-    def __init__(self):
-        self.capacities = 0
-        self.ready = []
-        self.workers = []
-
-    def on_capacity(self):
-        self.capacities += 1
-
-    def adopt(self, run, size):
-        return None
-
-    def on_worker_ready(self, worker_id, boot, held):
-        self.ready.append((worker_id, held))
-
-    def on_worker(self, event, worker):
-        self.workers.append((event, worker.state))
 
 
 async def test_real_commands(tmp_path, monkeypatch):
@@ -131,14 +74,14 @@ def processes():
 
 
 async def test_slots_labels_and_ids(autojump_clock, processes):
-    runner, host = LocalRunner(slots=2, processes=processes), Host()
+    runner, host = LocalRunner(slots=2, processes=processes), RecordingHost()
     assert runner.offers(9) == []
     with pytest.raises(NoWorkerAvailable):
         runner.start("1.1", Command("true"), {}, Recorder())
     async with runner.open(host):
-        assert host.ready == [("local", frozenset())]
+        assert [(worker, held) for worker, _, held in host.ready] == [("local", frozenset())]
         assert [len(offer.slots) for offer in runner.offers(9)] == [2]
-        first = Recorder()
+        first = Recorder(acks=False)
         run = runner.start("1.1", Command("sleep"), {}, first)
         assert (run.id, run.worker, run.worker_id) == ("1.1", "local", "local")
         with pytest.raises(DuplicateRun):
@@ -221,7 +164,7 @@ async def test_a_cancelled_run_is_killed(autojump_clock, processes):
 
 
 async def test_a_run_ends_as_stopped_when_its_program_leaves(autojump_clock, processes):
-    runner, host, seen = LocalRunner(slots=1, processes=processes), Host(), Recorder()
+    runner, host, seen = LocalRunner(slots=1, processes=processes), RecordingHost(), Recorder()
     async with runner.open(host):
         runner.start("1.1", Command("sleep"), {}, seen)
         await trio.testing.wait_all_tasks_blocked()

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from remote_runner.protocol.messages import Close, Closed, Resume, Started
+from remote_runner.protocol.messages import Close, Closed, Ready, Resume, Started
 from tests.worker.test_worker import settle, sleeper, spawn
 
 
@@ -74,7 +74,7 @@ async def test_another_server_gets_the_worker_once_its_own_has_stayed_away(autoj
     began = trio.current_time()
     while True:
         async with bench.network.welcome(server_id="other") as stranger:
-            if heard := await stranger.hear_end_or_ready():
+            if heard := await stranger.hear_end_or(Ready):
                 assert heard.free_slots == 2
                 break
     assert bench.processes.children[0].kills
