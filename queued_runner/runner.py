@@ -4,6 +4,7 @@ import base64
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from itertools import count
 from typing import Any, Final
 
@@ -20,7 +21,7 @@ from queued_runner.recount import Recount
 from queued_runner.removal import Removal
 from queued_runner.results import Results
 from queued_runner.store.base import JobNotFound, ResultNotFound, Store, StoredResults
-from queued_runner.store.commit import GroupCommit
+from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.tally import Figures
 from remote_runner.results import Head
 from remote_runner.types import JobRunner, Output, WorkerInfo
@@ -32,8 +33,9 @@ PRUNE_SECONDS: Final = 10.0
 class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
-    `newest` is the highest id that there is. `require_room` raises NoRoom while no job is to be
-    taken; it is called in a thread. `agents` is that one of the runners which HTTP speaks for.
+    `newest` is the highest id that there is. `run_sync` runs a blocking function, a thread in life.
+    `require_room` raises NoRoom while no job is to be taken; it is called there. `agents` is that
+    one of the runners which HTTP speaks for.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class QueuedRunner:
         drains: Drains,
         *,
         newest: int,
+        run_sync: RunSync | None = None,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
         agents: AgentRunner | None = None,
@@ -54,7 +57,12 @@ class QueuedRunner:
         self.agents = agents
         self._commits = commits
         self._reader = reader
-        self._reading = trio.CapacityLimiter(1)
+        limiter = trio.CapacityLimiter(1)
+
+        async def in_thread(function: Callable[[], Any]) -> Any:
+            return await trio.to_thread.run_sync(function, limiter=limiter)
+
+        self._run_sync = run_sync or in_thread
         self._logs = logs
         self._results = results
         self._dispatcher = dispatcher
@@ -68,13 +76,13 @@ class QueuedRunner:
         self.is_accepting = True
 
     async def _read(self, query: Callable[[Store], Any]) -> Any:
-        return await trio.to_thread.run_sync(query, self._reader, limiter=self._reading)
+        return await self._run_sync(partial(query, self._reader))
 
     # --- submitting ---
 
     async def check_room(self) -> None:
         """Raises NoRoom while the disk has none for new jobs."""
-        await trio.to_thread.run_sync(self._require_room)
+        await self._run_sync(self._require_room)
 
     async def submit(
         self,

@@ -5,7 +5,7 @@ import os
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from queued_runner.logs import Logs
 from queued_runner.plugs import LOCAL, REMOTE, make_runner
 from queued_runner.results import Results
 from queued_runner.runner import QueuedRunner
-from queued_runner.store.commit import GroupCommit
+from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.errors import UnusableSettings
 from remote_runner.protocol.framing import Codec
@@ -39,11 +39,22 @@ log = structlog.get_logger("queued_runner")
 
 @asynccontextmanager
 async def open_queue(
-    settings: Settings, runners: Sequence[JobRunner]
+    settings: Settings,
+    runners: Sequence[JobRunner],
+    *,
+    run_sync: RunSync | None = None,
+    now: Callable[[], float] | None = None,
+    rng: Callable[[], float] | None = None,
 ) -> AsyncIterator[QueuedRunner]:
     """The queue over these runners, while entered. Leaving stops claiming; what runs, runs on.
 
     With `settings.drain` leaving waits for what runs, unless it is left with an error.
+
+    Args:
+        settings: see there.
+        runners: where jobs run.
+        run_sync: runs a blocking function; None: threads. now: wall clock, UNIX seconds. rng: 0
+            to 1, the jitter of retries. For whoever simulates a machine.
 
     Raises:
         UnusableSettings: for how long jobs are kept is no time.
@@ -59,9 +70,14 @@ async def open_queue(
         reader = SQLiteStore(path, is_reader=True)
         stack.callback(reader.close)
         room = DiskRoom(settings.data_dir)
-        logs = Logs(settings.data_dir / datadir.LOGS, require_room=room.require)
-        results = Results(settings.data_dir / datadir.RESULTS, require_room=room.require)
-        commits = GroupCommit(store)
+        wall = now or time.time
+        logs = Logs(
+            settings.data_dir / datadir.LOGS, run_sync=run_sync, now=wall, require_room=room.require
+        )
+        results = Results(
+            settings.data_dir / datadir.RESULTS, run_sync=run_sync, require_room=room.require
+        )
+        commits = GroupCommit(store, run_sync)
         limits = Limits(
             detach=settings.detach,
             max_log_size=settings.max_log_size,
@@ -77,11 +93,11 @@ async def open_queue(
             runners,
             results=results,
             limits=limits,
-            events=Events(secrets.token_hex(4), time.time),
-            now=time.time,
-            rng=random.random,
+            events=Events(secrets.token_hex(4), wall),
+            now=wall,
+            rng=rng or random.random,
         )
-        drains = Drains(commits, runners, store.drained_workers(), time.time)
+        drains = Drains(commits, runners, store.drained_workers(), wall)
         queue = QueuedRunner(
             commits,
             reader,
@@ -91,7 +107,8 @@ async def open_queue(
             runners,
             drains,
             newest=max((job.id for job in store.page(limit=1)), default=0),
-            now=time.time,
+            run_sync=run_sync,
+            now=wall,
             require_room=room.require,
             agents=agents,
         )
@@ -99,8 +116,9 @@ async def open_queue(
             writers.start_soon(commits.run)
             writers.start_soon(logs.run)
             writers.start_soon(results.run)
-            left = await trio.to_thread.run_sync(store.running)
-            kept = await trio.to_thread.run_sync(store.result_files)
+            in_thread = run_sync or trio.to_thread.run_sync
+            left = await in_thread(store.running)
+            kept = await in_thread(store.result_files)
             await results.recover([(job.id, job.attempt) for job in left], kept)
             dispatcher.adopt_running(
                 [(job, await logs.recover(job.id, job.attempt)) for job in left]

@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.commands import Service
 
+pytest_plugins = ["queued_runner.testing.fixtures"]
+
 # A machine that is busy with other tests is slow, and no test is wrong for it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # For a look at everything, as the demo is: HYPOTHESIS_PROFILE=quick.

@@ -30,7 +30,7 @@ class RunningService:
         self.folder = folder
         self.data_dir = folder / "state"
         self.temporary = folder / "tmp"
-        self.temporary.mkdir()
+        self.temporary.mkdir(parents=True)
         self.cwd: Path | None = None
         """Where processes are started; None: where this one is."""
         self._processes: list[subprocess.Popen[bytes]] = []

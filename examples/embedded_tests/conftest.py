@@ -1,0 +1,1 @@
+pytest_plugins = ["queued_runner.testing.fixtures"]
