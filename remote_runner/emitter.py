@@ -5,13 +5,13 @@ turns events into bytes and back; the default one carries any event, `Connection
 """
 
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import trio
 
-from remote_runner.errors import ConnectionLost, RemoteProtocolError
+from remote_runner.errors import ConnectionLost, LocalProtocolError, RemoteProtocolError
 from remote_runner.protocol.framing import MAX_VALUE, Codec, Decoder, decoder, detect, encode
 
 E = TypeVar("E")
@@ -62,7 +62,13 @@ class EventWire:
         return events
 
     def send(self, event: Event) -> bytes:
-        return encode(self.codec, [event.name, *event.args])
+        data = encode(self.codec, [event.name, *event.args])
+        if len(data) > MAX_VALUE:
+            raise LocalProtocolError(
+                f"the event {event.name!r} has {len(data)} bytes, and at most {MAX_VALUE} travel in"
+                " one; send it in pieces"
+            )
+        return data
 
     def send_failed(self) -> None:
         pass
@@ -90,6 +96,8 @@ class DuplexEmitter(Generic[E]):
         self._flushed = trio.lowlevel.ParkingLot()
         self._writing = False
         self._lost: str | None = None
+        self._unread: list[E] = []
+        """Events that have arrived and were not iterated over yet, the next one last."""
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._nursery_manager: Any = None
         self._nursery: trio.Nursery | None = None
@@ -157,7 +165,7 @@ class DuplexEmitter(Generic[E]):
 
         Raises:
             ConnectionLost: the connection has ended, or the peer does not read.
-            LocalProtocolError: the protocol does not allow this event now.
+            LocalProtocolError: the protocol does not allow this event now, or it cannot travel.
         """
         self._require_open()
         data = self.wire.send(event)
@@ -251,18 +259,26 @@ class DuplexEmitter(Generic[E]):
             if events:
                 return events
 
-    async def __aiter__(self) -> AsyncIterator[E]:
-        """Every event until the connection ends; handlers are called first."""
-        while events := await self.receive_batch():
-            for event in events:
-                self._call_handlers(event)
-                yield event
+    def __aiter__(self) -> Self:
+        """Every event until the connection ends; handlers are called first.
+
+        Who breaks off finds what follows in the next loop.
+        """
+        return self
+
+    async def __anext__(self) -> E:
+        if not self._unread:
+            self._unread = list(reversed(await self.receive_batch()))
+            if not self._unread:
+                raise StopAsyncIteration
+        event = self._unread.pop()
+        self._call_handlers(event)
+        return event
 
     async def listen(self) -> None:
         """Read until the connection ends, and call the handlers."""
-        while events := await self.receive_batch():
-            for event in events:
-                self._call_handlers(event)
+        async for _ in self:
+            pass
 
     # --- plain events ---
 
