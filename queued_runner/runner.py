@@ -287,6 +287,12 @@ class QueuedRunner:
                 return job
             await changed.wait()
 
+    async def wait_started(self, job_id: int) -> Job:
+        """The job, once it runs or has run, or has ended without. Raises JobNotFound."""
+        return await self._when(
+            job_id, lambda job: job.started_at is not None or job.state.is_terminal
+        )
+
     async def wait(self, job_id: int) -> Job:
         """The job, once it has reached a terminal state. Raises JobNotFound."""
         return await self._when(job_id, lambda job: job.state.is_terminal)
