@@ -19,6 +19,8 @@ from remote_runner.types import Command, Host, JobRunner, Offer, Outcome, Reason
 
 PATIENCE = 30.0
 """Seconds that a test waits for what takes no time: the machine may be busy with other work."""
+DYING = 2.0
+"""Seconds that the kernel may need to take away a process that SIGKILL has reached."""
 
 RunnerFactory = Callable[[Host], AbstractAsyncContextManager[JobRunner]]
 """Makes a new runner and has it opened with this host, and ready, while it is entered."""
@@ -105,6 +107,16 @@ class JobRunnerConformance:
                 opened = Opened(runner, host)
                 await opened.room(2)
                 yield opened
+
+    async def _see_gone(self, seen: Recorder) -> None:
+        """None of the processes whose numbers a command has printed may be there any more."""
+        if self.shares_this_machine:
+            left = [int(pid) for pid in seen.text("stdout").split()]
+            with trio.move_on_after(DYING):
+                # Nothing announces the end of a process that is not our child.
+                while left := [pid for pid in left if is_alive(pid)]:  # noqa: ASYNC110
+                    await trio.sleep(0.01)
+            assert left == [], "processes of a run that has ended"
 
     # --- how a command ends ---
 
@@ -264,30 +276,46 @@ class JobRunnerConformance:
     async def test_kill_may_name_another_signal_and_ends_what_ignores_it(
         self, runner_factory: RunnerFactory
     ) -> None:
-        script = "trap '' TERM; trap 'echo told' INT; echo in; while :; do sleep 0.05; done"
+        script = "trap '' TERM; trap 'echo told' USR2; echo in; while :; do sleep 0.05; done"
         async with self._opened(runner_factory) as opened:
             seen = Recorder()
             run = opened.start(shell(script, kill_grace=1000.0), seen)
             await seen.until(b"in\n")
-            run.kill("SIGINT", 0.5)
+            run.kill("SIGUSR2", 0.5)
             outcome = await seen.end()
         assert (outcome.reason, outcome.signal) == (Reason.KILLED, "SIGKILL")
         assert outcome.exit_code is None
 
+    @pytest.mark.parametrize(
+        ("signal", "grace", "end"), [(None, 0.1, (None, "SIGKILL")), ("SIGUSR2", None, (9, None))]
+    )
     @pytest.mark.trio
     async def test_another_kill_need_not_wait_for_the_first(
-        self, runner_factory: RunnerFactory
+        self,
+        runner_factory: RunnerFactory,
+        signal: str | None,
+        grace: float | None,
+        end: tuple[int | None, str | None],
     ) -> None:
-        script = "trap '' TERM; echo in; while :; do sleep 0.05; done"
+        script = "trap '' TERM; trap 'exit 9' USR2; echo in; while :; do sleep 0.05; done"
         async with self._opened(runner_factory) as opened:
             seen = Recorder()
             run = opened.start(shell(script, kill_grace=1000.0), seen)
             await seen.until(b"in\n")
             run.kill()
             await trio.sleep(0.05)
-            run.kill(grace=0.1)
+            run.kill(signal, grace)
             outcome = await seen.end()
-        assert (outcome.reason, outcome.signal) == (Reason.KILLED, "SIGKILL")
+        assert (outcome.reason, outcome.exit_code, outcome.signal) == (Reason.KILLED, *end)
+
+    @pytest.mark.trio
+    async def test_what_a_command_leaves_behind_ends_with_it(
+        self, runner_factory: RunnerFactory
+    ) -> None:
+        async with self._opened(runner_factory) as opened:
+            outcome, seen = await opened.run(shell("sleep 1000 >/dev/null 2>&1 & echo $!; exit 4"))
+            assert outcome.exit_code == 4
+            await self._see_gone(seen)
 
     @pytest.mark.trio
     async def test_kill_ends_the_whole_tree(self, runner_factory: RunnerFactory) -> None:
@@ -301,9 +329,7 @@ class JobRunnerConformance:
             run.kill()
             outcome = await seen.end()
             assert outcome.reason is Reason.KILLED
-            if self.shares_this_machine:
-                alive = [pid for pid in map(int, seen.text("stdout").split()) if is_alive(pid)]
-                assert alive == []
+            await self._see_gone(seen)
 
     @pytest.mark.trio
     async def test_kill_may_come_at_any_time_and_again(self, runner_factory: RunnerFactory) -> None:
@@ -446,8 +472,7 @@ class JobRunnerConformance:
             return
         assert seen.outcome is not None
         assert seen.outcome.reason is Reason.STOPPED
-        if self.shares_this_machine:
-            assert not is_alive(int(seen.data))
+        await self._see_gone(seen)
 
     @pytest.mark.trio
     async def test_it_can_be_cancelled(self, runner_factory: RunnerFactory) -> None:
