@@ -6,6 +6,7 @@ import trio
 from queued_runner.jobs import JobState
 from queued_runner.service import open_runner
 from queued_runner.store.base import JobNotFound, ResultNotFound
+from remote_runner.errors import UnusableSettings
 from tests.worker.real import PATIENCE
 
 
@@ -77,3 +78,27 @@ async def test_what_a_job_leaves_is_read_by_name(runner, size):
             await runner.read_result(job_id + 1, "a/b", attempt=attempt)
         with pytest.raises(JobNotFound):
             await runner.results(job_id + 1, attempt=attempt)
+
+
+async def test_a_runner_is_chosen_by_its_name(tmp_path):
+    async with open_runner(tmp_path, runner="local", runner_options={"slots": 3}) as runner:
+        [worker] = runner.workers()
+        assert (worker.name, worker.slots) == ("local", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            {"runner": "no-such"},
+            r"no runner called 'no-such' is installed \(there is: local, remote",
+        ),
+        ({"runner": "loca"}, "did you mean 'local'"),
+        ({"runner": "local", "runner_options": {"slot": 3}}, r"'slot'.*\[runners.local\]"),
+        ({"runner_options": {"port": 3}}, "'remote' has no options of its own"),
+    ],
+)
+async def test_a_runner_that_cannot_be_is_refused(tmp_path, options, words):
+    with pytest.raises(UnusableSettings, match=words):
+        async with open_runner(tmp_path, **options):
+            pass
