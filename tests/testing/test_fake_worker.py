@@ -102,7 +102,7 @@ async def test_without_a_virtual_clock_it_says_what_to_do(tmp_path):
 
 
 async def test_over_tcp_and_with_a_token(nursery):
-    runner = RemoteRunner(port=0, settings=ServerSettings(server_id="s", token="secret"))
+    runner = RemoteRunner(port=0, settings=ServerSettings(token="secret"))
     async with runner.open():
         with pytest.raises(AssertionError, match="token"):
             async with open_fake_worker(await trio.open_tcp_stream("127.0.0.1", runner.port)):
