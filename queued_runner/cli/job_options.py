@@ -18,6 +18,8 @@ from queued_runner.cli.values import DURATION, PAIR, SIZE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+Job = dict[str, Any]
+
 PASS_ON = {"allow_interspersed_args": False}
 """Everything from the command on is the command's own, `-n` too, with or without `--`."""
 
@@ -61,26 +63,36 @@ def job_options(command: F) -> F:
                 type=SIZE,
                 help="Files in $JOB_SCRATCH/results beyond this are left out; 0: all are.",
             ),
-            click.argument("command", nargs=-1, type=click.UNPROCESSED, required=True),
+            click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND..."),
         )
     ):
         command = decorate(command)
     return command
 
 
-def job_json(
+def job_json(*, command: tuple[str, ...], needs_command: bool = True, **given: Any) -> Job:
+    """What is sent, from the values of `job_options`.
+
+    Raises:
+        click.UsageError: there is no command, and it needs one.
+    """
+    if not command:
+        if needs_command:
+            raise click.MissingParameter(param_type="argument", param_hint="'COMMAND...'")
+        return _fields(**given)
+    args = {"args": list(command[1:])} if command[1:] else {}
+    return {"command": command[0], **args, **_fields(**given)}
+
+
+def _fields(
     *,
-    command: tuple[str, ...],
     env: tuple[tuple[str, str], ...],
     needs: tuple[tuple[str, str], ...],
     stdin: str | None,
     shell: bool,
     **given: Any,
-) -> dict[str, Any]:
-    """What is sent, from the values of `job_options`."""
-    spec: dict[str, Any] = {"command": command[0]}
-    if command[1:]:
-        spec["args"] = list(command[1:])
+) -> Job:
+    spec: Job = {}
     if env:
         spec["env"] = dict(env)
     if needs:

@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -51,6 +51,16 @@ def dropped(count: int) -> str:
 def print_json(value: Any) -> None:
     """One value on one line."""
     click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def write_json_list(values: Iterable[Any], before: str = "", after: str = "\n") -> None:
+    """A JSON list, written as its values come: it may be longer than memory."""
+    write = sys.stdout.write
+    write(f"{before}[")
+    for index, value in enumerate(values):
+        write(f"{', ' if index else ''}{json.dumps(value, ensure_ascii=False)}")
+    write(f"]{after}")
+    sys.stdout.flush()
 
 
 def printable(text: str) -> str:

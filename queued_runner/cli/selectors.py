@@ -1,26 +1,31 @@
-"""Selectors of jobs: `17`, `3,5-8`, `last`, `all`. Pure: text in, meaning out."""
+"""Selectors of jobs: `17`, `3,5-8`, `2-10:2`, `last`, `all`. Pure: text in, meaning out."""
 
-import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-MAX_IDS: Final = 100_000
-"""Ids that one selector may spell out."""
+from queued_runner.cli.numbers import MAX_NUMBERS, each_number, parse_numbers
 
-_PART: Final = re.compile(r"([1-9][0-9]{0,17})(?:-([1-9][0-9]{0,17}))?", re.ASCII)
+MAX_IDS: Final = MAX_NUMBERS
+"""Ids that one selector may spell out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selector:
     """Ids that were spelled out, or a word that gets its meaning from the server's jobs."""
 
-    ids: tuple[int, ...] = ()
+    ranges: tuple[range, ...] = ()
     word: Literal["last", "all"] | None = None
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids that were spelled out, each once, in order."""
+        return tuple(each_number(self.ranges)) if self.ranges else ()
 
     @property
     def is_single(self) -> bool:
         """Whether it names one job, whatever the server has."""
-        return self.word == "last" or len(self.ids) == 1
+        ends = {number for part in self.ranges for number in (part[0], part[-1])}
+        return self.word == "last" or len(ends) == 1
 
 
 def parse_selector(text: str) -> Selector:
@@ -33,17 +38,11 @@ def parse_selector(text: str) -> Selector:
         return Selector(word="last")
     if text == "all":
         return Selector(word="all")
-    ids: list[int] = []
-    for part in text.split(","):
-        match = _PART.fullmatch(part.strip())
-        if match is None:
-            raise ValueError(f"{text!r} names no job; write 17, 3,5-8, last or all")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise ValueError(f"{part!r} runs backwards; write {last}-{first}")
-        if last - first + len(ids) >= MAX_IDS:
-            raise ValueError(
-                f"{text!r} names more than {MAX_IDS:,} jobs; write all, or use --group"
-            )
-        ids += range(first, last + 1)
-    return Selector(tuple(dict.fromkeys(ids)))
+    try:
+        ranges = parse_numbers(text)
+    except ValueError as error:
+        hint = "" if "backwards" in str(error) else "; write all, or use --group"
+        raise ValueError(f"{error}{hint}") from None
+    if ranges is None or any(part[0] == 0 for part in ranges):
+        raise ValueError(f"{text!r} names no job; write 17, 3,5-8, last or all")
+    return Selector(ranges)

@@ -1,5 +1,9 @@
 """What can go wrong between a client and its server: sentences that a person can act on."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
 
 class ClientError(Exception):
     """The message is a sentence, `exit_code` the status of a program that ends with it."""
@@ -16,11 +20,14 @@ class Unreachable(ClientError):
 
 
 class Refused(ClientError):
-    """The server answered with an error."""
+    """The server answered with an error; `problem` is all that it said of it."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(
+        self, status: int, message: str, problem: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
         super().__init__(message)
         self.status = status
+        self.problem = problem
 
 
 class NotOurs(Refused):

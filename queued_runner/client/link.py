@@ -138,13 +138,14 @@ class Link:
                 " DUPLEX_RUNNER_TOKEN to what stands in the file 'token' of its data directory.",
             )
         try:
-            detail = str(response.json()["detail"])
+            problem = response.json()
+            detail = str(problem["detail"])
         except (ValueError, KeyError, TypeError):
             raise NotOurs(
                 status, f"{self.server.url} answered {status}: is it a duplex-runner?"
             ) from None
         self._was_there = True
-        raise Refused(status, detail)
+        raise Refused(status, detail, problem)
 
     def not_understood(self) -> NotOurs:
         """What to say of an answer that no server of this kind gives."""

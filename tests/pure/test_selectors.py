@@ -31,7 +31,8 @@ def test_words_are_left_to_the_server() -> None:
         ("", "write 17"), ("x", "write 17"), ("0", "write 17"), ("-3", "write 17"),
         ("3,", "write 17"), ("3-", "write 17"), ("3,last", "write 17"), ("1.5", "write 17"),
         ("٣", "write 17"), ("1" * 19, "write 17"), ("8-5", "write 5-8"),
-        (f"1-{MAX_IDS + 1}", "--group"), (f"5,1-{MAX_IDS}", "--group"),
+        (f"1-{MAX_IDS + 1}", "--group"), (f"5,1-{MAX_IDS}", "--group"), ("1-3:0", "write 17"),
+        ("3:2", "write 17"), ("0-3", "write 17"),
         ("1-999999999999999999", "--group"),
     ],
 )  # fmt: skip
