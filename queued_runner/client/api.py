@@ -4,7 +4,7 @@ It owns which requests those take. It prints nothing; what goes wrong is a `Clie
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -21,9 +21,6 @@ STREAM_SILENCE: Final = 45.0
 
 PAGE: Final = 1000
 """Jobs in one answer of a list, at most."""
-
-WINDOW: Final = 500
-"""Jobs that are looked at together while many are waited for: what one answer may cost."""
 
 Json = dict[str, Any]
 
@@ -137,33 +134,6 @@ class Client(Link):
             return int(response.headers["x-log-offset"])
         except (KeyError, ValueError):
             raise self.not_understood() from None
-
-    def wait_each(self, job_ids: Collection[int]) -> Iterator[Json]:
-        """Each of these jobs once it has ended; a server that restarts meanwhile is waited for.
-
-        One request waits for the oldest job, for a second at most; then another one looks at it and
-        those behind it: so a thousand jobs do not take a thousand requests.
-
-        Raises:
-            Unreachable: the server stayed away for `detach` seconds.
-            Refused: there is no such job.
-        """
-        pending = sorted(set(job_ids))
-        if pending:
-            self.job(pending[-1])  # an id that nobody has yet is found at once, not at the end
-        while pending:
-            ended = self._ended(pending)
-            yield from ended.values()
-            pending = [job_id for job_id in pending if job_id not in ended]
-
-    def _ended(self, pending: Sequence[int]) -> dict[int, Json]:
-        oldest = pending[0]
-        is_only = len(pending) == 1
-        jobs: Iterable[Json] = [self.job(oldest, wait=20.0 if is_only else 1.0)]
-        if not is_only:
-            jobs = self.jobs(before=oldest + WINDOW, limit=WINDOW)
-        wanted = frozenset(pending[:WINDOW])
-        return {job["id"]: job for job in jobs if job["id"] in wanted and is_terminal(job)}
 
     def output(
         self, job_id: int, *, attempt: int = 1, offset: int = 0, follow: bool = False

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from queued_runner.client.api import WINDOW, Client
+from queued_runner.client.api import PAGE, Client
 from queued_runner.client.locate import find_server
+from queued_runner.client.waiting import Waiting
 from tests.cli.conftest import StartVerb, Verb, jobs
 from tests.cli.service_thread import PATIENCE, ServiceThread
 
@@ -109,24 +110,54 @@ class CountingClient(Client):
         return super().respond(*arguments, **options)
 
 
-def test_a_thousand_jobs_take_few_requests(service: ServiceThread) -> None:
-    count = 3 * WINDOW
-    service.do(service.queue.add, *jobs(count))
+@pytest.mark.parametrize("group", [None, "g"])
+def test_thousands_of_jobs_take_few_requests(service: ServiceThread, group: str | None) -> None:
+    count = 3 * PAGE
+    service.do(service.queue.add, *jobs(count, group="g"))
     end(service, *range(1, count + 1))
     with CountingClient(find_server()) as client:
-        ended = [job["id"] for job in client.wait_each(range(1, count + 1))]
-        assert sorted(ended) == list(range(1, count + 1))
-        assert client.asked <= 1 + 2 * 3
+        (ended,) = Waiting(client, range(1, count + 1), group=group).rounds()
+        assert sorted(job["id"] for job in ended) == list(range(1, count + 1))
+        assert client.asked <= 1 + 3
+
+
+def test_jobs_that_have_not_begun_are_not_looked_at_again_and_again(service: ServiceThread) -> None:
+    service.do(service.queue.add, *jobs(5 * PAGE))
+    end(service, *range(1, 11))
+    service.do(service.queue.start, 11)
+    with CountingClient(find_server()) as client:
+        waiting = Waiting(client, range(1, 5 * PAGE + 1))
+        assert len(next(waiting.rounds())) == 10
+        assert (waiting.left, waiting.running) == (5 * PAGE - 10, 1)
+        assert client.asked <= 1 + 3
+
+
+def test_what_is_quicker_than_those_before_it_is_found_in_its_turn(service: ServiceThread) -> None:
+    service.do(service.queue.add, *jobs(4 * PAGE))
+    end(service, 4 * PAGE - 5)
+    with Client(find_server()) as client:
+        rounds = Waiting(client, range(1, 4 * PAGE)).rounds()
+        found = [job["id"] for _ in range(3) for job in next(rounds)]
+        assert found == [4 * PAGE - 5]
 
 
 def test_ends_are_told_while_the_oldest_job_still_runs(service: ServiceThread) -> None:
     service.do(service.queue.add, *jobs(3))
     end(service, 3, 2)
     with Client(find_server()) as client:
-        ended = client.wait_each([1, 2, 3])
-        assert {next(ended)["id"], next(ended)["id"]} == {2, 3}
+        rounds = Waiting(client, [1, 2, 3]).rounds()
+        assert {job["id"] for job in next(rounds)} == {2, 3}
         end(service, 1)
-        assert [job["id"] for job in ended] == [1]
+        assert [job["id"] for ended in rounds for job in ended] == [1]
+
+
+def test_a_job_that_is_gone_is_told(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(30))
+    service.do(service.queue.jobs.pop, 7)
+    for selector in ("1-30", "7-9"):
+        done = verb("wait", selector)
+        assert done.exit_code == 125
+        assert "There is no job 7;" in done.stderr
 
 
 def test_a_restart_is_waited_for(service: ServiceThread, verb: Verb) -> None:
