@@ -3,7 +3,7 @@
 It owns the types of these arguments. The server is asked for `last` and `all` alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -13,6 +13,10 @@ from queued_runner.cli.selectors import Selector, parse_selector
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
+
+
+LONG_GAP: Final = 1000
+"""Jobs between two that are wanted: no more than a page has are read in vain."""
 
 
 class SelectorType(click.ParamType):  # type: ignore[type-arg]
@@ -105,6 +109,38 @@ def with_after(client: "Client", spec: dict[str, Any]) -> dict[str, Any]:
     for item in spec.get("after", ()):
         after += [item] if isinstance(item, str) else resolve(client, [item])
     return {**spec, "after": after} if after else spec
+
+
+def newest_first(
+    client: "Client", selectors: Sequence[Selector], **filters: str | None
+) -> Iterator[dict[str, Any]]:
+    """The jobs themselves, page by page; those that there are not, or not of this kind, are none.
+
+    `filters`: as for `Client.jobs`.
+    """
+    wanted = sorted(resolve(client, selectors))
+    while wanted:
+        # Where a page shows that the next one is far away it is left: a gap costs one request.
+        span = wanted[-1] - wanted[0] + 1
+        page = client.jobs(before=wanted[-1] + 1, limit=span, **filters)
+        wanted = yield from _of_page(page, wanted)
+
+
+def _of_page(
+    jobs: Iterator[dict[str, Any]], wanted: list[int]
+) -> Generator[dict[str, Any], None, list[int]]:
+    """Those of the jobs that are wanted, until a long gap; gives what is wanted behind it."""
+    for job in jobs:
+        while wanted and wanted[-1] > job["id"]:
+            wanted.pop()  # it is not there
+        if not wanted or job["id"] - wanted[-1] > LONG_GAP:
+            break
+        if wanted[-1] == job["id"]:
+            wanted.pop()
+            yield job
+    else:
+        return []
+    return wanted
 
 
 def unfinished(client: "Client", group: str | None = None) -> list[int]:

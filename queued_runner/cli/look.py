@@ -1,68 +1,50 @@
-"""`ps`, `show`, `workers`: look at what there is. They change nothing."""
+"""`show` and `workers`: look at one job, at the workers. They change nothing."""
 
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from queued_runner.cli.exit_status import ending
 from queued_runner.cli.job_arguments import job_argument, resolve
-from queued_runner.cli.options import Connect, json_option, option, say, server_options
+from queued_runner.cli.options import Connect, json_option, say, server_options
 from queued_runner.cli.output import (
-    age,
     coloured_state,
     command_line,
+    dropped,
     print_json,
-    print_table,
     printable,
 )
 from queued_runner.cli.selectors import Selector
+from queued_runner.cli.tables import print_table, table, workers_table
+from queued_runner.cli.wording import ago, duration, size, took, why
 
-STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+if TYPE_CHECKING:
+    from rich.table import Table
 
+SHOW_EPILOG = """\b
+Examples:
+  queued-runner show 17
+  queued-runner show last --json
+"""
 
-@click.command()
-@server_options
-@option("--state", type=click.Choice(STATES), help="Only jobs in this state.")
-@option("--group", "-g", help="Only jobs of this group.")
-@option("--name", help="Only jobs of this name.")
-@option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=100,
-    show_default=True,
-    help="At most so many, the newest.",
-)
-@json_option
-def ps(
-    connect: Connect,
-    state: str | None,
-    group: str | None,
-    name: str | None,
-    limit: int,
-    as_json: bool,
-) -> None:
-    """List jobs, the newest first."""
-    with connect() as client:
-        jobs = list(client.jobs(state=state, group=group, name=name, limit=limit))
-    if as_json:
-        print_json(jobs)
-        return
-    rows = [
-        [
-            str(job["id"]),
-            coloured_state(job["state"]),
-            str(job["attempt"]),
-            age(job["created_at"]),
-            printable(job["worker"] or "-"),
-            printable(job["group"] or "-"),
-            printable(job["name"] or "") or command_line(job),
-        ]
-        for job in jobs
-    ]
-    print_table(("ID", "STATE", "ATTEMPT", "AGE", "WORKER", "GROUP", "JOB"), rows)
+WORKERS_EPILOG = """\b
+Examples:
+  queued-runner workers
+  queued-runner workers --json
+"""
+
+_SAID_OTHERWISE: Final = frozenset({
+    "id", "state", "reason", "exit_code", "signal", "attempt", "worker", "command", "args",
+    "shell", "stdin", "timeout", "kill_signal", "kill_grace", "retries", "backoff", "max_backoff",
+    "created_at", "started_at", "finished_at", "duration", "log_bytes", "log_dropped",
+    "cancel_requested", "pending_reason", "delay", "detach", "max_log_size",
+})  # fmt: skip
+"""Fields that get words of their own; all others are shown by their names."""
 
 
-@click.command()
+@click.command(epilog=SHOW_EPILOG)
 @server_options
 @json_option
 @job_argument
@@ -79,39 +61,105 @@ def show(connect: Connect, as_json: bool, selector: Selector) -> None:
     if as_json:
         print_json({**job, "attempts": attempts, "results": files, "results_left_out": missing})
         return
-    click.echo(f"job {job['id']}  {coloured_state(job['state'])}  {command_line(job)}")
-    if job["pending_reason"]:
-        click.echo(f"  waits: {printable(job['pending_reason'])}")
-    for field, value in job.items():
-        if field not in ("id", "state", "command", "args", "pending_reason") and value not in (
-            None,
-            {},
-            [],
-            False,
-        ):
-            click.echo(f"  {field}: {_plain(value)}")
-    for attempt in attempts:
-        how = ending({**attempt, "state": "failed"}) if attempt["reason"] else "under way"
-        if attempt["reason"] == "exit" and attempt["exit_code"] == 0:
-            how = "succeeded"
-        click.echo(
-            f"  attempt {attempt['attempt']}: {how} at {printable(attempt['worker'] or '-')},"
-            f" started {attempt['started_at']}, {attempt['log_bytes']} bytes of output"
-        )
+    now = datetime.now(UTC)
+    how = ending(job).removeprefix(job["state"])
+    click.echo(f"job {job['id']}  {coloured_state(job['state'])}{how}  {command_line(job)}")
+    facts = list(_facts(job, now))
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        click.echo(f"  {name:<{width}}  {value}")
+    if attempts:
+        click.echo()
+        print_table(_attempts_table(attempts, now))
+        if attempts[-1]["log_dropped"]:
+            say(dropped(attempts[-1]["log_dropped"]))
+    _tell_results(job_id, files, missing, left_out)
+
+
+def _tell_results(
+    job_id: int,
+    files: Sequence[Mapping[str, Any]],
+    missing: Sequence[Mapping[str, Any]],
+    left_out: int,
+) -> None:
     if files:
-        size = sum(file["size"] for file in files)
+        total = size(sum(file["size"] for file in files))
         click.echo(
-            f"  results: {len(files)} with {size} bytes; fetch them with: results {job_id} -o"
+            f"\nresults: {len(files)} with {total}; fetch them with: queued-runner results"
+            f" {job_id} -o DIR"
         )
     for item in missing:
-        click.echo(
-            f"  left out of the results: {printable(item['name'])}: {printable(item['why'])}"
-        )
+        click.echo(f"left out of the results: {printable(item['name'])}: {printable(item['why'])}")
     if left_out > len(missing):
-        click.echo(f"  left out of the results: {left_out - len(missing)} more")
+        click.echo(f"left out of the results: {left_out - len(missing)} more")
 
 
-@click.command()
+def _facts(job: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
+    """What a person wants to know, in order, as names and values; no line for a default."""
+    if job["pending_reason"]:
+        yield "waits", printable(job["pending_reason"])
+    elif reason := why(job):
+        yield "why", reason
+    elif job["cancel_requested"] and job["state"] == "running":
+        yield "ends", "it was cancelled, and is over when its processes are gone"
+    for name, value in job.items():
+        if name not in _SAID_OTHERWISE and value not in (None, {}, [], False, 0):
+            yield name, _plain(value)
+    if job["shell"]:
+        yield "shell", "/bin/sh" if job["shell"] is True else printable(job["shell"])
+    if job["stdin"] is not None:
+        yield "stdin", _input(job["stdin"])
+    if job["delay"]:
+        yield "delay", duration(job["delay"])
+    if job["timeout"] is not None:
+        yield "timeout", duration(job["timeout"])
+    if (job["kill_signal"], job["kill_grace"]) != ("SIGTERM", 10.0):
+        yield "kill", f"{job['kill_signal']}, and SIGKILL after {duration(job['kill_grace'])}"
+    if job["retries"]:
+        pauses = f"after {duration(job['backoff'])}, then up to {duration(job['max_backoff'])}"
+        yield "retries", f"{job['retries']}, {pauses}"
+    if job["detach"] is not None:
+        yield "detach", f"the worker may be away for {duration(job['detach'])}"
+    if job["max_log_size"] is not None:
+        yield "log limit", size(job["max_log_size"])
+    for name, time in (("created", "created_at"), ("started", "started_at")):
+        if job[time] is not None:
+            yield name, f"{ago(job[time], now)}  ({job[time]})"
+    if job["finished_at"] is not None:
+        yield "finished", f"{ago(job['finished_at'], now)}  ({job['finished_at']})"
+    if job["started_at"] is not None:
+        yield "took", took(job, now)
+        kept = size(job["log_bytes"])
+        yield "output", f"{kept}; read it with: queued-runner logs {job['id']}"
+
+
+def _attempts_table(attempts: Sequence[Mapping[str, Any]], now: datetime) -> "Table":
+    heads = ("TRY", "STARTED", "TOOK", "CPU", "MEMORY", "OUTPUT", "WORKER", "END")
+    rows = [
+        (
+            str(item["attempt"]),
+            ago(item["started_at"], now),
+            took(item, now),
+            "-" if item["cpu_time"] is None else duration(item["cpu_time"]),
+            "-" if item["max_rss"] is None else size(item["max_rss"]),
+            size(item["log_bytes"]),
+            item["worker"] or "-",
+            _end_of(item),
+        )
+        for item in attempts
+    ]
+    return table(heads, rows, right=("TRY",), spare=("MEMORY", "CPU", "STARTED"))
+
+
+def _end_of(attempt: Mapping[str, Any]) -> str:
+    if attempt["reason"] is None:
+        return "under way"
+    if attempt["reason"] == "exit" and attempt["exit_code"] == 0:
+        return "succeeded"
+    return ending({**attempt, "state": "failed"})
+
+
+@click.command(epilog=WORKERS_EPILOG)
 @server_options
 @json_option
 def workers(connect: Connect, as_json: bool) -> None:
@@ -121,20 +169,15 @@ def workers(connect: Connect, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = [
-        [
-            printable(worker["name"]),
-            worker["state"],
-            f"{worker['slots'] - worker['free']}/{worker['slots']}",
-            printable(worker["address"]),
-            printable(worker["version"]),
-            printable(" ".join(f"{key}={value}" for key, value in worker["labels"].items())),
-        ]
-        for worker in found
-    ]
-    print_table(("NAME", "STATE", "BUSY", "ADDRESS", "VERSION", "LABELS"), rows)
+    print_table(workers_table(found))
     if not found:
         say("no worker is connected; start one with: simple-worker")
+
+
+def _input(stdin: Any) -> str:
+    if isinstance(stdin, str):
+        return size(len(stdin.encode()))
+    return size(len(stdin["base64"]) * 3 // 4)
 
 
 def _plain(value: Any) -> str:

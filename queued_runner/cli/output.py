@@ -1,4 +1,4 @@
-"""What verbs write: bytes of jobs, JSON, plain tables.
+"""What verbs write: bytes of jobs, JSON, commands.
 
 It owns that the bytes of a job go out as they came and at once, and that names which people chose
 cannot steer a terminal. Colour only on a terminal, never with NO_COLOR.
@@ -8,13 +8,12 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import Any, TextIO
 
 import click
 
-_COLOURS = {
+COLOURS = {
     "queued": "cyan",
     "running": "yellow",
     "succeeded": "green",
@@ -69,8 +68,25 @@ def printable(text: str) -> str:
 
 
 def command_line(job: Mapping[str, Any]) -> str:
-    """The command of a job as one would type it."""
-    return printable(shlex.join([job["command"], *job["args"]]))
+    """The command of a job as one would type it: pasted into a shell it is the same command."""
+    words = [job["command"], *job["args"]]
+    if job.get("shell"):
+        return printable(" ".join(words))  # a text for a shell already
+    return " ".join(map(_quoted, words))
+
+
+def _quoted(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(map(_escaped, word)) + "'"
+
+
+def _escaped(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def is_coloured(file: TextIO) -> bool:
@@ -80,35 +96,4 @@ def is_coloured(file: TextIO) -> bool:
 
 def coloured_state(state: str) -> str:
     """The state, coloured where that is wanted."""
-    return click.style(state, fg=_COLOURS.get(state)) if is_coloured(sys.stdout) else state
-
-
-def age(time: str | None) -> str:
-    """How long ago a time of the API is: `12s`, `5m`, `3h`, `2d`."""
-    if time is None:
-        return "-"
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(time)).total_seconds()
-    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{int(seconds // size)}{unit}"
-    return f"{max(0, int(seconds))}s"
-
-
-def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need; on a terminal the last one is cut at its edge."""
-    plain = [[click.unstyle(cell) for cell in row] for row in rows]
-    widths = [
-        max(len(head), *(len(row[index]) for row in plain)) if plain else len(head)
-        for index, head in enumerate(heads)
-    ]
-    edge = os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
-    before_last = sum(widths[:-1]) + 2 * (len(heads) - 1)
-    for row in (heads, *rows):
-        cells = [
-            cell + " " * (width - len(click.unstyle(cell)))
-            for cell, width in zip(row[:-1], widths[:-1], strict=True)
-        ]
-        last = row[-1]
-        if edge > before_last and len(click.unstyle(last)) > edge - before_last:
-            last = last[: max(1, edge - before_last - 1)] + "…"
-        click.echo("  ".join([*cells, last]).rstrip())
+    return click.style(state, fg=COLOURS.get(state)) if is_coloured(sys.stdout) else state

@@ -10,7 +10,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("queued_runner.cli.serve:serve", "Run the service: queue, workers' port, API."),
     "submit": ("queued_runner.cli.submit:submit", "Queue a command and print its id."),
     "run": ("queued_runner.cli.run:run", "Queue a command and stay until it ends."),
-    "ps": ("queued_runner.cli.look:ps", "List jobs, the newest first."),
+    "ps": ("queued_runner.cli.ps:ps", "List jobs, the newest first."),
     "show": ("queued_runner.cli.look:show", "Everything known of a job."),
     "logs": ("queued_runner.cli.logs:logs", "The output of a job."),
     "results": ("queued_runner.cli.results:results", "The files that a job left."),

@@ -6,6 +6,13 @@ from typing import Any, Final
 
 _UNITS: Final = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 _SIZES: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_WHY: Final = {
+    "timeout": "it took longer than its timeout",
+    "worker-lost": "its worker was lost, and it was not to be tried again",
+    "abandoned": "its worker was out of reach for too long, and it was not to be tried again",
+    "quarantined": "its worker was lost again and again while it ran",
+    "dependency": "a job that it came after did not succeed",
+}
 _RATES: Final = {"s": 1, "min": 60, "h": 3600}
 
 
@@ -58,6 +65,22 @@ def rate(a_second: float) -> str:
     unit = next((unit for unit, seconds in _RATES.items() if a_second * seconds >= 1), "h")
     value = a_second * _RATES[unit]
     return f"{value:.0f}/{unit}" if value >= 10 else f"{value:.1f}".removesuffix(".0") + f"/{unit}"
+
+
+def why(job: Mapping[str, Any]) -> str | None:
+    """Why a job did not succeed, in a sentence; None where it did, or has not ended."""
+    if job["state"] == "cancelled":
+        return "it was cancelled"
+    if job["state"] != "failed":
+        return None
+    if job["reason"] == "exit":
+        return f"the command ended with exit code {job['exit_code']}"
+    if job["reason"] == "signal":
+        return f"the command was ended by {job['signal']}"
+    if job["reason"] == "spawn-error":
+        what = "was not found" if job["exit_code"] == 127 else "cannot be executed"
+        return f"the command {what} at the worker; its output says more"
+    return _WHY.get(job["reason"])
 
 
 def counted(counts: Mapping[str, int]) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import httpx2
 import msgpack
 
-from queued_runner.client.errors import ClientError, Unreachable
+from queued_runner.client.errors import ClientError, Refused, Unreachable
 from queued_runner.client.link import Link, dump
 
 STREAM_SILENCE: Final = 45.0
@@ -73,6 +73,16 @@ class Client(Link):
                 return
             before = page[-1]["id"]
             limit = None if limit is None else limit - len(page)
+
+    def group_counts(self, group: str) -> dict[str, int] | None:
+        """How many jobs of a group are in each state; None where there is no such group."""
+        try:
+            answer = self.request("GET", f"/api/v1/groups/{quote(group, safe='')}")
+        except Refused as error:
+            if error.status != 404:
+                raise
+            return None
+        return dict(answer["counts"])
 
     def attempts(self, job_id: int) -> list[Json]:
         """All tries at a job."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from queued_runner.client.api import Client
 from queued_runner.jobs import JobSpec, JobState
 from tests.cli.conftest import Verb, jobs
 from tests.cli.service_thread import ServiceThread
@@ -85,18 +86,89 @@ def test_json_shapes(service: ServiceThread, verb: Verb) -> None:
 
 def test_tables(service: ServiceThread, verb: Verb) -> None:
     ran(service, exit_code=3)
-    service.do(service.queue.add, JobSpec(command="a\x1b[2Jb", group="g"))
+    service.do(service.queue.add, JobSpec(command="a\x1b[2Jb", args=("[red]",), group="g"))
     lines = [line.split() for line in verb("ps").stdout.splitlines()]
-    assert lines[0] == ["ID", "STATE", "ATTEMPT", "AGE", "WORKER", "GROUP", "JOB"]
+    assert lines[0] == ["ID", "STATE", "TRY", "CREATED", "TOOK", "WORKER", "GROUP", "JOB"]
     assert [line[:3] for line in lines[1:]] == [["2", "queued", "0"], ["1", "failed", "1"]]
-    assert lines[2][-3:] == ["make", "-j", "2"]
+    assert lines[2][-7:] == ["2", "s", "w1", "-", "make", "-j", "2"]
+    assert lines[1][-3:] == ["g", "$'a\\x1b[2Jb'", "'[red]'"]
     assert "\x1b" not in verb("ps").stdout
-    assert "a\\x1b[2Jb" in verb("show", "last").stdout
-    shown = verb("show", 1).stdout
-    assert shown.startswith("job 1  failed  make -j 2\n")
-    assert "attempt 1: failed (exit 3) at w1" in shown
-    assert "waits: no worker is connected" in verb("show", 2).stdout
     assert verb("workers").stdout.splitlines()[1].split()[:3] == ["w1", "ready", "1/4"]
+
+
+def test_show_tells_everything_once(service: ServiceThread, verb: Verb) -> None:
+    fields = {
+        "name": "n", "group": "g", "cwd": "/src", "env": {"A": "1"}, "needs": {"gpu": "1"},
+        "stdin": "caf\u00e9", "timeout": 90, "kill_signal": "SIGINT", "kill_grace": 2,
+        "retries": 3, "priority": -5, "on_lost": "fail", "detach": 30, "max_log_size": 1 << 20,
+        "delay": 3600,
+    }  # fmt: skip
+    service.do(service.queue.add, JobSpec(command="sh", args=("-c", "echo 'a b'\n"), **fields))
+    service.do(service.queue.start, 1)
+    service.do(service.queue.finish, 1, 3, retry=True)
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"x" * 2000)
+    service.do(service.queue.finish, 1, None, reason="timeout", signal="SIGINT", dropped=7)
+    done = verb("show", 1)
+    first, *rest = done.stdout.splitlines()
+    assert first == "job 1  failed (timeout)  sh -c $'echo \\'a b\\'\\x0a'"
+    facts = dict(line.split(maxsplit=1) for line in rest[: rest.index("")])
+    assert facts["why"] == "it took longer than its timeout"
+    assert {name: facts[name] for name in ("name", "group", "cwd", "env", "needs", "priority")} == {
+        "name": "n", "group": "g", "cwd": "/src", "env": "A=1", "needs": "gpu=1", "priority": "-5",
+    }  # fmt: skip
+    assert facts["stdin"] == "5 B"
+    assert facts["timeout"] == "1 min 30 s"
+    assert facts["kill"] == "SIGINT, and SIGKILL after 2 s"
+    assert facts["retries"].startswith("3, after 1 s")
+    assert facts["output"].endswith("read it with: queued-runner logs 1")
+    assert facts["created"].endswith("d ago  (2023-11-14T22:13:20.000Z)")
+    heads, *attempts = (line.split() for line in rest[rest.index("") + 1 :])
+    assert heads == ["TRY", "STARTED", "TOOK", "CPU", "MEMORY", "OUTPUT", "WORKER", "END"]
+    assert [(line[0], " ".join(line[-2:])) for line in attempts] == [
+        ("1", "(exit 3)"), ("2", "failed (timeout)"),
+    ]  # fmt: skip
+    assert "7 bytes of output were beyond" in done.stderr
+
+
+def test_show_says_why_a_job_waits(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(1))
+    assert "waits    no worker is connected" in verb("show", 1).stdout
+    assert "TRY" not in verb("show", 1).stdout
+
+
+def test_ps_of_selectors(service: ServiceThread, verb: Verb) -> None:
+    service.do(service.queue.add, *jobs(2500, group="g"), *jobs(10))
+    service.do(service.queue.start, 3)
+
+    def ids(*arguments: object) -> list[int]:
+        return [job["id"] for job in json.loads(verb("ps", "--json", *arguments).stdout)]
+
+    assert ids("1-5:2", 2509, 99999) == [2509, 5, 3, 1]
+    assert ids("1-2505", "--state", "running") == [3]
+    assert ids("2-2502", "--limit", 3) == [2502, 2501, 2500]
+    assert ids("last") == [2510]
+    assert ids("1-2510") == list(range(2510, 0, -1))
+    assert ids("--group", "g") == list(range(2500, 0, -1))
+    assert len(ids()) == 100
+    assert len(verb("ps", "--group", "g").stdout.splitlines()) == 101
+
+
+def test_ps_of_a_group_tells_how_it_is(
+    service: ServiceThread, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.do(service.queue.add, *jobs(2, group="a/b"))
+    counts = {"queued": 9_998, "running": 2, "failed": 0}
+    asked = []
+
+    def group_counts(client: Client, group: str) -> dict[str, int]:
+        asked.append(group)
+        return counts
+
+    monkeypatch.setattr(Client, "group_counts", group_counts)
+    last = verb("ps", "-g", "a/b").stdout.splitlines()[-1]
+    assert last == "10,000 jobs: 9,998 queued, 2 running"
+    assert asked == ["a/b"]
 
 
 def test_ps_filters(service: ServiceThread, verb: Verb) -> None:

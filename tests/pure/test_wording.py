@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.cli.wording import ago, counted, duration, rate, size, took
+from queued_runner.cli.wording import ago, counted, duration, rate, size, took, why
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -78,3 +78,22 @@ def test_longer_is_never_said_shorter(one: float, other: float) -> None:
 
     assert one > other or back(duration(one)) <= back(duration(other))
     assert abs(back(duration(one)) - one) <= max(0.51, one / 20)
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        ({"state": "succeeded", "reason": "exit"}, None),
+        ({"state": "queued", "reason": "exit"}, None),
+        ({"state": "cancelled", "reason": "killed"}, "it was cancelled"),
+        ({"reason": "exit", "exit_code": 3}, "the command ended with exit code 3"),
+        ({"reason": "signal", "signal": "SIGKILL"}, "the command was ended by SIGKILL"),
+        ({"reason": "spawn-error", "exit_code": 127}, "the command was not found at the worker"),
+        ({"reason": "spawn-error", "exit_code": 126}, "the command cannot be executed"),
+        ({"reason": "quarantined"}, "its worker was lost again and again"),
+        ({"reason": "never heard of"}, None),
+    ],
+)
+def test_why_a_job_did_not_succeed(job: dict, words: str | None) -> None:
+    said = why({"state": "failed", "exit_code": None, "signal": None, **job})
+    assert said is None if words is None else (said or "").startswith(words)
