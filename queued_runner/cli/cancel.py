@@ -1,19 +1,28 @@
 """`cancel`: ask for the end of jobs. A job is over when its state says so; `wait` tells."""
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Final
 
 import click
 
 from queued_runner.cli.exit_status import ending
 from queued_runner.cli.job_arguments import group_instead, jobs_argument, resolve, unfinished
 from queued_runner.cli.options import Connect, json_option, option, say, server_options
-from queued_runner.cli.output import print_json
+from queued_runner.cli.output import write_json_list
 from queued_runner.cli.selectors import Selector
 from queued_runner.cli.values import DURATION, SIGNAL
 
+MAX_NAMED: Final = 20
+"""Jobs of one kind that are told one by one."""
 
-@click.command()
+EPILOG = """\b
+Examples:
+  queued-runner cancel 17
+  queued-runner cancel 3,5-8 --signal INT --grace 30s
+  queued-runner cancel --group nightly
+"""
+
+
+@click.command(epilog=EPILOG)
 @server_options
 @option("--group", "-g", help="All jobs of this group that have not ended.")
 @option("--signal", type=SIGNAL, help="First signal; default: the job's own, SIGTERM.")
@@ -31,30 +40,28 @@ def cancel(
     selectors: tuple[Selector, ...],
 ) -> None:
     """End jobs: queued ones at once, running ones with a signal to their whole process tree."""
-    from queued_runner.client.api import is_terminal
-    from queued_runner.client.errors import Refused
+    from queued_runner.client.errors import ClientError
 
     group = group_instead(ctx, selectors, group)
-    jobs = []
-    status = 0
     with connect() as client:
-        for job_id in unfinished(client, group) if group else resolve(client, selectors):
-            try:
-                job = client.job(job_id)
-                if is_terminal(job):
-                    say(f"job {job_id} has already {_ending(job)}")
-                else:
-                    job = client.cancel(job_id, signal=signal, grace=grace)
-                jobs.append(job)
-            except Refused as error:
-                if error.status != 404:
-                    raise
-                say(str(error))  # the others shall end none the less
-                status = error.exit_code
+        job_ids = unfinished(client, group) if group else resolve(client, selectors)
+        status = 0
+        jobs = []
+        for cancelled, missing in client.cancel_many(job_ids, signal=signal, grace=grace):
+            too_late = [job for job in cancelled if job["state"] in ("succeeded", "failed")]
+            _tell([f"job {job['id']} has already {ending(job)}" for job in too_late])
+            _tell([f"There is no job {job_id}; see 'queued-runner ps'." for job_id in missing])
+            if missing:
+                status = ClientError.exit_code
+            if as_json:
+                jobs += cancelled
     if as_json:
-        print_json(jobs)
+        write_json_list(jobs)
     ctx.exit(status)
 
 
-def _ending(job: Mapping[str, Any]) -> str:
-    return "been cancelled" if job["state"] == "cancelled" else ending(job)
+def _tell(lines: list[str]) -> None:
+    for line in lines[:MAX_NAMED]:
+        say(line)
+    if len(lines) > MAX_NAMED:
+        say(f"and the same of {len(lines) - MAX_NAMED:,} more")

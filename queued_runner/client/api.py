@@ -4,7 +4,7 @@ It owns which requests those take. It prints nothing; what goes wrong is a `Clie
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -95,6 +95,17 @@ class Client(Link):
         body = dump({key: value for key, value in how.items() if value is not None})
         job: Json = self.request("POST", f"/api/v1/jobs/{job_id}/cancel", content=body)
         return job
+
+    def cancel_many(
+        self, job_ids: Sequence[int], *, signal: str | None = None, grace: float | None = None
+    ) -> Iterator[tuple[list[Json], list[int]]]:
+        """Ask for the end of jobs, a page at a time: the jobs as they are, and what is missing."""
+        how = {"signal": signal, "grace": grace}
+        given = {key: value for key, value in how.items() if value is not None}
+        for begin in range(0, len(job_ids), PAGE):
+            body = dump({"ids": job_ids[begin : begin + PAGE], **given})
+            answer = self.request("POST", "/api/v1/jobs/cancel", content=body)
+            yield answer["jobs"], answer["missing"]
 
     def retry_job(self, job_id: int) -> Json:
         """Queue a job that has ended once more."""

@@ -21,6 +21,7 @@ from queued_runner.http.guard import OPEN_PATHS, SERVER_FAILED, Guard
 from queued_runner.http.metrics import build_metrics_route
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.routes_agent import AGENT_PREFIX, build_agent_routes
+from queued_runner.http.routes_cancel import CancelManyRequest, build_cancel_route
 from queued_runner.http.routes_docs import build_docs_route
 from queued_runner.http.routes_events import build_event_routes
 from queued_runner.http.routes_jobs import CancelRequest, build_job_routes
@@ -74,6 +75,7 @@ def create_app(
         },
     )
     app.include_router(build_job_routes(queue, shutdown))
+    app.include_router(build_cancel_route(queue))
     app.include_router(build_log_routes(queue, shutdown))
     app.include_router(build_event_routes(queue, shutdown))
     app.include_router(build_result_routes(queue))
@@ -97,7 +99,8 @@ def create_app(
 def _schema(app: FastAPI) -> dict[str, Any]:
     """The description of the API, made once."""
     if app.openapi_schema is None:
-        app.openapi_schema = describe(app, (JobSpec, CancelRequest, PruneRequest), OPEN_PATHS)
+        models = (JobSpec, CancelRequest, CancelManyRequest, PruneRequest)
+        app.openapi_schema = describe(app, models, OPEN_PATHS)
     return app.openapi_schema
 
 
