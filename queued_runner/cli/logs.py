@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from queued_runner.client.api import Chunk, Client
 
 
-@click.command()
+EPILOG = """\b
+Examples:
+  queued-runner logs 17
+  queued-runner logs -f last
+  queued-runner logs 17 --tail 20 --timestamps --stderr
+"""
+
+
+@click.command(epilog=EPILOG)
 @server_options
 @option("--follow", "-f", is_flag=True, help="Stay until the job ends.")
 @option("--stdout", "only_stdout", is_flag=True, help="Only the standard output.")

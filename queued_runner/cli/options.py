@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import click
 
+from queued_runner.cli.quick_start import load_http
+
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
 
@@ -59,6 +61,7 @@ def server_options(verb: F) -> F:
 
 
 def _open_client(waits: bool, **where: str | None) -> "Client":
+    load_http()
     from queued_runner.client.api import Client
     from queued_runner.client.locate import find_server
 

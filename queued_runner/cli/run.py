@@ -21,7 +21,14 @@ if TYPE_CHECKING:
     from queued_runner.client.api import Client
 
 
-@click.command(context_settings=PASS_ON)
+EPILOG = """\b
+Examples:
+  queued-runner run -- echo hello
+  queued-runner run --shell --timeout 10m --needs os=linux -- 'uname | wc -c'
+"""
+
+
+@click.command(context_settings=PASS_ON, epilog=EPILOG)
 @server_options
 @job_options
 @click.pass_context

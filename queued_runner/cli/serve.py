@@ -23,8 +23,14 @@ def _is_installed(context: click.Context, parameter: click.Parameter, name: str)
             raise click.BadParameter(str(error), context, parameter) from None
     return name
 
+EPILOG = """\b
+Examples:
+  queued-runner serve --data-dir state
+  queued-runner serve --data-dir state --local-slots 2 --drain
+"""
 
-@click.command()
+
+@click.command(epilog=EPILOG)
 @option("--host", default="127.0.0.1", show_default=True, help="Address for workers.")
 @option(
     "--port", default=8632, show_default=True, type=click.IntRange(0, 65535), help="For workers."

@@ -4,7 +4,7 @@ import io
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -15,6 +15,9 @@ from queued_runner.cli.json_objects import read_objects
 from queued_runner.cli.numbers import Runs, each_number, parse_numbers
 from queued_runner.cli.options import Connect, F, json_option, option, say, server_options
 from queued_runner.cli.output import print_json, write_json_list
+
+if TYPE_CHECKING:
+    from queued_runner.client.api import Client
 
 EPILOG = """\b
 Examples:
@@ -76,12 +79,18 @@ def submit(
     """
     _check(array, each_line, from_json, job["stdin"])
     spec = job_json(needs_command=from_json is None, **job)
-    if array is None and each_line is None and from_json is None:
-        _submit_one(connect, spec, as_json, dry_run)
-        return
-    key = spec.pop("key", None)
+    is_one = array is None and each_line is None and from_json is None
+    key = None if is_one else spec.pop("key", None)
     with _series(spec, array, each_line, from_json) as jobs:
-        _submit_many(connect, jobs, key, as_json, dry_run)
+        if dry_run:
+            for _, job_to_be in jobs:
+                print_json(job_to_be)
+            return
+        with connect() as client:
+            if is_one:
+                _submit_one(client, spec, as_json)
+            else:
+                _submit_many(client, jobs, key, as_json)
 
 
 def _check(
@@ -93,12 +102,8 @@ def _check(
         raise click.UsageError("Two options read this input; give one of them a file.")
 
 
-def _submit_one(connect: Connect, spec: series.Job, as_json: bool, dry_run: bool) -> None:
-    if dry_run:
-        print_json(spec)
-        return
-    with connect() as client:
-        job_id = client.submit(with_after(client, spec))
+def _submit_one(client: "Client", spec: series.Job, as_json: bool) -> None:
+    job_id = client.submit(spec)
     if as_json:
         print_json({"id": job_id})
     else:
@@ -106,19 +111,14 @@ def _submit_one(connect: Connect, spec: series.Job, as_json: bool, dry_run: bool
 
 
 def _submit_many(
-    connect: Connect, jobs: Iterable[series.Origin], key: str | None, as_json: bool, dry_run: bool
+    client: "Client", jobs: Iterable[series.Origin], key: str | None, as_json: bool
 ) -> None:
-    if dry_run:
-        for _, job in jobs:
-            print_json(job)
-        return
     from queued_runner.client.batches import submit_in_batches
 
     runs = Runs()
     try:
-        with connect() as client:
-            for ids in submit_in_batches(client, jobs, key=key):
-                runs.extend(ids)
+        for ids in submit_in_batches(client, jobs, key=key):
+            runs.extend(ids)
     finally:
         # What was stored before something went wrong is told too: it will run.
         if runs:
@@ -147,6 +147,8 @@ def _series(
             text = io.TextIOWrapper(file, "utf-8-sig")
             yield series.of_objects(spec, read_objects(text))
             text.detach()  # the file is not its own to close
+    else:
+        yield iter([("it", spec)])
 
 
 @contextmanager
