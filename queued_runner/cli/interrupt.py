@@ -51,15 +51,22 @@ class _Interrupt:
     def on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._is_wanted:
             if number == signal.SIGINT:
+                _say(self._farewell())
                 os._exit(CANCELLED)
             return
         self._is_wanted = True
         again = " again" if number == signal.SIGINT else ""
-        _say(f"cancelling; Ctrl-C{again} leaves at once")
+        what = "" if self._job_id is None else f" job {self._job_id}"
+        _say(f"cancelling{what}, until its processes are gone; Ctrl-C{again} leaves at once")
         if self._job_id is not None:
             self._start_cancel(self._job_id)
         else:
             threading.Thread(target=self._leave_if_away, daemon=True).start()
+
+    def _farewell(self) -> str:
+        if self._job_id is None:
+            return "left; if the job is in the queue, 'queued-runner ps' shows it"
+        return f"left; job {self._job_id} may still be ending: queued-runner wait {self._job_id}"
 
     def _start_cancel(self, job_id: int) -> None:
         threading.Thread(target=self._cancel, args=(job_id,), daemon=True).start()

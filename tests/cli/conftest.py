@@ -1,5 +1,6 @@
 """Verbs in this process, or in one of their own, against a server in a thread."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -55,7 +56,10 @@ def start_verb(data_dir: Path) -> Iterator[StartVerb]:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def start(*arguments: object, **options: Any) -> subprocess.Popen[bytes]:
-        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        pipes: dict[str, Any] = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+        pipes["stdin"] = subprocess.DEVNULL
+        # Not what C libraries put into the environment behind our back: readline does, COLUMNS.
+        pipes["env"] = dict(os.environ)
         process = subprocess.Popen(
             [sys.executable, "-m", "queued_runner", *(str(item) for item in arguments)],
             cwd=ROOT,

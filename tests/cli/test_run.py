@@ -228,11 +228,15 @@ def test_ctrl_c_cancels_and_waits_for_the_end(
 def test_a_second_ctrl_c_leaves_at_once(service: ServiceThread, start_verb: StartVerb) -> None:
     service.queue.obeys = False
     client = start_verb("run", "make")
-    service.wait_until(lambda: service.queue.jobs)
+    service.wait_until(lambda: service.queue.followers)
     client.send_signal(signal.SIGINT)
     service.wait_until(lambda: service.queue.cancels)
     client.send_signal(signal.SIGINT)
-    assert client.wait(PATIENCE) == 130
+    _, stderr = client.communicate(timeout=PATIENCE)
+    assert client.returncode == 130
+    first, second = stderr.splitlines()
+    assert first.startswith(b"queued-runner: cancelling job 1, until its processes are gone;")
+    assert second == b"queued-runner: left; job 1 may still be ending: queued-runner wait 1"
     assert service.queue.jobs[1].state is JobState.QUEUED
 
 

@@ -2,14 +2,21 @@
 
 import os
 import pty
+import re
 import select
-from collections.abc import Iterator
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from queued_runner.cli.output import is_coloured
 from queued_runner.cli.status_line import describe
-from tests.cli.conftest import StartVerb, jobs
+from queued_runner.jobs import JobSpec, JobState
+from tests.cli.conftest import ROOT, StartVerb, Verb, jobs
 from tests.cli.service_thread import PATIENCE, ServiceThread
 
 
@@ -36,13 +43,23 @@ class Terminal:
         self.text += os.read(self._ours, 65_536)
         return True
 
+    def type(self, keys: bytes) -> None:
+        """What a person presses: the terminal makes signals of some."""
+        os.write(self._ours, keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        termios.tcsetwinsize(self.theirs, (lines, columns))
+
     def close(self) -> None:
         os.close(self._ours)
         os.close(self.theirs)
 
 
 @pytest.fixture
-def terminal() -> Iterator[Terminal]:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Terminal]:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     terminal = Terminal()
     yield terminal
     terminal.close()
@@ -64,19 +81,130 @@ def test_run_says_how_the_job_stands_until_its_output_begins(
     assert terminal.read_rest().endswith(b"w1\r\x1b[Kerr")
 
 
+CTRL_C = b"\x03"
+
+IN_A_SESSION = (
+    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.executable, [sys.executable, '-m', 'queued_runner', *sys.argv[1:]])"
+)
+"""Makes its input the terminal of a session of its own, as a login does, and becomes the verb."""
+
+
+@pytest.fixture
+def on_terminal(data_dir: Path, terminal: Terminal) -> Iterator[Callable[..., subprocess.Popen]]:
+    """Start a verb as from a shell on the terminal."""
+    started = []
+
+    def start(*arguments: object) -> subprocess.Popen:
+        ends = {"stdin": terminal.theirs, "stdout": terminal.theirs, "stderr": terminal.theirs}
+        process = subprocess.Popen(
+            [sys.executable, "-c", IN_A_SESSION, *map(str, arguments)],
+            cwd=ROOT, env=dict(os.environ), **ends,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def test_ctrl_c_on_a_terminal_cancels_and_waits(
+    service: ServiceThread, terminal: Terminal, on_terminal: Callable[..., subprocess.Popen]
+) -> None:
+    service.queue.obeys = False
+    client = on_terminal("run", "make")
+    terminal.read_until(b"job 1 queued")
+    service.do(service.queue.start, 1)
+    service.do(service.queue.write, 1, "stdout", b"begun\n")
+    terminal.read_until(b"begun")
+    terminal.type(CTRL_C)
+    service.wait_until(lambda: service.queue.cancels)
+    terminal.read_until(b"cancelling job 1, until its processes are gone")
+    assert client.poll() is None
+    service.do(service.queue.write, 1, "stdout", b"cleaned up\n")
+    terminal.read_until(b"cleaned up")
+    cancelled = JobState.CANCELLED
+    service.do(service.queue.finish, 1, None, reason="killed", signal="SIGTERM", state=cancelled)
+    assert client.wait(PATIENCE) == 130
+    assert terminal.read_rest().endswith(b"job 1 cancelled\r\n")
+
+
+def test_a_second_ctrl_c_on_a_terminal_leaves(
+    service: ServiceThread, terminal: Terminal, on_terminal: Callable[..., subprocess.Popen]
+) -> None:
+    service.queue.obeys = False
+    client = on_terminal("run", "make")
+    terminal.read_until(b"job 1 queued")
+    terminal.type(CTRL_C)
+    terminal.read_until(b"Ctrl-C again leaves at once")
+    terminal.type(CTRL_C)
+    assert client.wait(PATIENCE) == 130
+    terminal.read_until(b"left; job 1 may still be ending: queued-runner wait 1\r\n")
+
+
+def test_watch_shows_what_changes_across_a_restart_until_ctrl_c(
+    service: ServiceThread, terminal: Terminal, on_terminal: Callable[..., subprocess.Popen]
+) -> None:
+    terminal.resize(100, 12)
+    service.do(service.queue.add, *jobs(30))
+    client = on_terminal("ps", "--watch")
+    terminal.read_until(b"30  ")
+    terminal.read_until(b"22  ")
+    service.do(service.queue.start, 30, "elsewhere")
+    terminal.read_until(b"elsewhere")
+    assert b"21  " not in terminal.text  # the newest that fit
+    service.stop()
+    terminal.read_until(b"the server is away")
+    service.start()
+    terminal.read_until(b"the server is back")
+    service.do(service.queue.start, 29, "back again")
+    terminal.read_until(b"back again")
+    terminal.type(CTRL_C)
+    assert client.wait(PATIENCE) == 0
+    assert b"Traceback" not in terminal.read_rest()
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_watch_is_for_a_terminal(service: ServiceThread, verb: Verb, more: list[str]) -> None:
+    done = verb("ps", "--watch", *more)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--watch is for a terminal" in done.stderr
+
+
+@pytest.mark.parametrize("columns", [30, 60, 100, 200])
+def test_no_line_is_wider_than_the_terminal(
+    service: ServiceThread, start_verb: StartVerb, terminal: Terminal, columns: int
+) -> None:
+    terminal.resize(columns, 24)
+    long = JobSpec(command="make", args=("x" * 300, "日本語" * 50), group="g" * 50)
+    service.do(service.queue.add, long, *jobs(3))
+    service.do(service.queue.start, 1, "w" * 60)
+    assert start_verb("ps", stdout=terminal.theirs).wait(PATIENCE) == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.read_rest().decode()).splitlines()
+    assert len(lines) == 5
+    assert max(map(cell_len, lines)) <= columns, lines
+    assert all("ID" in lines[0] and "STATE" in lines[0] and line for line in lines)
+    assert "running" in lines[4]
+
+
 def test_wait_shows_how_far_it_is(
     service: ServiceThread, start_verb: StartVerb, terminal: Terminal
 ) -> None:
     service.do(service.queue.add, *jobs(2))
+    service.do(service.queue.start, 1)
     client = start_verb("wait", "1-2", stderr=terminal.theirs)
     terminal.read_until(b"0/2")
+    terminal.read_until(b"1 running")
     for job_id, words in ((2, b"1/2"), (1, b"2/2")):
-        service.do(service.queue.start, job_id)
-        service.do(service.queue.finish, job_id)
+        service.do(service.queue.finish, job_id, job_id - 1)
         if job_id == 2:
             terminal.read_until(words)
+            terminal.read_until(b"1 failed")
+            terminal.read_until(b" left")
     stdout, _ = client.communicate(timeout=PATIENCE)
-    assert (client.returncode, stdout) == (0, b"")
+    assert (client.returncode, stdout) == (1, b"")
 
 
 @pytest.mark.parametrize("no_colour", [False, True])
