@@ -82,12 +82,14 @@ def submit(
     is_one = array is None and each_line is None and from_json is None
     key = None if is_one else spec.pop("key", None)
     with _series(spec, array, each_line, from_json) as jobs:
-        if dry_run:
-            for _, job_to_be in jobs:
-                print_json(job_to_be)
+        if dry_run and not spec.get("after"):
+            _print(jobs)
             return
         with connect() as client:
-            if is_one:
+            spec.update(with_after(client, spec))
+            if dry_run:
+                _print(jobs)
+            elif is_one:
                 _submit_one(client, spec, as_json)
             else:
                 _submit_many(client, jobs, key, as_json)
@@ -100,6 +102,11 @@ def _check(
         raise click.UsageError("Give one of --array, --each-line and --from-json.")
     if stdin == "-" and "-" in (each_line, from_json):
         raise click.UsageError("Two options read this input; give one of them a file.")
+
+
+def _print(jobs: Iterable[series.Origin]) -> None:
+    for _, job in jobs:
+        print_json(job)
 
 
 def _submit_one(client: "Client", spec: series.Job, as_json: bool) -> None:
