@@ -44,6 +44,10 @@ _SAID_OTHERWISE: Final = frozenset({
 """Fields that get words of their own; all others are shown by their names."""
 
 
+_DEFAULTS: Final[tuple[Any, ...]] = (None, {}, [], False, 0, "retry")
+"""What says nothing of a job: `retry` is that of `on_lost`."""
+
+
 @click.command(epilog=SHOW_EPILOG)
 @server_options
 @json_option
@@ -103,7 +107,7 @@ def _facts(job: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
     elif job["cancel_requested"] and job["state"] == "running":
         yield "ends", "it was cancelled, and is over when its processes are gone"
     for name, value in job.items():
-        if name not in _SAID_OTHERWISE and value not in (None, {}, [], False, 0):
+        if name not in _SAID_OTHERWISE and value not in _DEFAULTS:
             yield name, _plain(value)
     if job["shell"]:
         yield "shell", "/bin/sh" if job["shell"] is True else printable(job["shell"])
@@ -156,6 +160,10 @@ def _end_of(attempt: Mapping[str, Any]) -> str:
         return "under way"
     if attempt["reason"] == "exit" and attempt["exit_code"] == 0:
         return "succeeded"
+    if attempt["reason"] in ("refused", "given-back"):
+        return f"{attempt['reason']}, before it began"
+    if attempt["reason"] == "stopped":
+        return "stopped with its server"
     return ending({**attempt, "state": "failed"})
 
 

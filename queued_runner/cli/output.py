@@ -77,6 +77,8 @@ def command_line(job: Mapping[str, Any]) -> str:
 
 def _quoted(word: str) -> str:
     if word.isprintable():
+        if "'" in word and not set(word) & set('"$`\\!'):
+            return f'"{word}"'  # for people, who can hardly read what `quote` makes of it
         return shlex.quote(word)
     return "$'" + "".join(map(_escaped, word)) + "'"
 

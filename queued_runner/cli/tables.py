@@ -63,7 +63,7 @@ def jobs_table(jobs: Iterable[Json], now: datetime) -> "Table":
             str(job["attempt"]),
             ago(job["created_at"], now),
             took(job, now),
-            _short(job["worker"]),
+            _short(None if job["state"] == "queued" else job["worker"]),
             _short(job["group"]),
             printable(job["name"] or "") or command_line(job),
         )

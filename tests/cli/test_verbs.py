@@ -131,6 +131,23 @@ def test_show_tells_everything_once(service: ServiceThread, verb: Verb) -> None:
     assert "7 bytes of output were beyond" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("given-back", "given-back, before it began"), ("refused", "refused, before it began"),
+        ("stopped", "stopped with its server"), ("worker-lost", "failed (worker-lost)"),
+    ],
+)  # fmt: skip
+def test_an_attempt_that_is_no_fault_of_the_job_is_not_called_failed(
+    service: ServiceThread, verb: Verb, reason: str, words: str
+) -> None:
+    service.do(service.queue.add, *jobs(1))
+    service.do(service.queue.start, 1)
+    service.do(service.queue.finish, 1, None, reason=reason, retry=True)
+    assert verb("show", 1).stdout.splitlines()[-1].endswith(words)
+    assert "w1" not in verb("ps").stdout
+
+
 def test_show_says_why_a_job_waits(service: ServiceThread, verb: Verb) -> None:
     service.do(service.queue.add, *jobs(1))
     assert "waits    no worker is connected" in verb("show", 1).stdout

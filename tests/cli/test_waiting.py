@@ -5,6 +5,7 @@ import signal
 
 import pytest
 
+from queued_runner.cli import progress
 from queued_runner.client.api import PAGE, Client
 from queued_runner.client.locate import find_server
 from queued_runner.client.waiting import Waiting
@@ -66,6 +67,28 @@ def test_ids_win_over_a_group_of_the_environment(
     assert verb("wait").exit_code == 1
     assert verb("cancel", "2").exit_code == 0
     assert [job_id for job_id, _, _ in service.queue.cancels] == [2]
+
+
+def test_a_pipe_gets_a_line_now_and_then(
+    service: ServiceThread, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "FIRST_LINE", 0.0)
+    service.do(service.queue.add, *jobs(3))
+    end(service, 1, exit_code=3)
+    service.do(service.queue.start, 2)
+
+    async def worker(service: ServiceThread) -> None:
+        await service.queue.until(lambda: service.queue.waiters)
+        service.queue.finish(2)
+        service.queue.start(3)
+        service.queue.finish(3)
+
+    service.play(worker)
+    lines = verb("wait", "1-3").stderr.splitlines()
+    assert lines[0] == "queued-runner: 0 of 3 jobs have ended"
+    assert lines[1].startswith("queued-runner: 1 of 3 jobs have ended · 1 running, 1 failed · ")
+    assert lines[1].endswith(" left")
+    assert lines[2:] == ["queued-runner: job 1 failed (exit 3)"]
 
 
 def test_many_failures_are_not_all_named(service: ServiceThread, verb: Verb) -> None:
