@@ -101,10 +101,13 @@ def _without_missing_programs(example: str) -> str:
 def _run_until_it_says_something(service: Service, command: list[str], folder: Path) -> None:
     """What stays until Ctrl-C is run on a terminal, and left as a person leaves it."""
     ours, theirs = pty.openpty()
+    # Whatever runs the tests in the background may ignore Ctrl-C, which children would inherit.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command, cwd=folder, env=service.env, stdin=subprocess.DEVNULL, stdout=theirs,
         stderr=theirs, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     os.close(theirs)
     try:
         service.submit("true", group="nightly")  # something to say

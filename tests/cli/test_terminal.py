@@ -84,7 +84,8 @@ def test_run_says_how_the_job_stands_until_its_output_begins(
 CTRL_C = b"\x03"
 
 IN_A_SESSION = (
-    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "import fcntl, os, signal, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL);"  # what runs the tests may ignore it
     "os.execv(sys.executable, [sys.executable, '-m', 'queued_runner', *sys.argv[1:]])"
 )
 """Makes its input the terminal of a session of its own, as a login does, and becomes the verb."""

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from queued_runner.cli import progress
+from queued_runner.client import waiting
 from queued_runner.client.api import PAGE, Client
 from queued_runner.client.locate import find_server
 from queued_runner.client.waiting import Waiting
@@ -149,13 +150,16 @@ def test_jobs_that_have_not_begun_are_not_looked_at_again_and_again(service: Ser
     end(service, *range(1, 11))
     service.do(service.queue.start, 11)
     with CountingClient(find_server()) as client:
-        waiting = Waiting(client, range(1, 5 * PAGE + 1))
-        assert len(next(waiting.rounds())) == 10
-        assert (waiting.left, waiting.running) == (5 * PAGE - 10, 1)
+        watched = Waiting(client, range(1, 5 * PAGE + 1))
+        assert len(next(watched.rounds())) == 10
+        assert (watched.left, watched.running) == (5 * PAGE - 10, 1)
         assert client.asked <= 1 + 3
 
 
-def test_what_is_quicker_than_those_before_it_is_found_in_its_turn(service: ServiceThread) -> None:
+def test_what_is_quicker_than_those_before_it_is_found_in_its_turn(
+    service: ServiceThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "FIRST_PAUSE", 0.01)
     service.do(service.queue.add, *jobs(4 * PAGE))
     end(service, 4 * PAGE - 5)
     with Client(find_server()) as client:

@@ -16,6 +16,7 @@ ROUTES = [
     "/api/v1/jobs/1",
     "/api/v1/jobs/1/attempts",
     "/api/v1/jobs/1/cancel",
+    "/api/v1/jobs/cancel",
     "/api/v1/jobs/1/logs",
     "/api/v1/jobs/1/logs/stream",
     "/api/v1/workers",
