@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import click
 
+from queued_runner.cli.output import printable
 from queued_runner.cli.quick_start import load_http
 
 if TYPE_CHECKING:
@@ -70,5 +71,8 @@ def _open_client(waits: bool, **where: str | None) -> "Client":
 
 
 def say(text: str) -> None:
-    """A message of ours to the person, never among a job's output on stdout."""
-    click.echo(f"queued-runner: {text}", err=True)
+    """A message of ours to the person, never among a job's output on stdout.
+
+    What others chose (the name of a field, a path) may be part of it: no terminal obeys it.
+    """
+    click.echo("queued-runner: " + "\n".join(map(printable, text.split("\n"))), err=True)

@@ -97,6 +97,13 @@ def test_a_refusal_names_the_field_and_the_line(
     assert len(service.queue.jobs) == 4
 
 
+def test_no_name_in_a_refusal_steers_a_terminal(service: ServiceThread, verb: Verb) -> None:
+    done = verb("submit", "--from-json", "-", input='{"command": "true", "\\u001b[2J": 1}')
+    assert done.exit_code == 125
+    assert "line 1: \\x1b[2J: there is no such field" in done.stderr
+    assert "\x1b" not in done.stderr
+
+
 def test_a_line_that_no_argument_can_be_is_told(service: ServiceThread, verb: Verb) -> None:
     done = verb("submit", "--each-line", "-", "echo", input=b"a\nb\0c\n")
     assert (done.exit_code, done.stdout) == (125, "")
