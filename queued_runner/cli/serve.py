@@ -23,6 +23,7 @@ def _is_installed(context: click.Context, parameter: click.Parameter, name: str)
             raise click.BadParameter(str(error), context, parameter) from None
     return name
 
+
 EPILOG = """\b
 Examples:
   queued-runner serve --data-dir state
