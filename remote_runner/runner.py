@@ -44,6 +44,7 @@ from remote_runner.run import Nobody, RemoteRun
 from remote_runner.server import Server, ServerSettings, Session
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
+    CAN_MASK,
     DEFAULT_KILL_GRACE,
     Adoption,
     Command,
@@ -56,6 +57,7 @@ from remote_runner.types import (
     Run,
     WorkerEvent,
     WorkerInfo,
+    all_needs,
 )
 
 log = structlog.get_logger("remote_runner")
@@ -220,7 +222,10 @@ class RemoteRunner(DirectRuns):
     ) -> RemoteRun:
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
+        needs = all_needs(needs, command.mask)
         worker = self._pool.choose(needs) if worker_id is None else self._pool.find(worker_id)
+        if worker is not None and command.mask and CAN_MASK not in worker.labels:
+            worker = None  # it was restarted, as an older release, since its slot was taken
         if worker is None or not (worker.free or worker.spare):
             raise NoWorkerAvailable("no connected worker has a free slot and the labels needed")
         session = self._sessions[worker.session]
@@ -634,10 +639,11 @@ def _info(worker: PooledWorker) -> WorkerInfo:
         state=worker.state,
         slots=worker.slots,
         free=worker.free,
-        labels=worker.labels,
+        labels={key: worker.labels[key] for key in worker.labels if key != CAN_MASK},
         version=worker.version,
         address=worker.address,
         running=tuple(sorted(worker.runs)),
         is_baseline=worker.is_baseline,
         is_leaving=worker.is_draining,
+        can_mask=CAN_MASK in worker.labels,
     )

@@ -22,6 +22,7 @@ from remote_runner.pool import PooledWorker
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
+    MASK,
     PROTOCOL_VERSION,
     Attempts,
     AttemptState,
@@ -41,6 +42,7 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.protocol.states import ConnectionState, Role
 from remote_runner.sparing_log import SparingLog
+from remote_runner.types import CAN_MASK
 
 log = structlog.get_logger("remote_runner")
 
@@ -159,6 +161,12 @@ class Session:
         """The whole list, once."""
         listed, self._listed = self._listed, {}
         return listed
+
+
+def _labels(hello: Hello) -> dict[str, str]:
+    """What a worker's runs may need: its labels, and what it can do."""
+    labels = {key: value for key, value in hello.labels.items() if key != CAN_MASK}
+    return {**labels, CAN_MASK: ""} if MASK in hello.features else labels
 
 
 class Server:
@@ -317,7 +325,7 @@ class Server:
             session=self._new_session(),
             id=hello.worker_id,
             name=hello.name,
-            labels=dict(hello.labels),
+            labels=_labels(hello),
             slots=hello.slots,
             boot=hello.boot,
             version=hello.version,

@@ -40,6 +40,7 @@ def spawn(run_id: str, command: Command) -> Spawn:
         max_output=command.max_output,
         detach_ms=milliseconds(command.detach),
         max_results=command.max_results or None,
+        mask=command.mask,
     )
     return Spawn(command.command, command.args, options)
 

@@ -3,16 +3,19 @@
 Pure data and the plug (`JobRunner`). Seconds and bytes here; Node's units only on the wire.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 StreamName = Literal["stdout", "stderr"]
 
 DEFAULT_KILL_GRACE = 10.0
 """Seconds between the first signal and SIGKILL (the same as Buildkite's agent)."""
+
+CAN_MASK: Final = "\x1fmask"
+"""The label, which nobody can ask for, of room where the `mask` of a `Command` is obeyed."""
 
 
 class Reason(StrEnum):
@@ -44,7 +47,8 @@ class Command:
     counted and dropped, and the command goes on. `detach` is seconds that it may run on while its
     worker is out of contact: the worker ends it before they are over, and the runner gives it up
     when they are. None: as long as the runner has it for all. `max_results` is bytes of the files
-    that are taken from `results` in its scratch directory once it has ended; 0: none are.
+    that are taken from `results` in its scratch directory once it has ended; 0: none are. `mask`
+    are secrets: each, in any form (see `mask.py`), is `***` in the output that leaves the worker.
     """
 
     command: str
@@ -60,6 +64,7 @@ class Command:
     max_output: int | None = None
     detach: float | None = None
     max_results: int = 0
+    mask: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class WorkerInfo:
     `state` is `greeting`, `ready`, `draining` (it takes nothing new, and has something that runs),
     `drained` (by order of the server, and nothing runs there any more), or `away` (not connected,
     and drained when it comes back). `is_leaving`: it drains because it leaves by itself.
+    `can_mask`: it may be given commands with a `mask`.
     """
 
     id: str
@@ -118,6 +124,7 @@ class WorkerInfo:
     running: tuple[str, ...] = ()
     is_baseline: bool = False
     is_leaving: bool = False
+    can_mask: bool = False
 
 
 class WorkerEvent(StrEnum):
@@ -143,7 +150,10 @@ class Slot(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Room at workers that carry exactly `labels`, the slot that is to be taken first in front."""
+    """Room at workers that carry exactly `labels`, the slot that is to be taken first in front.
+
+    Those that hide what a command's `mask` says carry `CAN_MASK` too, with the value `""`.
+    """
 
     labels: Mapping[str, str]
     slots: tuple[Slot, ...]
@@ -152,6 +162,11 @@ class Offer:
 def satisfies(labels: Mapping[str, str], needs: Mapping[str, str]) -> bool:
     """Whether a worker with `labels` may run something that `needs` these."""
     return all(labels.get(key) == value for key, value in needs.items())
+
+
+def all_needs(needs: Mapping[str, str], mask: Collection[str]) -> Mapping[str, str]:
+    """What a worker must have for something with these `needs` and this `mask`."""
+    return {**needs, CAN_MASK: ""} if mask else needs
 
 
 class Run(Protocol):
@@ -279,6 +294,8 @@ class JobRunner(Protocol):
         worker_id: str | None = None,
     ) -> Run:
         """Place and start a run, at the worker given or at any that suits; never blocks.
+
+        One whose command has a `mask` only where that is obeyed.
 
         Raises:
             NoWorkerAvailable: nothing with these labels has a free slot now, or that worker not.

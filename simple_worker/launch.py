@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from remote_runner.mask import Mask
 from remote_runner.types import Command, Outcome, Reason
 
 DEFAULT_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -88,10 +89,12 @@ class SpawnFailure:
 def explain(launch: Launch, error: Exception) -> SpawnFailure:
     """Why `launch` could not be started, for the one who wrote the command."""
     command = launch.command
+    hide = Mask(command.mask).hide
     argv, executable = launch.argv()
     file = executable or argv[0]
-    name = _shown(file)
+    name = _shown(hide(file))
     cwd = command.cwd
+    place = _shown(hide(cwd or ""))
     if isinstance(error, ValueError):
         if any("\0" in text for text in (*argv, cwd or "", *launch.environment().values())):
             line = f"{name}: a command, its arguments and its variables cannot contain NUL bytes"
@@ -99,9 +102,9 @@ def explain(launch: Launch, error: Exception) -> SpawnFailure:
         return SpawnFailure(NOT_EXECUTABLE, f"{name}: {error}")
     if cwd is not None and not os.path.isdir(cwd):
         why = "is not a directory" if os.path.exists(cwd) else "does not exist on this worker"
-        return SpawnFailure(NOT_EXECUTABLE, f"the working directory {_shown(cwd)} {why}")
+        return SpawnFailure(NOT_EXECUTABLE, f"the working directory {place} {why}")
     if cwd is not None and not os.access(cwd, os.X_OK):
-        return SpawnFailure(NOT_EXECUTABLE, f"the working directory {_shown(cwd)} may not be used")
+        return SpawnFailure(NOT_EXECUTABLE, f"the working directory {place} may not be used")
     code = error.errno if isinstance(error, OSError) else None
     if code in _EXHAUSTED:
         return SpawnFailure(NOT_EXECUTABLE, f"{name}: {os.strerror(code or 0)}", is_refusal=True)

@@ -14,6 +14,7 @@ import trio
 from remote_runner.direct import DirectRuns
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
 from remote_runner.types import (
+    CAN_MASK,
     Command,
     Host,
     Observer,
@@ -180,7 +181,7 @@ class LocalRunner(DirectRuns):
 
     def offers(self, limit: int) -> Sequence[Offer]:
         slots = (Slot(LOCAL, LOCAL, self._boot),) * min(limit, self._free)
-        return [Offer({}, slots)] if slots else []
+        return [Offer({CAN_MASK: ""}, slots)] if slots else []
 
     def start(
         self,
@@ -255,5 +256,6 @@ class LocalRunner(DirectRuns):
                 version="",
                 address="in-process",
                 running=tuple(sorted(self._running)),
+                can_mask=True,
             )
         ]

@@ -16,6 +16,7 @@ from typing import IO, Final
 
 import trio
 
+from remote_runner.mask import READ, Mask, MaskedStream
 from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason
 from simple_worker.kill_ladder import KillLadder
@@ -50,6 +51,7 @@ class Process:
         self._max_results = launch.command.max_results
         self._owner = launch.uid
         self.results: Archive | None = None
+        self._mask = Mask(launch.command.mask) if launch.command.mask else None
         self._popen = popen
         self._silence = silence
         self._pidfd = silence.pidfd
@@ -78,6 +80,8 @@ class Process:
         assert popen.stderr is not None
         try:
             if not await self._stays_silent():
+                if self._mask is not None:
+                    max_chunk = min(max_chunk, READ)
                 stdout = OutputPipe("stdout", popen.stdout, max_chunk)
                 stderr = OutputPipe("stderr", popen.stderr, max_chunk)
                 await self._converse((stdout, stderr), on_output)
@@ -132,7 +136,14 @@ class Process:
                 pipe.finish()
 
     async def _pump(self, pipe: OutputPipe, on_output: OnOutput) -> None:
-        while data := await pipe.read():
+        """Hand its output on. All that is known of it, sizes too, is of what `mask` has left."""
+        masked = None if self._mask is None else MaskedStream(self._mask)
+        is_open = True
+        while is_open:
+            data = await pipe.read()
+            is_open = bool(data)
+            if masked is not None:
+                data = masked.feed(data) if is_open else masked.flush()
             kept = data[: max(0, self._max_output - self._total)]
             self._total += len(data)
             if kept:

@@ -321,5 +321,6 @@ def _launch(spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str]) -> 
         kill_grace=DEFAULT_KILL_GRACE if grace is None else grace,
         max_output=options.max_output,
         max_results=options.max_results or 0,
+        mask=options.mask,
     )
     return Launch(command, options.env, options.uid, options.gid, extra_env)

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from queued_runner.store.needs import Seek, satisfied_needs
-from remote_runner.types import Offer, Slot
+from remote_runner.types import CAN_MASK, Offer, Slot
 
 
 class Room:
@@ -19,7 +19,7 @@ class Room:
         self._places: dict[str, list[deque[Slot]]] = {}
         # The place with the most labels comes first in a list, so it is the last to be taken:
         # scarce labels are kept free for those who need them.
-        for offer in sorted(offers, key=lambda offer: -len(offer.labels)):
+        for offer in sorted(offers, key=lambda offer: -len(offer.labels.keys() - {CAN_MASK})):
             if offer.slots:
                 place = deque(offer.slots)
                 for needs in satisfied_needs(offer.labels, seek):

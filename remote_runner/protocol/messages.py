@@ -6,7 +6,7 @@ that is how the protocol grows. Durations are milliseconds here, as on the wire.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from remote_runner.errors import RemoteProtocolError
@@ -17,6 +17,10 @@ MAX_EVENT_NAME: Final = 64
 MAX_ID: Final = 64
 MAX_TEXT: Final = 4096
 MAX_ATTEMPTS_PER_EVENT: Final = 256
+MAX_MASK: Final = 64 * 1024
+"""Characters of all that one attempt has to hide."""
+MASK: Final = "mask"
+"""The feature of a worker that obeys `mask` of a spawn."""
 MAX_INTEGER: Final = 1 << 53
 """The largest integer that every peer, JavaScript included, holds exactly."""
 
@@ -40,6 +44,7 @@ class SpawnOptions:
     max_output: int | None = None
     detach_ms: int | None = None
     max_results: int | None = None
+    mask: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,10 @@ class Pong:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A full worker introduces itself, before anything else. `protocol` is (lowest, highest)."""
+    """A full worker introduces itself, before anything else. `protocol` is (lowest, highest).
+
+    `features` are what it can do that an earlier release could not: `MASK`.
+    """
 
     protocol: tuple[int, int]
     worker_id: str
@@ -158,6 +166,7 @@ class Hello:
     labels: Mapping[str, str]
     version: str
     token: str | None = None
+    features: tuple[str, ...] = ()
 
 
 AttemptState = Literal["running", "ended"]
@@ -321,6 +330,17 @@ class _Arguments:
                 raise self.fail(f"{key} holds something that is not a string")
         return value
 
+    def key_texts(self, map_: Mapping[str, Any], key: str, limit: int) -> tuple[str, ...]:
+        """A list of strings, of at most `limit` characters in all."""
+        value = map_.get(key)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self.fail(f"{key} is not a list of strings")
+        if sum(map(len, value)) > limit:
+            raise self.fail(f"{key} has more than {limit} characters")
+        return tuple(value)
+
     def required(self, map_: Mapping[str, Any], key: str, value: Any) -> Any:
         if value is None:
             raise self.fail(f"{key} is missing")
@@ -346,6 +366,7 @@ def _parse_hello(a: _Arguments) -> Hello:
         slots=slots,
         labels=a.key_strings(m, "labels") or {},
         token=a.key_text(m, "token"),
+        features=a.key_texts(m, "features", MAX_TEXT),
         **texts,
     )
 
@@ -410,6 +431,7 @@ def _parse_spawn(a: _Arguments) -> Spawn:
         max_output=a.key_integer(m, "maxOutput"),
         detach_ms=a.key_integer(m, "detach"),
         max_results=a.key_integer(m, "maxResults"),
+        mask=a.key_texts(m, "mask", MAX_MASK),
     )
     return Spawn(a.text(0, limit=131_072), tuple(args), options)
 
@@ -495,6 +517,7 @@ def _spawn_to_wire(m: Spawn) -> list[Any]:
         uid=o.uid, gid=o.gid, timeout=o.timeout_ms, killSignal=o.kill_signal,
         killGrace=o.kill_grace_ms, stdin=None if o.stdin == "ignore" else o.stdin,
         maxOutput=o.max_output, detach=o.detach_ms, maxResults=o.max_results,
+        mask=list(o.mask) or None,
     )  # fmt: skip
     return ["spawn", m.command, list(m.args), options]
 
@@ -517,6 +540,7 @@ def _hello_to_wire(m: Hello) -> list[Any]:
     fields = _without_none(
         protocol=list(m.protocol), worker_id=m.worker_id, boot=m.boot, name=m.name, slots=m.slots,
         labels=dict(m.labels), version=m.version, token=m.token,
+        features=list(m.features) or None,
     )  # fmt: skip
     return ["hello", fields]
 

@@ -58,7 +58,7 @@ FROM_WORKER = st.one_of(
     st.builds(Goodbye, texts, texts, maybe_numbers),
     st.builds(
         Hello, st.just((1, 1)), st.sampled_from(("liar", "other")), texts, texts, numbers,
-        st.just({}), texts,
+        st.just({}), texts, st.none(), st.sampled_from(((), ("mask", ""))),
     ),
 )  # fmt: skip
 
@@ -72,6 +72,7 @@ options = st.builds(
     max_output=maybe_numbers,
     detach_ms=maybe_numbers,
     max_results=maybe_numbers,
+    mask=st.sampled_from(((), ("",), ("talk", "\0\n"))),
     shell=st.booleans(),
 )
 FROM_RUNNER = st.one_of(

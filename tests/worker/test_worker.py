@@ -91,7 +91,9 @@ def bench(bench):
 async def test_an_attempt_from_spawn_to_closed(autojump_clock, bench):
     bench.start()
     async with bench.network.ready() as runner:
-        assert runner.hello == Hello((1, 1), "w-1", "b-1", "name", 2, {"os": "linux"}, "0.1.0")
+        assert runner.hello == Hello(
+            (1, 1), "w-1", "b-1", "name", 2, {"os": "linux"}, "0.1.0", features=("mask",)
+        )
         assert runner.ready.free_slots == 2
         await runner.say(
             spawn("7.1", "speak", cwd="/src", set_env={"A": "b"}, timeout_ms=1500, uid=5)
