@@ -28,8 +28,9 @@ from pydantic import (
 )
 
 from queued_runner.refusals import NO_CONTROLS, NO_NUL, Guesses, in_words
+from remote_runner.mask import MAX_SECRETS, MAX_SECRETS_SIZE, MIN_SECRET
 from remote_runner.signals import signal_number
-from remote_runner.types import Command
+from remote_runner.types import Command, all_needs
 
 Text = Annotated[str, StringConstraints(max_length=131_072, pattern=NO_NUL)]
 """An argument or variable: Linux allows 128 KiB in one string, and no NUL."""
@@ -45,6 +46,19 @@ def _is_signal(name: str) -> str:
 
 SignalName = Annotated[str, AfterValidator(_is_signal)]
 """A signal that this machine knows, the real-time ones included: `SIGRTMIN+3`."""
+
+
+def _can_be_hidden(secret: str) -> str:
+    if len(secret.strip().encode("utf-8", "replace")) < MIN_SECRET:
+        raise ValueError(
+            f"a secret of less than {MIN_SECRET} bytes cannot be hidden: it stands everywhere; use"
+            " a longer one"
+        )
+    return secret
+
+
+Secret = Annotated[Text, AfterValidator(_can_be_hidden)]
+"""Text that is never shown."""
 
 MAX_ARGS = 1024
 """As many as one event of the wire protocol carries."""
@@ -115,10 +129,11 @@ class JobSpec(BaseModel):
     """A job as it is sent. Unknown fields are refused by name.
 
     `detach`, `max_log_size`, `max_results_size`: None stands for the server's. `after` are the jobs
-    that must have succeeded before this one starts.
+    that must have succeeded before this one starts. `mask`: secrets, which are `***` in the output
+    and wherever the job is shown; `env` and `mask` stay out of its repr.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     command: Annotated[Text, Field(min_length=1)]
     args: tuple[Text, ...] = Field(default=(), max_length=MAX_ARGS)
@@ -126,7 +141,7 @@ class JobSpec(BaseModel):
     group: Name | None = None
     key: Name | None = None
     cwd: Annotated[Text, Field(min_length=1)] | None = None
-    env: dict[Text, Text] = Field(default_factory=dict, max_length=256)
+    env: dict[Text, Text] = Field(default_factory=dict, max_length=256, repr=False)
     shell: bool | Annotated[Text, Field(min_length=1)] = False
     stdin: str | Base64 | None = None
     priority: int = Field(default=0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
@@ -143,6 +158,7 @@ class JobSpec(BaseModel):
     delay: Seconds = 0.0
     max_log_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
     max_results_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
+    mask: tuple[Secret, ...] = Field(default=(), max_length=MAX_SECRETS, repr=False)
 
     @field_validator("env")
     @classmethod
@@ -182,9 +198,20 @@ class JobSpec(BaseModel):
             raise ValueError(f"stdin is limited to {MAX_STDIN} bytes; put larger input in a file")
         return stdin
 
+    @field_validator("mask")
+    @classmethod
+    def _is_not_huge(cls, mask: tuple[str, ...]) -> tuple[str, ...]:
+        if sum(len(secret.encode("utf-8", "replace")) for secret in mask) > MAX_SECRETS_SIZE:
+            raise ValueError(
+                f"the secrets have {MAX_SECRETS_SIZE:,} bytes together at most; hide the parts that"
+                " tell something"
+            )
+        return mask
+
     @model_validator(mode="after")
     def _fits_one_event(self) -> Self:
         parts = [self.command, *self.args, self.cwd or "", *self.env, *self.env.values()]
+        parts += self.mask
         if isinstance(self.shell, str):
             parts.append(self.shell)
         # A character takes six bytes at most: nearly every job is known to fit without a look.
@@ -206,6 +233,11 @@ class JobSpec(BaseModel):
             return handler(value)
         except ValidationError as error:
             raise in_words(error, cls, info.context or Guesses()) from None
+
+    @property
+    def all_needs(self) -> Mapping[str, str]:
+        """What its worker must have: what it asks for, and that its secrets can be hidden there."""
+        return all_needs(self.needs, self.mask)
 
     def stdin_bytes(self) -> bytes | None:
         """The input of the process, or None for /dev/null."""
@@ -238,6 +270,7 @@ class JobSpec(BaseModel):
             max_output=limits.max_log_size,
             detach=limits.detach,
             max_results=limits.max_results_size,
+            mask=self.mask,
         )
 
 

@@ -77,6 +77,7 @@ def in_words(refusal: ValidationError, model: type[BaseModel], guesses: Guesses)
     return ValidationError.from_exception_data(
         refusal.title,
         list(_reworded(refusal.errors(include_url=False), model.model_fields, guesses)),
+        hide_input=True,
     )
 
 
@@ -89,6 +90,4 @@ def _reworded(
         if len(place) == 3 and place[2] == "[key]":  # the place of a name in an object
             place = place[:1]
             words = f"a name in it is not allowed: {words}"
-        yield InitErrorDetails(
-            type=PydanticCustomError("refused", words), loc=place, input=error["input"]
-        )
+        yield InitErrorDetails(type=PydanticCustomError("refused", words), loc=place, input=None)

@@ -6,12 +6,14 @@ Pure: it owns how a job, an attempt and a worker look outside, and reads no cloc
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from starlette.responses import Response
 
 from queued_runner.explain import Explanation
-from queued_runner.jobs import Attempt, Job, JobState
+from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from remote_runner.mask import HIDDEN, Mask
 from remote_runner.types import WorkerInfo
 
 
@@ -28,7 +30,7 @@ def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
     duration = None
     if job.started_at is not None and job.finished_at is not None:
         duration = round(max(0.0, job.finished_at - job.started_at), 6)
-    return {
+    shown = {
         "id": job.id,
         "state": job.state.value,
         "reason": job.reason,
@@ -47,6 +49,30 @@ def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
         **job.spec.model_dump(mode="json"),
         "after": list(job.after),
     }
+    return _without_secrets(shown, job.spec.mask) if job.spec.mask else shown
+
+
+def _without_secrets(shown: dict[str, Any], secrets: tuple[str, ...]) -> dict[str, Any]:
+    """What may leave the server of a job that has some: their number, and nothing that is one."""
+    hide = _mask(secrets).hide
+
+    def hidden(value: Any) -> Any:
+        if isinstance(value, str):
+            return hide(value)
+        if isinstance(value, list):
+            return [hidden(item) for item in value]
+        if isinstance(value, dict):
+            return {hide(key): hidden(item) for key, item in value.items()}
+        return value
+
+    own = {key: hidden(shown[key]) for key in (*JobSpec.model_fields, "pending_reason")}
+    return {**shown, **own, "mask": [HIDDEN.decode()] * len(secrets)}
+
+
+@lru_cache(maxsize=16)
+def _mask(secrets: tuple[str, ...]) -> Mask:
+    """Jobs of one list have the same ones, mostly."""
+    return Mask(secrets)
 
 
 def render_attempt(attempt: Attempt) -> dict[str, Any]:
@@ -92,6 +118,7 @@ def render_worker(worker: WorkerInfo) -> dict[str, Any]:
         "address": worker.address,
         "running": list(worker.running),
         "is_baseline": worker.is_baseline,
+        "can_mask": worker.can_mask,
     }
 
 

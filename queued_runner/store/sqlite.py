@@ -192,7 +192,7 @@ class SQLiteStore:
                     fresh[spec.key] = (following, spec)
                 row = (
                     following, spec.model_dump_json(exclude_defaults=True), spec.name, spec.group,
-                    spec.key, spec.priority, needs_text(spec.needs), int(spec.delay > 0), now,
+                    spec.key, spec.priority, needs_text(spec.all_needs), int(spec.delay > 0), now,
                     now + spec.delay,
                 )  # fmt: skip
                 if spec.after:

@@ -47,6 +47,18 @@ BAD_VALUES = {
     "delay": [-1, "x"],
     "max_log_size": [-1, 1.5, (1 << 40) + 1],
     "max_results_size": [-1, 1.5, (1 << 40) + 1],
+    "mask": [
+        "abc",
+        ["ab"],
+        [" ab\n"],
+        [""],
+        ["a\0bc"],
+        [1],
+        [None],
+        {},
+        ["abc"] * 65,
+        ["x" * 16_385],
+    ],
 }
 CASES = [(field, value) for field, values in BAD_VALUES.items() for value in values]
 

@@ -23,6 +23,7 @@ from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import Spawn, SpawnOptions
 from remote_runner.protocol.states import ConnectionState, Role
+from remote_runner.translation import spawn
 from tests.pure.records import specs
 
 FIELDS = sorted(JobSpec.model_fields)
@@ -49,6 +50,17 @@ def refusals(body):
 def test_a_job_survives_being_stored(spec):
     assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
     assert JobSpec.model_validate_json(spec.model_dump_json(exclude_defaults=True)) == spec
+
+
+def test_secrets_go_to_the_worker_and_into_no_repr():
+    spec = JobSpec(command="x", env={"TOKEN": "hunter2"}, mask=["hunter2"])
+    command = spec.to_command({}, Limits())
+    message = spawn("1.1", command)
+    assert message.options.mask == command.mask == ("hunter2",)
+    assert "hunter2" not in f"{spec!r} {spec}"
+    bare = spec.model_copy(update={"env": {}}).to_command({}, Limits())
+    assert "hunter2" not in f"{bare!r} {spawn('1.1', bare)!r}"
+    assert spec != spec.model_copy(update={"mask": ("hunter3",)})
 
 
 @given(st.dictionaries(st.sampled_from(FIELDS), json_values, max_size=4))

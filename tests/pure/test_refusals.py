@@ -37,6 +37,9 @@ CASES = [
     ({"retries": -1}, "retries", "it must be greater than or equal to 0"),
     ({"on_lost": "RETRY"}, "on_lost", "it must be 'retry' or 'fail'"),
     ({"kill_signal": "TERM"}, "kill_signal", "'TERM' is not a signal; write SIGTERM"),
+    ({"mask": ["abc", "hu"]}, "mask[1]", "a secret of less than 3 bytes cannot be hidden"),
+    ({"mask": ["x" * 16_385]}, "mask", "the secrets have 16,384 bytes together at most"),
+    ({"mask": ["x" * 300] * 65}, "mask", "at most 64 entries are allowed"),
     ({"prioritty": 1}, "prioritty", "there is no such field; did you mean 'priority'?"),
 ]
 
@@ -59,6 +62,25 @@ def test_every_refusal_is_in_words(body, field, words, is_json):
     assert place(error) == field
     assert error["msg"].startswith(words)
     assert "errors.pydantic.dev" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"mask": ["hunter2", "x"]},
+        {"mask": ["hunter2"], "shell": 1.5},
+        {"mask": ["hunter2\0"]},
+        {"mask": "hunter2"},
+        {"env": {"A": "hunter2\0"}},
+        {"env": {"A": "hunter2"}, "args": ["x" * 131_072] * 9},
+        {"stdin": {"text": "hunter2"}},
+    ],
+)
+def test_no_value_is_in_a_refusal(body):
+    with pytest.raises(ValidationError) as caught:
+        JobSpec(**{"command": "true", **body})
+    assert "hunter2" not in f"{caught.value} {caught.value!r} {caught.value.errors()}"
+    assert "hunter2" not in caught.value.json()
 
 
 def test_a_field_that_is_missing():

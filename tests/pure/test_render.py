@@ -1,6 +1,7 @@
 """Records as JSON, and what is wrong with a request as a sentence."""
 
 import json
+from base64 import b64encode
 from dataclasses import replace
 from datetime import datetime
 
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from queued_runner.http.problem import field_name, validation_problem
 from queued_runner.http.render import json_response, render_attempt, render_job, rfc3339
-from queued_runner.jobs import Attempt, JobSpec, JobState
+from queued_runner.jobs import Attempt, Base64, JobSpec, JobState
 from queued_runner.refusals import MAX_ERRORS
 from tests.pure.records import running, specs
 
@@ -21,6 +22,39 @@ def test_a_time_is_in_utc_and_exact_to_the_millisecond(seconds):
     text = rfc3339(seconds)
     assert text.endswith("Z")
     assert abs(datetime.fromisoformat(text).timestamp() - seconds) <= 0.001
+
+
+SECRET = 'hunter2 "and" more'
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "args": st.just([f"--token={SECRET}", b64encode(SECRET.encode()).decode(), "plain"]),
+            "cwd": st.just(f"/{SECRET}"),
+            "env": st.just({"TOKEN": SECRET, "OTHER": "plain", SECRET: "x"}),
+            "stdin": st.sampled_from([SECRET, Base64(base64=b64encode(SECRET.encode()).decode())]),
+            "shell": st.just(f"/bin/{SECRET}"),
+            "name": st.just(SECRET),
+            "group": st.just(SECRET),
+            "key": st.just(SECRET),
+            "needs": st.just({"user": SECRET}),
+        },
+    )
+)
+def test_no_secret_of_a_job_is_shown(fields):
+    spec = JobSpec(command=f"echo {SECRET} done", mask=[SECRET, "another"], **fields)
+    job = replace(running(spec), state=JobState.QUEUED)
+    shown = render_job(job, f"no connected worker has the labels user={SECRET}")
+    text = json_response(shown).body.decode()
+    assert "hunter2" not in text
+    assert b64encode(SECRET.encode())[:-4].decode() not in text
+    assert shown["mask"] == ["***", "***"]
+    assert shown["command"] == "echo *** done"
+    assert shown["pending_reason"].endswith("user=***")
+    assert [text for text in shown["args"] if "plain" in text] == ["plain"] * ("args" in fields)
+    assert (shown["id"], shown["state"], shown["priority"]) == (job.id, "queued", 0)
 
 
 def test_no_time_is_none():

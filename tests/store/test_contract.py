@@ -8,7 +8,7 @@ from queued_runner.retry import Decision
 from queued_runner.store.base import JobNotFound, KeyConflict, StoredOutput, StoredResults
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.results import Head, LeftOut, ResultFile
-from remote_runner.types import Offer, Outcome, Reason, Slot
+from remote_runner.types import CAN_MASK, Offer, Outcome, Reason, Slot
 from tests.store.conftest import FAILURE, SUCCESS
 
 FULL = JobSpec(
@@ -187,6 +187,34 @@ def test_needs_are_met_by_labels_of_the_same_value(store):
     assert [job.id for job in store.claim(({"os": "linux", "rack": "7"}, 9))] == [linux]
     assert [job.id for job in store.claim(({"os": "linux", "gpu": "a100"}, 9))] == [both]
     assert store.claim(({}, 9)) == []
+
+
+def test_a_job_with_secrets_waits_for_room_where_they_are_hidden(store):
+    secret = store.submit(mask=["hunter2"], needs={"os": "linux"}, priority=9)
+    plain = store.submit(needs={"os": "linux"})
+    assert [job.id for job in store.claim(({"os": "linux"}, 9))] == [plain]
+    assert store.claim(({CAN_MASK: ""}, 9)) == []
+    (job,) = store.claim(({"os": "linux", CAN_MASK: ""}, 9))
+    assert (job.id, job.spec.mask, job.spec.needs) == (secret, ("hunter2",), {"os": "linux"})
+
+
+def test_a_key_with_another_secret_is_another_job(store):
+    spec = {"key": "k", "mask": ["hunter2"], "env": {"TOKEN": "hunter2"}}
+    job_id = store.submit(**spec)
+    assert store.submit(**spec) == job_id
+    for other in ({"mask": ["hunter3"]}, {"mask": []}, {"env": {}}):
+        with pytest.raises(KeyConflict) as refused:
+            store.submit(**{**spec, **other})
+        assert "hunter" not in str(refused.value)
+    store.finish(store.claim(({CAN_MASK: ""}, 1))[0])
+    assert store.submit(**spec) == job_id
+
+
+def test_plain_jobs_care_for_no_ability(store):
+    for _ in range(4):
+        store.submit()
+    for offers in ((({}, 1), ({CAN_MASK: ""}, 1)), (({CAN_MASK: ""}, 1), ({}, 1))):
+        assert [job.worker for job in store.claim(*offers)] == ["w1", "w0"]  # as it would be else
 
 
 def test_scarce_labels_are_kept_for_those_who_need_them(store):
