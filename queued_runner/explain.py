@@ -71,7 +71,7 @@ def pending_reasons(jobs: Sequence[Job], situation: Situation) -> list[str | Non
 
     Jobs with the same needs share one look at the workers: there may be thousands of both.
     """
-    places: dict[tuple[tuple[str, str], ...], str] = {}
+    places: dict[object, str] = {}
 
     def reason(job: Job) -> str | None:
         if job.state is not JobState.QUEUED:
@@ -79,7 +79,7 @@ def pending_reasons(jobs: Sequence[Job], situation: Situation) -> list[str | Non
         held_back = _held_back(job, situation, job.after)
         if held_back is not None:
             return held_back
-        needs = tuple(job.spec.needs.items())
+        needs = bool(job.spec.mask), *job.spec.needs.items()
         if needs not in places:
             places[needs] = _place(job, situation.workers)
         return places[needs]
@@ -108,6 +108,13 @@ def _place(job: Job, workers: Sequence[WorkerInfo]) -> str:
     if not fitting:
         needs = ", ".join(f"{key}={value}" for key, value in job.spec.needs.items())
         return f"no connected worker has the labels {needs}"
+    if job.spec.mask:
+        fitting = [worker for worker in fitting if worker.can_mask]
+        if not fitting:
+            return (
+                "no worker that fits can hide its secrets (`mask`): a baseline one cannot, nor one"
+                " of an earlier release; start one with `simple-worker`"
+            )
     if all(worker.state in ("draining", "drained") for worker in fitting):
         if all(worker.is_leaving for worker in fitting):
             return "the fitting workers are leaving and take no more jobs"
@@ -125,6 +132,8 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
         for key, value in job.spec.needs.items()
         if worker.labels.get(key) != value
     ]
+    if job.spec.mask and not worker.can_mask:
+        missing.append("it cannot hide secrets")
     fits = not missing and worker.state == "ready"
     if missing:
         why = ", ".join(missing)

@@ -14,6 +14,7 @@ import click
 
 from queued_runner.cli.job_arguments import AFTER
 from queued_runner.cli.options import option
+from queued_runner.cli.secret_options import add_secrets, secret_options
 from queued_runner.cli.values import DURATION, PAIR, SIZE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -48,6 +49,7 @@ def job_options(command: F) -> F:
                 type=click.Choice(["retry", "fail"]),
                 help="When the worker is lost; default retry.",
             ),
+            secret_options,
             option("--needs", type=PAIR, multiple=True, help="Label of the worker; repeatable."),
             option(
                 "--after",
@@ -90,6 +92,9 @@ def _fields(
     needs: tuple[tuple[str, str], ...],
     stdin: str | None,
     shell: bool,
+    mask: tuple[str, ...],
+    mask_file: str | None,
+    secret_env: tuple[str, ...],
     **given: Any,
 ) -> Job:
     spec: Job = {}
@@ -101,6 +106,7 @@ def _fields(
         spec["shell"] = True
     if stdin is not None:
         spec["stdin"] = _input(stdin)
+    add_secrets(spec, mask, mask_file, secret_env)
     spec.update((name, value) for name, value in given.items() if value is not None)
     return spec
 
