@@ -49,7 +49,7 @@ class Mask:
                     found.update(_pieces(form))
         self._patterns = sorted(found)
         self._longest = max(map(len, found), default=0)
-        firsts = b"".join(re.escape(pattern[:1]) for pattern in self._patterns)
+        firsts = b"".join(map(re.escape, sorted({pattern[:1] for pattern in found})))
         self._first = re.compile(b"[" + firsts + b"]" if firsts else rb"(?!)", re.DOTALL)
 
     def hide(self, text: str) -> str:

@@ -20,13 +20,17 @@ QUICK: Final = 0.02
 
 @dataclass(eq=False, slots=True)
 class PooledWorker:
-    """One accepted connection of a worker. `session` is unique, and identifies it here."""
+    """One accepted connection of a worker. `session` is unique, and identifies it here.
+
+    `labels` are what runs may need: `own_labels`, which people gave it, and what it can do.
+    """
 
     session: int
     id: str
     name: str
     labels: Mapping[str, str]
     slots: int
+    own_labels: Mapping[str, str] = field(default_factory=dict)
     boot: str = ""
     version: str = ""
     address: str = ""

@@ -639,7 +639,7 @@ def _info(worker: PooledWorker) -> WorkerInfo:
         state=worker.state,
         slots=worker.slots,
         free=worker.free,
-        labels={key: worker.labels[key] for key in worker.labels if key != CAN_MASK},
+        labels=worker.own_labels,
         version=worker.version,
         address=worker.address,
         running=tuple(sorted(worker.runs)),

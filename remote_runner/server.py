@@ -163,12 +163,6 @@ class Session:
         return listed
 
 
-def _labels(hello: Hello) -> dict[str, str]:
-    """What a worker's runs may need: its labels, and what it can do."""
-    labels = {key: value for key, value in hello.labels.items() if key != CAN_MASK}
-    return {**labels, CAN_MASK: ""} if MASK in hello.features else labels
-
-
 class Server:
     """Accepts workers and keeps their connections alive.
 
@@ -321,11 +315,13 @@ class Server:
     def _admit(self, emitter: DuplexEmitter[Message], hello: Hello, address: str) -> Session:
         settings = self.settings
         self._end_previous(hello.worker_id, "the worker has a newer connection")
+        own_labels = {key: value for key, value in hello.labels.items() if key != CAN_MASK}
         worker = PooledWorker(
             session=self._new_session(),
             id=hello.worker_id,
             name=hello.name,
-            labels=_labels(hello),
+            labels={**own_labels, CAN_MASK: ""} if MASK in hello.features else own_labels,
+            own_labels=own_labels,
             slots=hello.slots,
             boot=hello.boot,
             version=hello.version,

@@ -148,7 +148,8 @@ class Process:
             self._total += len(data)
             if kept:
                 await on_output(pipe.stream, kept)
-            await trio.lowlevel.checkpoint()  # a flood must not keep others from running
+            if is_open:
+                await trio.lowlevel.checkpoint()  # a flood must not keep others from running
         self._reading -= 1
         if not self._reading:
             self._drained.set()
