@@ -49,6 +49,7 @@ class Mask:
                     found.update(_pieces(form))
         self._patterns = sorted(found)
         self._longest = max(map(len, found), default=0)
+        self._shortest = min(map(len, found), default=0)
         firsts = b"".join(map(re.escape, sorted({pattern[:1] for pattern in found})))
         self._first = re.compile(b"[" + firsts + b"]" if firsts else rb"(?!)", re.DOTALL)
 
@@ -66,6 +67,8 @@ class Mask:
     def runs(self, data: bytes) -> list[tuple[int, int]]:
         """Where to hide something: the first byte and the end of each run, in order, apart."""
         spans: list[tuple[int, int]] = []
+        if len(data) < self._shortest:
+            return spans
         for pattern in self._patterns:
             size = len(pattern)
             at = data.find(pattern)

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from starlette.responses import Response
 
@@ -15,6 +15,10 @@ from queued_runner.explain import Explanation
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from remote_runner.mask import HIDDEN, Mask
 from remote_runner.types import WorkerInfo
+
+MAX_SEARCHED: Final = 64 * 1024
+"""Characters of a text of a job with secrets; a longer one is hidden whole: nobody is to wait for
+the search of an input of megabytes."""
 
 
 def rfc3339(seconds: float | None) -> str | None:
@@ -54,11 +58,11 @@ def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
 
 def _without_secrets(shown: dict[str, Any], secrets: tuple[str, ...]) -> dict[str, Any]:
     """What may leave the server of a job that has some: their number, and nothing that is one."""
-    hide = _mask(secrets).hide
+    hide, all_of_it = _mask(secrets).hide, HIDDEN.decode()
 
     def hidden(value: Any) -> Any:
         if isinstance(value, str):
-            return hide(value)
+            return hide(value) if len(value) <= MAX_SEARCHED else all_of_it
         if isinstance(value, list):
             return [hidden(item) for item in value]
         if isinstance(value, dict):
@@ -66,7 +70,7 @@ def _without_secrets(shown: dict[str, Any], secrets: tuple[str, ...]) -> dict[st
         return value
 
     own = {key: hidden(shown[key]) for key in (*JobSpec.model_fields, "pending_reason")}
-    return {**shown, **own, "mask": [HIDDEN.decode()] * len(secrets)}
+    return {**shown, **own, "mask": [all_of_it] * len(secrets)}
 
 
 @lru_cache(maxsize=16)

@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from queued_runner.http.problem import field_name, validation_problem
-from queued_runner.http.render import json_response, render_attempt, render_job, rfc3339
+from queued_runner.http.render import (
+    MAX_SEARCHED,
+    json_response,
+    render_attempt,
+    render_job,
+    rfc3339,
+)
 from queued_runner.jobs import Attempt, Base64, JobSpec, JobState
 from queued_runner.refusals import MAX_ERRORS
 from tests.pure.records import running, specs
@@ -55,6 +61,18 @@ def test_no_secret_of_a_job_is_shown(fields):
     assert shown["pending_reason"].endswith("user=***")
     assert [text for text in shown["args"] if "plain" in text] == ["plain"] * ("args" in fields)
     assert (shown["id"], shown["state"], shown["priority"]) == (job.id, "queued", 0)
+
+
+def test_the_names_of_fields_are_no_secrets():
+    spec = JobSpec(command="run command", mask=["command"])
+    assert render_job(running(spec))["command"] == "run ***"
+
+
+def test_what_takes_long_to_search_is_hidden_whole():
+    spec = JobSpec(command="x", stdin="hunter2" + "x" * MAX_SEARCHED, mask=["hunter2"])
+    assert render_job(running(spec))["stdin"] == "***"
+    bare = spec.model_copy(update={"mask": ()})
+    assert render_job(running(bare))["stdin"] == spec.stdin
 
 
 def test_no_time_is_none():
