@@ -46,20 +46,14 @@ def shown(running: Service) -> list[bytes]:
     missing = running.verb("run", *options[:2], "--", SECRET, env=secret)
     assert missing.returncode == 127
     assert b"***: command not found" in missing.stderr
-    job = running.json("show", "last")["id"] - 1
-    looks = [
-        ["ps"], ["ps", "--json"], ["show", job], ["show", job, "--json"],
-        ["logs", job, "--timestamps"], ["logs", "last"],
-    ]  # fmt: skip
-    answers = [running.verb(*look) for look in looks]
-    paths = (f"/api/v1/jobs/{job}{rest}" for rest in ("", "/attempts", "/logs", "/logs/stream"))
+    *_, first, last = sorted(job["id"] for job in running.jobs())
+    paths = [f"/api/v1/jobs/{first}{rest}" for rest in ("", "/attempts", "/logs", "/logs/stream")]
+    paths += ["/api/v1/jobs", f"/api/v1/jobs/{last}/logs"]
+    look = running.verb("show", first)
     return [
-        done.stdout,
-        done.stderr,
-        missing.stderr,
-        *(output for answer in answers for output in (answer.stdout, answer.stderr)),
+        done.stdout, done.stderr, missing.stderr, look.stdout, look.stderr,
         *map(running.request, paths),
-    ]
+    ]  # fmt: skip
 
 
 def leaks(data: bytes) -> list[str]:
@@ -90,7 +84,7 @@ def test_no_log_and_no_file_of_output_holds_one(running: Service, shown: list[by
     with sqlite3.connect(f"file:{running.data_dir}/queue.db?mode=ro", uri=True) as database:
         rows = database.execute("SELECT * FROM attempts").fetchall()
     database.close()
-    assert len(rows) == 2
+    assert len(rows) >= 2
     assert leaks(repr(rows).encode()) == []
     assert all(file.stat().st_mode & 0o077 == 0 for file in running.data_dir.glob("queue.db*"))
 
