@@ -7,8 +7,9 @@ import click
 
 from queued_runner.cli.job_arguments import job_argument, resolve
 from queued_runner.cli.options import Connect, json_option, option, say, server_options
-from queued_runner.cli.output import print_json, print_table, printable
+from queued_runner.cli.output import print_json, printable
 from queued_runner.cli.selectors import Selector
+from queued_runner.cli.tables import print_table, table
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client, Json
@@ -62,7 +63,7 @@ def _print(files: "list[Json]", *, is_fetched: bool) -> None:
             click.echo(file["path"])
     elif files:
         rows = [[size_text(file["size"]), printable(file["name"])] for file in files]
-        print_table(("SIZE", "NAME"), rows)
+        print_table(table(("SIZE", "NAME"), rows, right=("SIZE",)))
 
 
 def _say_left_out(client: "Client", job_id: int, attempt: int, count: int) -> None:

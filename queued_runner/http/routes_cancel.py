@@ -14,8 +14,7 @@ from starlette.responses import Response
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.render import json_response, render_job
-from queued_runner.http.routes_jobs import MAX_JOB_ID
-from queued_runner.jobs import Job, Seconds, SignalName
+from queued_runner.jobs import MAX_JOB_ID, Job, Seconds, SignalName
 from queued_runner.queue import JobNotFound, NoRoom, Queue
 
 MAX_IDS: Final = 1000
