@@ -10,6 +10,7 @@ from queued_runner.cli.options import Connect, json_option, option, say, server_
 from queued_runner.cli.output import print_json, printable
 from queued_runner.cli.selectors import Selector
 from queued_runner.cli.tables import print_table, table
+from queued_runner.cli.wording import size
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client, Json
@@ -62,7 +63,7 @@ def _print(files: "list[Json]", *, is_fetched: bool) -> None:
         for file in files:
             click.echo(file["path"])
     elif files:
-        rows = [[size_text(file["size"]), printable(file["name"])] for file in files]
+        rows = [[size(file["size"]), printable(file["name"])] for file in files]
         print_table(table(("SIZE", "NAME"), rows, right=("SIZE",)))
 
 
@@ -74,13 +75,3 @@ def _say_left_out(client: "Client", job_id: int, attempt: int, count: int) -> No
         say(f"left out: {printable(item['name'])}: {printable(item['why'])}")
     if count > len(named):
         say(f"left out: {count - len(named):,} more")
-
-
-def size_text(size: int) -> str:
-    """Bytes for people: `512 B`, `1.5 KiB`."""
-    number = float(size)
-    for unit in ("B", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} B" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"
