@@ -11,7 +11,14 @@ MAX_WORKERS = 50
 """Workers that are told of one by one."""
 
 
-@click.command()
+EPILOG = """\b
+Examples:
+  queued-runner explain last
+  queued-runner explain 17 --json | jq .reason
+"""
+
+
+@click.command(epilog=EPILOG)
 @server_options
 @json_option
 @job_argument

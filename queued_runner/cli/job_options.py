@@ -107,7 +107,7 @@ def _fields(
     if stdin is not None:
         spec["stdin"] = _input(stdin)
     add_secrets(spec, mask, mask_file, secret_env)
-    spec.update((name, value) for name, value in given.items() if value is not None)
+    spec.update((name, value) for name, value in given.items() if value not in (None, ()))
     return spec
 
 

@@ -25,8 +25,8 @@ def test_a_list_for_people(verb, left) -> None:
     done = verb("results", 1)
     assert done.exit_code == 0
     assert done.stdout.splitlines() == [
-        "SIZE       NAME", "6 B        junit.xml", "0 B        a/b/c", "293.0 KiB  big",
-        "1 B        ä ?%#",
+        "     SIZE  NAME", "      6 B  junit.xml", "      0 B  a/b/c", "293.0 KiB  big",
+        "      1 B  ä ?%#",
     ]  # fmt: skip
     assert done.stderr == ""
 
@@ -74,14 +74,15 @@ def test_what_was_left_out_is_told(verb, left) -> None:
         "queued-runner: left out: core: it is a link", "queued-runner: left out: \\x1b[2J: so",
     ]  # fmt: skip
     shown = verb("show", 1)
-    assert "  left out of the results: core: it is a link\n" in shown.stdout
+    assert "\nleft out of the results: core: it is a link\n" in shown.stdout
     assert json.loads(verb("show", 1, "--json").stdout)["results_left_out"] == [
         {"name": "core", "why": "it is a link"}, {"name": "\x1b[2J", "why": "so"},
     ]  # fmt: skip
 
 
 def test_show_tells_of_results(verb, left) -> None:
-    assert "  results: 4 with 300007 bytes; fetch them with: results 1 -o" in verb("show", 1).stdout
+    words = "results: 4 with 293.0 KiB; fetch them with: queued-runner results 1 -o DIR\n"
+    assert words in verb("show", 1).stdout
     assert len(json.loads(verb("show", 1, "--json").stdout)["results"]) == 4
 
 

@@ -108,7 +108,7 @@ def test_nothing_that_is_printed_shows_one(service: ServiceThread, verb: Verb) -
     shown = json.loads(say("show", 1, "--json"))
     assert (shown["mask"], shown["env"]) == (["***"], {"TOKEN": "***"})
     assert shown["args"] == ["--password=***", "***"]
-    assert "mask: ['***']" in say("show", 1)
+    assert "  mask     ***\n" in say("show", 1)
     assert "login '--password=***' '***'" in say("ps")
     assert json.loads(say("ps", "--json"))[0]["mask"] == ["***"]
     assert "hunter" not in "".join(printed)

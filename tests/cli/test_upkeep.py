@@ -49,7 +49,7 @@ def test_a_job_that_comes_after_none_is_refused(service: ServiceThread, verb: Ve
 
 def test_what_a_job_comes_after_is_shown(service: ServiceThread, verb: Verb) -> None:
     service.do(service.queue.add, *jobs(2), JobSpec(command="x", after=(1, 2)))
-    assert "\n  after: 1 2\n" in verb("show", 3).stdout
+    assert "\n  after    1 2\n" in verb("show", 3).stdout
     assert "after" not in verb("show", 1).stdout
     assert json.loads(verb("ps", "--json").stdout)[0]["after"] == [1, 2]
 

@@ -168,7 +168,7 @@ def test_ps_of_selectors(service: ServiceThread, verb: Verb) -> None:
     assert ids("1-2510") == list(range(2510, 0, -1))
     assert ids("--group", "g") == list(range(2500, 0, -1))
     assert len(ids()) == 100
-    assert len(verb("ps", "--group", "g").stdout.splitlines()) == 101
+    assert len(verb("ps", "--group", "g").stdout.splitlines()) == 102
 
 
 def test_ps_of_a_group_tells_how_it_is(
