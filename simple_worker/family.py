@@ -7,10 +7,10 @@ alone, because the reaper uses it.
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from simple_worker.brand import NONE, brand_of, is_of
+from simple_worker.brand import brand_of
 from simple_worker.tree import Facts, is_marked, living, signal_process
 
 ROUNDS: Final = 80
@@ -37,9 +37,14 @@ def relatives(processes: Mapping[int, Facts], founders: Collection[int]) -> set[
     return processes.keys() & found
 
 
-def end_family(founders: dict[int, int | None], marks: set[bytes], herd: int = NONE) -> None:
-    """SIGKILL the relatives of the founders, of all that bear a mark, and of the herd, until none
-    is left.
+def end_family(
+    founders: dict[int, int | None],
+    marks: set[bytes],
+    is_branded: Callable[[int], bool],
+    spared: int,
+) -> None:
+    """SIGKILL the relatives of the founders, and of all that bear a mark or a brand, until none is
+    left.
 
     They are stopped first, and killed when a look finds no new one: what is killed leaves its
     children to init, and one that it has just started would be found by nobody. A family that
@@ -50,7 +55,8 @@ def end_family(founders: dict[int, int | None], marks: set[bytes], herd: int = N
         founders: when each began, as in `Facts`; None: it leads a session. A process with the
             number of a founder that is not the founder is a stranger.
         marks: as `tree.mark` makes them.
-        herd: of the worker's jobs, as in `brand.Brands`.
+        is_branded: whether this is the brand of one that must go, too.
+        spared: a living worker, which bears the brand of the job that it has started last.
     """
     known = dict(founders)
     stopped: set[int] = set()
@@ -60,7 +66,9 @@ def end_family(founders: dict[int, int | None], marks: set[bytes], herd: int = N
         marked = {
             pid
             for pid in processes
-            if pid not in known and (is_of(herd, brand_of(pid)) or is_marked(pid, marks))
+            if pid not in known
+            and pid != spared
+            and (is_branded(brand_of(pid)) or is_marked(pid, marks))
         }
         family = relatives(processes, known.keys() | marked)
         if not family:

@@ -26,7 +26,8 @@ _EXHAUSTED: Final = frozenset(
 class Launch:
     """A `Command` and what only the worker knows.
 
-    `full_env` replaces the base environment, `extra_env` is added last.
+    `full_env` replaces the base environment, `extra_env` is added last. `detach`: seconds after
+    which a runner, of which was heard just now, gives it up without contact; None: never.
     """
 
     command: Command
@@ -34,6 +35,7 @@ class Launch:
     uid: int | None = None
     gid: int | None = None
     extra_env: Mapping[str, str] = field(default_factory=dict)
+    detach: float | None = None
 
     def argv(self) -> tuple[list[str], str | None]:
         """The arguments, and the file to execute where it is not the first of them."""

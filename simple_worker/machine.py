@@ -44,7 +44,7 @@ async def opened_own_machine(
 
     Args:
         work_dir: see there.
-        say: takes a line when the reaper has died.
+        say: takes a line when the reaper has died, or has ended jobs.
     """
     become_subreaper()
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
@@ -52,7 +52,7 @@ async def opened_own_machine(
             leftovers = AdoptedLeftovers(reaper, brands)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leftovers.reap, REAP_INTERVAL)
-                yield ProcessHost(scratch, reaper, leftovers, nothing)
+                yield ProcessHost(scratch, reaper, leftovers, nothing, say=say)
                 nursery.cancel_scope.cancel()
 
 

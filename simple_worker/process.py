@@ -19,12 +19,13 @@ import trio
 from remote_runner.mask import READ, Mask, MaskedStream
 from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason
+from simple_worker.fences import clock
 from simple_worker.kill_ladder import KillLadder
 from simple_worker.launch import Launch, SpawnFailure, explain
 from simple_worker.leftovers import Leftovers
 from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
-from simple_worker.reaper_link import ReaperLink
+from simple_worker.reaper_link import ReaperLink, Say, log
 from simple_worker.results import Archive, collect
 from simple_worker.scratch import Scratches, remove_folder
 from simple_worker.silence import Silence
@@ -62,6 +63,7 @@ class Process:
         self._rung = trio.CancelScope()
         self._duration: float | None = None
         self._usage: resource.struct_rusage | None = None
+        self._was_out_of_contact = False
         self._total = 0
         self._reading = 2
         self._drained = trio.Event()
@@ -189,13 +191,17 @@ class Process:
             self._popen.returncode = os.waitstatus_to_exitcode(status)
         if self._cookie:
             await self._host.leftovers.end(self.pid, self._cookie)
-            self._host.reaper.unwatch(self._cookie)
+            self._was_out_of_contact = self._host.forget(self._cookie)
             self._cookie = ""
 
     def _outcome(self) -> Outcome:
         code, usage = self._popen.returncode, self._usage
         assert usage is not None
         reason = self._ladder.reason
+        if reason is None and self._was_out_of_contact and code == -signal.SIGKILL:
+            reason = Reason.ABANDONED  # by the reaper, while this process stood still
+        if reason is Reason.ABANDONED and self._was_out_of_contact:
+            self._host.say(f"stood still for too long: process {self.pid} had to end")
         if reason is None or (reason is Reason.KILLED and code == 0):
             reason = Reason.EXIT if code >= 0 else Reason.SIGNAL
         return Outcome(
@@ -217,25 +223,28 @@ class ProcessHost:
         reaper: ends the trees should this process die.
         leftovers: ends what a job leaves.
         nothing: `/dev/null`, open: the input of jobs that have none.
+        say: takes a line when the process has stood still, and jobs had to end for it.
         pipe_held: seconds that something may hold the pipe of a process that has ended.
     """
 
     def __init__(
         self, scratch: Path, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes], *,
-        pipe_held: float = PIPE_HELD,
+        say: Say = log.warning, pipe_held: float = PIPE_HELD,
     ) -> None:  # fmt: skip
         self.folder = scratch
         self.reaper = reaper
         self.leftovers = leftovers
+        self.say = say
         self.pipe_held = pipe_held
         self._nothing = nothing
+        self._running: dict[str, Process] = {}
         self.scratches = Scratches(scratch)
 
     def start(self, launch: Launch) -> Process | SpawnFailure:
         cookie = secrets.token_hex(8)
         scratch = popen = None
         # Before it runs, so that no moment is left in which nobody would find it.
-        self.reaper.expect(cookie)
+        self.reaper.expect(cookie, launch.detach)
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
             self.leftovers.expect()
@@ -250,7 +259,18 @@ class ProcessHost:
             return explain(launch, error)
         self.leftovers.begin(popen.pid, cookie)
         self.reaper.watch(cookie, popen.pid)
-        return Process(self, launch, popen, silence, cookie, scratch)
+        process = self._running[cookie] = Process(self, launch, popen, silence, cookie, scratch)
+        return process
+
+    def tell_contact(self, ago: float) -> None:
+        for cookie in self.reaper.tell_contact(clock() - ago):
+            if process := self._running.get(cookie):
+                process.kill(Reason.ABANDONED, "SIGKILL", 0.0)
+
+    def forget(self, cookie: str) -> bool:
+        """Nothing of a process is left. Whether it was without contact for too long."""
+        del self._running[cookie]
+        return self.reaper.unwatch(cookie)
 
     def _popen(self, launch: Launch, own: dict[str, str]) -> subprocess.Popen[bytes]:
         argv, executable = launch.argv()

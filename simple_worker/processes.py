@@ -42,3 +42,8 @@ class Processes(Protocol):
     def start(self, launch: Launch) -> Child | SpawnFailure:
         """Start a command at once; `run` of the child must follow without a checkpoint between."""
         ...
+
+    def tell_contact(self, ago: float) -> None:
+        """The runner was heard of `ago` seconds ago; said each `fences.BEAT` of the shortest
+        `detach` while children run. Children for which it was not said for too long are ended."""
+        ...

@@ -1,7 +1,8 @@
 """The worker's end of its reaper: starts it, tells it which jobs run, sends it home.
 
 Owns that there is one: what the reaper is told never blocks, whatever became of it, and one that
-has died gets a successor that is told all that is known. What the reaper does is `reaper.py`'s.
+has died gets a successor that is told all that is known. Owns as well which jobs the reaper may
+have ended while this process stood still. What the reaper does is `reaper.py`'s.
 """
 
 import logging
@@ -19,6 +20,7 @@ import trio
 from remote_runner.signals import signal_name
 from simple_worker.backoff import reconnect_delay
 from simple_worker.brand import NONE
+from simple_worker.fences import BEAT, REAPED, Fences, clock
 from simple_worker.reaper import ORPHAN
 
 QUIT_TIMEOUT: Final = 2.0
@@ -47,30 +49,69 @@ class ReaperLink:
         """About whom there is news: the newest word about each is enough."""
         self._known: set[str] = set()
         """Whom the reaper takes for alive."""
+        self._kill: Callable[[], object] = lambda: None
+        self._limits: dict[str, float] = {}
+        self._fences = Fences()
+        """As the reaper knows them: it judges by the contact that it was told of last."""
+        self._contact: float | None = None
+        self._is_contact_told = True
+        self._passed: set[str] = set()
+        self._just_passed: list[str] = []
 
-    def connect(self, pid: int, pipe: int) -> None:
-        """There is a new reaper: tell it all."""
+    def connect(self, pid: int, pipe: int, kill: Callable[[], object] = lambda: None) -> None:
+        """There is a new reaper, which `kill` ends: tell it all."""
         os.set_blocking(pipe, False)
-        self.pid, self._pipe = pid, pipe
+        self.pid, self._pipe, self._kill = pid, pipe, kill
         self._known.clear()
         self._untold = dict.fromkeys(self._live)
+        self._is_contact_told = self._contact is None
         self._flush()
 
     def disconnect(self) -> None:
         """It has died."""
         self.pid, self._pipe = 0, None
+        self._note_passed()
+        self._fences = Fences()
 
-    def expect(self, cookie: str) -> None:
-        """A job with this cookie is about to begin."""
+    def tell_contact(self, contact: float) -> list[str]:
+        """The runner was heard of at this moment, on the clock of fences.
+
+        To be said while jobs run, each time that `BEAT` of the shortest `detach` is over. Returns
+        the cookies of jobs whose fence was found to have passed since the last time: the reaper
+        may have ended them, and they must not run any more.
+        """
+        self._contact, self._is_contact_told = contact, False
+        self._flush()
+        passed, self._just_passed = self._just_passed, []
+        return passed
+
+    def expect(self, cookie: str, detach: float | None = None) -> None:
+        """A job with this cookie is about to begin.
+
+        `detach`: seconds that the runner, of which was heard just now, waits for it without
+        contact; None: for ever.
+        """
+        if detach is not None:
+            self._limits[cookie] = REAPED * detach
+            now, told = clock(), self._fences.contact
+            if not told <= now < told + BEAT * detach:
+                self._contact, self._is_contact_told = now, False
+                self._flush()
         self._set(cookie, 0)
 
     def watch(self, cookie: str, pid: int) -> None:
         """Its main process is `pid`."""
         self._set(cookie, pid)
 
-    def unwatch(self, cookie: str) -> None:
-        """Nothing of the job is left."""
+    def unwatch(self, cookie: str) -> bool:
+        """Nothing of the job is left. Whether its fence has passed, so that this is the reaper's
+        work, if somebody's."""
+        has_passed = cookie in self._passed or self._fences.has_passed(cookie, clock())
+        self._passed.discard(cookie)
+        self._limits.pop(cookie, None)
+        self._fences.remove(cookie)
         self._remove(cookie)
+        return has_passed
 
     def adopt(self, pid: int, start: int) -> None:
         """A job has left this process behind; `start` as in `tree.Facts`."""
@@ -87,9 +128,7 @@ class ReaperLink:
 
     def _set(self, name: str, number: int) -> None:
         self._live[name] = number
-        if not self._untold and self._write(f"+{name} {number}\n"):  # as a rule
-            self._known.add(name)
-        else:
+        if self._untold or not self._is_contact_told or not self._begin(name, number):
             self._untold[name] = None
             self._flush()
 
@@ -105,16 +144,47 @@ class ReaperLink:
             del self._untold[name]
 
     def _flush(self) -> None:
+        if not self._is_contact_told and not self._pass_on_contact():
+            return  # a job that it hears of must not be judged by an old one
         while self._untold:
             name = next(iter(self._untold))
             number = self._live.get(name)
-            if not self._write(f"-{name}\n" if number is None else f"+{name} {number}\n"):
+            if number is not None:
+                is_told = self._begin(name, number)
+            elif is_told := self._write(f"-{name}\n"):
+                self._known.discard(name)
+            if not is_told:
                 return
             del self._untold[name]
-            if number is None:
-                self._known.discard(name)
-            else:
-                self._known.add(name)
+
+    def _begin(self, name: str, number: int) -> bool:
+        limit = self._limits.get(name)
+        if limit is None or self._fences.has(name):
+            if not self._write(f"+{name} {number}\n"):
+                return False
+        elif self._write(f"+{name} {number} {limit!r}\n"):
+            self._fences.add(name, limit)
+        else:
+            return False
+        self._known.add(name)
+        return True
+
+    def _pass_on_contact(self) -> bool:
+        assert self._contact is not None
+        if self._write(f"~{self._contact!r}\n"):
+            # It looks at the time before it reads, and this looks after it has written: a job
+            # whose fence has not passed here will not be ended there.
+            self._note_passed()
+            self._fences.extend(self._contact)
+            self._is_contact_told = True
+        elif clock() > (self._fences.contact + self._fences.due) / 2:
+            self._kill()  # it does not read, and would wake up to end jobs that are well
+        return self._is_contact_told
+
+    def _note_passed(self) -> None:
+        passed = [name for name in self._fences.passed(clock()) if name not in self._passed]
+        self._passed.update(passed)
+        self._just_passed += passed
 
     def _write(self, line: str) -> bool:
         """Write a line if there is room: shorter than PIPE_BUF, it is whole or not there at all."""
@@ -164,6 +234,10 @@ class ReaperProcess:
         status = self._popen.wait()
         return f"exit status {status}" if status >= 0 else signal_name(-status)
 
+    def kill(self) -> None:
+        """End it at once; `wait` tells of it."""
+        self._popen.kill()
+
     async def close(self) -> None:
         """Wait until it has left, which the end of its pipe makes it do; kill it if it does not."""
         os.close(self.pipe)
@@ -201,7 +275,7 @@ async def opened_reaper(
     link = ReaperLink()
     start = partial(ReaperProcess, scratch, herd)
     process = start()
-    link.connect(process.pid, process.pipe)
+    link.connect(process.pid, process.pipe, process.kill)
     # Jobs that are cancelled need it until their trees are gone.
     keeping = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
@@ -227,7 +301,7 @@ async def _keep(
                 await process.close()
             await trio.sleep_until(began + YOUNG)
             process = await _start_again(start, why, say)
-            link.connect(process.pid, process.pipe)
+            link.connect(process.pid, process.pipe, process.kill)
             say(f"the reaper process has died ({why}) and was replaced")
 
 

@@ -111,6 +111,9 @@ class Session:
         self._goodbye: Goodbye | None = None
         self._why = "the connection was lost"
         self._pings = 0
+        self._awake = math.inf
+        """When this process was last seen not to stand still."""
+        self._stood_still = False
         self.last_ping = -math.inf
         """When the runner was last asked for a sign of life, on trio's clock."""
         self._answered = trio.Event()
@@ -132,7 +135,8 @@ class Session:
     @property
     def last_contact(self) -> float:
         """When something of the runner last arrived, on trio's clock."""
-        return self._emitter.last_received
+        # What was read after a standstill may have arrived at its beginning.
+        return self._awake if self._stood_still else self._emitter.last_received
 
     @property
     def server_id(self) -> str:
@@ -236,16 +240,18 @@ class Session:
         self._introduce()
         self._on_welcome(self)
         max_chunk = min(max(1, welcome.max_chunk), MAX_CHUNK)
+        heartbeat = max(0.1, welcome.heartbeat_ms / 1000)
+        self._awake = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_turns, max_chunk)
-            nursery.start_soon(self._keep_alive, max(0.1, welcome.heartbeat_ms / 1000))
+            nursery.start_soon(self._keep_alive, heartbeat)
             while True:
                 for message in batch:
                     self._receive(message)
                 if self._goodbye is not None:
                     break
                 batch = await self._receive_batch()
-                if not batch:
+                if not batch or self._has_stood_still(heartbeat):
                     break
             nursery.cancel_scope.cancel()
 
@@ -280,13 +286,25 @@ class Session:
     async def _keep_alive(self, heartbeat: float) -> None:
         """Ping after a silence, leave after a long one."""
         while True:
+            self._awake = trio.current_time()
             await trio.sleep(heartbeat / 4)
             now = trio.current_time()
+            if self._has_stood_still(heartbeat):
+                self._emitter.close_nowait(self._why)
+                return
             if now - self._emitter.last_received > SILENT_BEATS * heartbeat:
                 self._emitter.close_nowait("the runner is silent")
                 return
             if now - min(self._emitter.last_received, self._emitter.last_sent) >= heartbeat:
                 self.ping()
+
+    def _has_stood_still(self, heartbeat: float) -> bool:
+        """Whether this process has stood still for so long that the runner has given up this
+        connection: a `spawn` that waited meanwhile may have been given to another worker."""
+        if trio.current_time() - self._awake > SILENT_BEATS * heartbeat:
+            self._stood_still = True
+            self._why = "this worker stood still for too long"
+        return self._stood_still
 
 
 def _seconds(ms: int | None) -> float | None:

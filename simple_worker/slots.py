@@ -41,6 +41,11 @@ READERS: Final = 4
 class Outlet(Protocol):
     """Where what a worker has to say goes."""
 
+    @property
+    def detach(self) -> float:
+        """Seconds after which the runner gives up a worker without a connection."""
+        ...
+
     def send(self, message: Message) -> None:
         """Say it at once."""
         ...
@@ -240,7 +245,16 @@ class Slots:
     def _begin(self, spawn: Spawn, stdin: bytes | None) -> None:
         assert self._nursery is not None
         attempt_id = spawn.options.id or ""
-        child = self._processes.start(_launch(spawn, stdin, {"JOB_WORKER": self._worker_name}))
+        detach = _seconds(spawn.options.detach_ms)
+        default = None if self.outlet is None else self.outlet.detach
+        child = self._processes.start(
+            _launch(
+                spawn,
+                stdin,
+                {"JOB_WORKER": self._worker_name},
+                default if detach is None else detach,
+            )
+        )
         if isinstance(child, SpawnFailure):
             if child.is_refusal:
                 self.see_shortage(child.line)
@@ -251,7 +265,7 @@ class Slots:
             held.end(child.outcome)
             self._offer(held)
             return
-        held = self._hold(attempt_id, _seconds(spawn.options.detach_ms))
+        held = self._hold(attempt_id, detach)
         held.child = child
         self._running += 1
         self._send(Started(attempt_id, child.pid, int(self._now() * 1000)))
@@ -305,7 +319,9 @@ def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-def _launch(spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str]) -> Launch:
+def _launch(
+    spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str], detach: float | None
+) -> Launch:
     options = spawn.options
     grace = _seconds(options.kill_grace_ms)
     command = Command(
@@ -323,4 +339,4 @@ def _launch(spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str]) -> 
         max_results=options.max_results or 0,
         mask=options.mask,
     )
-    return Launch(command, options.env, options.uid, options.gid, extra_env)
+    return Launch(command, options.env, options.uid, options.gid, extra_env, detach)

@@ -14,6 +14,7 @@ import trio
 from remote_runner.protocol.messages import Draining
 from simple_worker.attempts import HeldAttempt
 from simple_worker.backoff import reconnect_delay
+from simple_worker.fences import BEAT
 from simple_worker.processes import Processes
 from simple_worker.session import Identity, Session
 from simple_worker.slots import Slots
@@ -73,6 +74,7 @@ class Worker:
         self._identity = identity
         self._connect = connect
         self._rng = rng
+        self._processes = processes
         self._say = say
         self._runner = runner
         self._once = once
@@ -83,6 +85,8 @@ class Worker:
         self._slots = Slots(processes, identity.slots, identity.name, now, self._on_change, spool)
         self._session: Session | None = None
         """The connection that the runner accepted last, also when it has ended."""
+        self._last_beat = -math.inf
+        """When the reaper, the second fence, was last told of the last contact."""
 
     async def run(self) -> None:
         """Work until drained, or, with `once`, until there is nothing to do."""
@@ -160,16 +164,13 @@ class Worker:
             return await self._connect()
         raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
 
-    def _detach_of(self, held: HeldAttempt, session: Session) -> float:
-        return session.detach if held.detach is None else held.detach
-
     def _patience(self) -> float:
         """Seconds until the first of what is held is stopped, or given up by the runner."""
         session, least = self._session, math.inf
         if session is not None:
             silence = trio.current_time() - session.last_contact
             for held in self._slots.held:
-                detach = self._detach_of(held, session)
+                detach = _detach(held, session)
                 left = detach * (FENCE if held.is_running else 1) - silence
                 # A runner that has started again waits anew.
                 least = min(least, left if left > 0 else detach)
@@ -186,7 +187,7 @@ class Worker:
             return None
         silence = trio.current_time() - session.last_contact
         for held in list(self._slots.held):
-            if not held.is_running and silence >= self._detach_of(held, session):
+            if not held.is_running and silence >= _detach(held, session):
                 self._slots.forget(held.id)
         count = len(self._slots.held)
         if not count:
@@ -201,9 +202,12 @@ class Worker:
         while True:
             changed, due = self._changed, math.inf
             if self._session is not None:
+                shortest = math.inf
                 for held in self._slots.held:
                     if held.is_running and not held.is_abandoned:
                         due = min(due, self._keep_in_contact(held, self._session))
+                        shortest = min(shortest, _detach(held, self._session))
+                due = min(due, self._beat(BEAT * shortest, self._session))
             with trio.move_on_at(due):
                 await changed.wait()
             await trio.sleep(FENCE_PAUSE)
@@ -211,7 +215,7 @@ class Worker:
     def _keep_in_contact(self, held: HeldAttempt, session: Session) -> float:
         """Ask for a sign of life, or stop the attempt, if it is time; when to look again."""
         now, contact = trio.current_time(), session.last_contact
-        detach = self._detach_of(held, session)
+        detach = _detach(held, session)
         fence = contact + FENCE * detach
         if now >= fence:
             self._say(f"out of contact for too long: stopping {held.id}")
@@ -220,6 +224,14 @@ class Worker:
         if now >= max(contact, session.last_ping) + ASK * detach:
             session.ping()
         return min(fence, max(contact, session.last_ping) + ASK * detach)
+
+    def _beat(self, interval: float, session: Session) -> float:
+        """Tell the reaper of the last contact, if it is time; when it is again."""
+        now = trio.current_time()
+        if now >= self._last_beat + interval:
+            self._last_beat = now
+            self._processes.tell_contact(now - session.last_contact)
+        return self._last_beat + interval
 
     async def _watch_room(self) -> None:
         """Take no new work while the machine lacks something for it."""
@@ -266,3 +278,8 @@ class Worker:
                 self.drain()
                 return
             await changed.wait()
+
+
+def _detach(held: HeldAttempt, session: Session) -> float:
+    """Seconds that the runner waits for an attempt without contact."""
+    return session.detach if held.detach is None else held.detach

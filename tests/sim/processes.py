@@ -188,6 +188,9 @@ class Machine:
         self.world.on_process_start(process)
         return process
 
+    def tell_contact(self, ago):
+        pass  # no worker stands still here: its own fence is the one that acts
+
     def crash(self):
         """The worker's process is dead, and its reaper has ended every tree."""
         for process in self.processes:

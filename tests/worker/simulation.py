@@ -55,7 +55,11 @@ class SimulatedProcesses:
 
     def __init__(self):
         self.programs = {}
+        self.told_contact = []
         self.children = []
+
+    def tell_contact(self, ago):
+        self.told_contact.append(ago)
 
     def start(self, launch):
         program = self.programs.get(launch.command.command)

@@ -447,6 +447,55 @@ async def test_a_healthy_silence_stops_nothing(autojump_clock, bench):
         assert bench.processes.children[0].kills == []
 
 
+@pytest.mark.parametrize("which_first", ["clock", "spawn"])
+async def test_a_spawn_that_waited_while_the_worker_stood_still_is_not_begun(
+    autojump_clock, bench, which_first
+):
+    """The runner may have given it to somebody else long ago."""
+    bench.start()
+    async with bench.network.ready() as runner:
+        await settle()
+
+        async def stand_still():
+            autojump_clock.jump(150)
+
+        if which_first == "spawn":
+            runner.emitter.stream.send_stream.send_all_hook = stand_still
+        runner.emitter.send_nowait(spawn("1.1", "sleep"))
+        if which_first == "clock":
+            await stand_still()
+        await runner.hear_end()
+    async with bench.network.ready() as runner:
+        assert runner.listed == ()
+        await runner.say(spawn("1.2", "true"))
+        await runner.hear(Close)
+    assert len(bench.processes.children) == 1
+    assert "no runner any more: this worker stood still for too long" in bench.said
+
+
+async def test_the_reaper_is_told_of_the_last_contact_while_something_runs(autojump_clock, bench):
+    bench.start()
+    told = bench.processes.told_contact
+    async with bench.network.ready() as runner:
+        await trio.sleep(25)
+        assert told == []
+        await runner.say(spawn("1.1", "sleep", detach_ms=20_000))
+        await runner.hear(Started)
+        await runner.say(Pong((await runner.hear(Ping)).n))
+        assert told
+        begun, contact = len(told), trio.current_time()
+        await trio.sleep(3)
+        assert 2 <= len(told) - begun <= 4, "a twentieth of its detach is one second"
+        assert told[-1] == pytest.approx(trio.current_time() - contact, abs=1.1)
+        await runner.say(Kill("1.1"))
+        await runner.hear(Close)
+        told.clear()
+        await trio.sleep(5)
+        assert told == []
+    launch = bench.processes.children[0].launch
+    assert launch.detach == 20
+
+
 # --- leaving ---
 
 
