@@ -83,7 +83,9 @@ class HeldAttempt:
         if self._close is None or self.is_close_sent or not self.output.is_all_given:
             return None
         close, results = self._close, self._results
-        if results is not None:
+        if self.output.is_cut:
+            close = self._cut(close)
+        elif results is not None:
             piece = results.next(max_chunk)
             if piece is not None:
                 return ResultChunk(piece[0], self.id, piece[1])
@@ -92,3 +94,8 @@ class HeldAttempt:
             close = replace(close, results=results.size)
         self.is_close_sent = True
         return close
+
+    def _cut(self, close: Close) -> Close:
+        """Whatever its end was, its output is not whole: the attempt counts for nothing."""
+        reason = Reason.ABANDONED.value
+        return replace(close, code=None, signal=None, reason=reason, offset=self.output.size)

@@ -312,6 +312,8 @@ class Slots:
 
     def _offer_again(self, attempt_id: str) -> None:
         if held := self._held.get(attempt_id):
+            if held.output.is_cut:
+                held.kill(Reason.ABANDONED)
             self._offer(held)
 
 

@@ -19,6 +19,7 @@ from simple_worker.spool_files import (
     Piece,
     SpoolFiles,
     SpoolFolder,
+    UnreadableSpool,
     read_frames,
 )
 from simple_worker.window import BLOCK, Window
@@ -53,7 +54,7 @@ class Spool:
         name: the attempt's, for the lines of `folder`.
         folder: where it may go; None: nowhere, and the child waits when the window is full.
         start: runs an async function as a task until the worker leaves.
-        on_more: called when `next` has something again that was on disk.
+        on_more: called when `next` has something again that was on disk, or never will.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Spool:
     ) -> None:
         self.size = 0
         """Bytes of output so far."""
+        self.is_cut = False
+        """Whether all behind `size` is lost, because the disk does not give it back."""
         self._name = name
         self._folder = folder if folder is not None and folder.limit else None
         self._start = start
@@ -79,6 +82,8 @@ class Spool:
     @property
     def has_room(self) -> bool:
         """Whether more may be read from the child."""
+        if not self._is_wanted:
+            return True
         if self._overflow is None:
             return not self._window.is_full
         return not self._overflow.is_full
@@ -86,7 +91,7 @@ class Spool:
     @property
     def is_all_given(self) -> bool:
         """Whether nothing follows what `next` has given out, unless it is added or resumed."""
-        is_in_window = self._overflow is None or self._overflow.is_empty
+        is_in_window = self.is_cut or self._overflow is None or self._overflow.is_empty
         return is_in_window and self._window.sent == self._window.size
 
     def add(self, stream: StreamName, data: bytes) -> None:
@@ -149,6 +154,10 @@ class Spool:
             while self._is_wanted and (self._window.is_full or not overflow.is_empty):
                 try:
                     await self._step(overflow)
+                except UnreadableSpool as error:
+                    if self._is_wanted:
+                        folder.say(f"{self._name} ends: its output cannot be read back: {error}")
+                        self._cut(overflow)
                 except OSError as error:
                     folder.complain(f"{self._name} waits with its output: {error.strerror}")
                     with trio.move_on_after(RETRY):
@@ -158,6 +167,14 @@ class Spool:
             overflow.files.close()
         self._overflow = None
         self._change.unpark_all()
+        if self.is_cut:
+            self._on_more()
+
+    def _cut(self, overflow: _Overflow) -> None:
+        """Only what is in the window can still be given."""
+        self.is_cut, self._is_wanted = True, False
+        self.size = self._window.size
+        overflow.tail = Frames()
 
     async def _step(self, overflow: _Overflow) -> None:
         """Do what is next: bring something back, or write something, or wait."""

@@ -9,8 +9,10 @@ import errno
 import os
 import struct
 import tempfile
+import zlib
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeVar
@@ -32,20 +34,26 @@ LOW_SHARE: Final = 0.05
 REMIND: Final = 60.0
 """Seconds at least between two lines about what is wrong."""
 
-_HEAD: Final = struct.Struct("!BI")
+_HEAD: Final = struct.Struct("!BII")
 _STREAMS: Final[tuple[StreamName, ...]] = ("stdout", "stderr")
 
 T = TypeVar("T")
 Piece = tuple[StreamName, bytes]
 
 
+class UnreadableSpool(Exception):
+    """What was written does not come back, and never will."""
+
+
 class Frames:
-    """Output as it stands in a file: of each piece its stream, its length, its bytes. Pure."""
+    """Output as it stands in a file: of each piece its stream, its length, a check sum, its bytes.
+    Pure."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._last: tuple[StreamName, int] | None = None
         """Stream and place of the last piece, while what follows may be joined to it."""
+        self._sum = 0
 
     def __len__(self) -> int:
         return len(self._data)
@@ -56,11 +64,13 @@ class Frames:
             start = self._last[1]
             length = len(self._data) - start - _HEAD.size + len(data)
             if length <= BLOCK:
-                _HEAD.pack_into(self._data, start, _STREAMS.index(stream), length)
+                self._sum = zlib.crc32(data, self._sum)
+                _HEAD.pack_into(self._data, start, _STREAMS.index(stream), length, self._sum)
                 self._data += data
                 return
         self._last = stream, len(self._data)
-        self._data += _HEAD.pack(_STREAMS.index(stream), len(data)) + data
+        self._sum = zlib.crc32(data)
+        self._data += _HEAD.pack(_STREAMS.index(stream), len(data), self._sum) + data
 
     def seal(self) -> bytes:
         """All that is there. What is added from now on stands behind it."""
@@ -75,15 +85,19 @@ class Frames:
 
 
 def read_frames(data: bytes) -> tuple[list[Piece], int]:
-    """The whole pieces at the beginning of `data`, and how many bytes they take there."""
+    """The whole pieces at the beginning of `data`, and how many bytes they take there. What no
+    `Frames` has made is none."""
     pieces: list[Piece] = []
     start = 0
     while start + _HEAD.size <= len(data):
-        stream, length = _HEAD.unpack_from(data, start)
+        stream, length, check = _HEAD.unpack_from(data, start)
         end = start + _HEAD.size + length
-        if end > len(data):
+        if end > len(data) or stream >= len(_STREAMS) or not 0 < length <= BLOCK:
             break
-        pieces.append((_STREAMS[stream], data[start + _HEAD.size : end]))
+        piece = data[start + _HEAD.size : end]
+        if zlib.crc32(piece) != check:
+            break
+        pieces.append((_STREAMS[stream], piece))
         start = end
     return pieces, start
 
@@ -101,7 +115,7 @@ class SpoolFolder:
         self.path = path
         self.limit = limit
         self.used = 0
-        self._say = say
+        self.say = say
         self._said = -REMIND
         self._threads = trio.CapacityLimiter(THREADS)
 
@@ -128,7 +142,7 @@ class SpoolFolder:
         now = trio.current_time()
         if now - self._said >= REMIND:
             self._said = now
-            self._say(line)
+            self.say(line)
 
     def shortage(self) -> str | None:
         """Why no new work should be begun here; None: it may."""
@@ -152,7 +166,7 @@ class _Segment:
 class SpoolFiles:
     """The pieces of one attempt that are on disk. One task at a time appends or takes.
 
-    Cancelled, or with an `OSError`, either has changed nothing.
+    Cancelled, or with an error, either has changed nothing.
     """
 
     def __init__(self, folder: SpoolFolder) -> None:
@@ -185,10 +199,15 @@ class SpoolFiles:
         """The oldest pieces, which are forgotten here.
 
         Raises:
-            OSError: the disk does not give them back.
+            UnreadableSpool: the disk does not give them back.
         """
         first = self._segments[0]
-        pieces, size = read_frames(await self._folder.in_thread(_read, first))
+        try:
+            pieces, size = read_frames(await self._folder.in_thread(_read, first))
+        except OSError as error:
+            raise UnreadableSpool(error.strerror or str(error)) from error
+        if not pieces:
+            raise UnreadableSpool("it is not what was written")
         first.taken += size
         if first.taken == first.size:
             self._segments.popleft()
@@ -198,14 +217,19 @@ class SpoolFiles:
     async def discard(self) -> None:
         """Forget all of it."""
         while self._segments:
-            await self._folder.in_thread(self._segments[0].file.close)
+            await self._folder.in_thread(_close, self._segments[0])
             self._folder.release(self._segments.popleft().size)
 
     def close(self) -> None:
         """As `discard`, of what is left when there is no time to wait."""
         while self._segments:
-            self._segments[0].file.close()
+            _close(self._segments[0])
             self._folder.release(self._segments.popleft().size)
+
+
+def _close(segment: _Segment) -> None:
+    with suppress(OSError):  # a disk that fails: it is closed all the same
+        segment.file.close()
 
 
 def _append(folder: Path, segment: _Segment | None, frames: bytes) -> _Segment:

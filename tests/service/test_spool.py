@@ -36,14 +36,19 @@ def peak(pid):
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def spool_files(pid):
-    """The sizes of the files without a name that a process has open."""
-    sizes = []
+def open_files(pid):
+    """The files without a name that a process has open, and their sizes."""
+    files = {}
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # it is closed meanwhile
             if os.readlink(descriptor).endswith("(deleted)"):
-                sizes.append(descriptor.stat().st_size)
-    return sizes
+                files[descriptor] = descriptor.stat().st_size
+    return files
+
+
+def spool_files(pid):
+    """Their sizes."""
+    return list(open_files(pid).values())
 
 
 def test_50_mb_printed_while_the_server_was_away_arrive_byte_for_byte(service, tmp_path):
@@ -79,3 +84,35 @@ def test_nothing_of_a_spool_is_left_by_a_worker_that_was_killed(service):
     service.wait_for(lambda: sum(spool_files(worker.pid)) > 10_000_000, "the spool")
     kill(worker, signal.SIGKILL)
     service.wait_for(lambda: not list(service.temporary.iterdir()), "the reaper")
+
+
+ONCE = """
+import os, sys, time
+if os.environ["JOB_ATTEMPT"] == "1":
+    sys.stdout.buffer.write(b"".join(b"%09d" % n * 111 + b"\\n" for n in range(20_000)))
+    sys.stdout.flush()
+    time.sleep(1000)
+print("again")
+"""
+
+
+def test_a_job_whose_output_cannot_be_read_back_is_tried_again(service):
+    server = service.start_server()
+    port = service.facts["port"]
+    worker = service.start_worker()
+    job = service.submit(sys.executable, "-c", ONCE)
+    service.wait_for(lambda: service.job(job)["state"] == "running", "the start")
+    kill(server)
+    service.wait_for(lambda: sum(spool_files(worker.pid)) > 10_000_000, "the spool")
+    for file in open_files(worker.pid):
+        os.truncate(file, 100)  # as a disk that fails: it does not give back what it took
+    service.start_server("--port", port)
+    service.wait_for(lambda: service.job(job)["finished_at"], "the end of the job")
+    assert service.job(job)["state"] == "succeeded"
+    attempts = service.json("show", job)["attempts"]
+    assert [attempt["reason"] for attempt in attempts] == ["abandoned", "exit"]
+    assert service.output(job) == b"again\n"
+    lost = service.verb("logs", job, "--attempt", 1).stdout
+    assert len(lost) >= 4_000_000, "the window"
+    assert lost == expected()[: len(lost)]
+    assert f"{job}.1 ends: its output cannot be read back: " in service.logs()

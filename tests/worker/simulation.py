@@ -75,6 +75,8 @@ class SimulatedDisk:
     def __init__(self):
         self.error = None
         """The number of what each write fails with."""
+        self.read_error = None
+        """The same of each read."""
         self.free = 10**12
         self.writes = 0
 
@@ -92,6 +94,11 @@ class SimulatedDisk:
             raise OSError(self.error, os.strerror(self.error))
         self.writes += 1
         return os.pwrite(descriptor, data, offset)
+
+    def pread(self, descriptor, size, offset):
+        if self.read_error is not None:
+            raise OSError(self.read_error, os.strerror(self.read_error))
+        return os.pread(descriptor, size, offset)
 
     def statvfs(self, path):
         return SimpleNamespace(

@@ -29,6 +29,7 @@ steps = st.lists(
         st.tuples(st.just("ack"), shares, st.none()),
         st.tuples(st.just("resume"), shares, st.none()),
         st.tuples(st.just("wait"), st.sampled_from([0.01, PATIENCE, 3.0]), st.none()),
+        st.tuples(st.just("unreadable"), st.sampled_from([None, errno.EIO]), st.none()),
         st.tuples(st.just("disk"), st.sampled_from([None, errno.ENOSPC, errno.EIO]), st.none()),
     ),
     min_size=5,
@@ -66,6 +67,8 @@ class Model:
                 start = len(self.written)
                 data = bytes(byte % 251 for byte in range(start, start + length))
                 self.spool.add(name, data)
+                if self.spool.is_cut:
+                    return
                 self.written += [(name, byte) for byte in data]
 
     async def send(self, limit, times=1):
@@ -93,23 +96,37 @@ class Model:
     async def break_disk(self, error, _=None):
         self.disk.error = error
 
+    async def break_reading(self, error, _=None):
+        self.disk.read_error = error
+
+    def see_cut(self):
+        """Of what is lost nothing has been given out, and nothing will be."""
+        if self.spool.is_cut:
+            assert self.spool.has_room, "its child is not held up"
+            assert self.received <= self.spool.size <= len(self.written)
+            del self.written[self.spool.size :]
+
     async def play(self, script):
-        acts = {"write": self.write, "send": self.send, "ack": self.ack, "resume": self.resume,
-                "wait": self.wait, "disk": self.break_disk}  # fmt: skip
+        acts = {
+            "write": self.write, "send": self.send, "ack": self.ack, "resume": self.resume,
+            "wait": self.wait, "disk": self.break_disk, "unreadable": self.break_reading,
+        }  # fmt: skip
         for name, first, second in script:
             await acts[name](first, second)
+            self.see_cut()
             assert self.spool.size == len(self.written)
             assert self.spool.is_all_given == (self.received == len(self.written))
             assert self.folder.used <= self.folder.limit
 
     async def heal(self):
         """The disk has room, the runner is there: all must come."""
-        self.disk.error = None
+        self.disk.error = self.disk.read_error = None
         with trio.fail_after(60):
             while not self.spool.is_all_given or self.acked < len(self.written):
                 await self.send(50, 50)
                 await self.ack(1.0)
                 await trio.sleep(RETRY)
+                self.see_cut()
         assert self.received == len(self.written)
 
 
@@ -130,7 +147,7 @@ async def play(script, path, limit):
             await model.heal()
             # The nursery ends by itself: no task is left.
         assert folder.used == 0
-        return disk.writes
+        return disk.writes, spool.is_cut
 
 
 # A write that fails half-way leaves bytes behind the others, which are written over.
@@ -154,7 +171,15 @@ def test_every_byte_comes_once_and_in_order(tmp_path_factory, script, limit):
 def test_the_model_does_write_to_disk(tmp_path):
     script = [("write", "stdout", [40] * 8)] * 4
     clock = MockClock(autojump_threshold=0)
-    assert trio.run(play, script, tmp_path, 10_000, clock=clock) > 3
+    assert trio.run(play, script, tmp_path, 10_000, clock=clock) > (3, False)
+
+
+def test_the_model_does_lose_what_the_disk_does_not_give_back(tmp_path):
+    script = [("write", "stdout", [40] * 8)] * 4 + [("unreadable", errno.EIO, None)]
+    script += [("send", 40, 8), ("ack", 1.0, None), ("wait", 1.0, None), ("resume", 0.5, None)]
+    clock = MockClock(autojump_threshold=0)
+    _, is_cut = trio.run(play, script, tmp_path, 10_000, clock=clock)
+    assert is_cut
 
 
 @given(st.lists(st.tuples(streams, st.binary(min_size=1, max_size=40)), max_size=20))
@@ -173,6 +198,18 @@ def test_frames_are_read_as_they_were_written(pieces):
         some, size = read_frames(data[:cut])
         assert some == read[: len(some)]
         assert size <= cut
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_what_no_frames_have_made_is_read_as_nothing(output, rubbish):
+    frames = Frames()
+    frames.add("stderr", output or b"x")
+    data = frames.seal()
+    pieces, size = read_frames(data + rubbish)
+    assert pieces[0] == ("stderr", output or b"x")
+    assert len(data) <= size <= len(data + rubbish)
+    assert read_frames(b"\x02" + rubbish) == ([], 0)
+    assert read_frames(bytes(200)) == ([], 0), "a hole in a file"
 
 
 def test_single_bytes_cost_little_on_disk():

@@ -18,6 +18,7 @@ from remote_runner.protocol.messages import (
     Stale,
     Started,
 )
+from remote_runner.types import Reason
 from simple_worker.launch import SpawnFailure
 from simple_worker.spool import PATIENCE
 from simple_worker.spool_files import BATCH, SpoolFolder
@@ -118,6 +119,54 @@ async def test_an_outcome_behind_a_spool_is_repeated_until_it_is_closed(
         await settle()
     async with bench.network.ready() as runner:
         assert runner.listed == ()
+
+
+async def test_an_end_behind_what_the_disk_does_not_give_back_counts_for_nothing(
+    autojump_clock, bench, spool, disk
+):
+    bench.start(spool=spool)
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "counted"))
+        await hear_output(runner, WINDOW)
+        await trio.sleep(5)
+        assert bench.processes.children[0].size == SIZE, "it has ended"
+        disk.read_error = errno.EIO
+        await runner.say(Ack("1.1", WINDOW // 2))
+        close = await runner.hear(Close)
+        assert (close.reason, close.code, close.signal) == ("abandoned", None, None)
+        assert close.offset >= WINDOW
+        disk.read_error = None
+    async with bench.network.ready() as runner:
+        assert runner.listed == (("1.1", "ended", close.offset),)
+        await runner.say(Resume("1.1", WINDOW // 2))
+        rest = await hear_output(runner, close.offset - WINDOW // 2, WINDOW // 2)
+        assert rest == OUTPUT[WINDOW // 2 : close.offset]
+        assert await runner.hear(Close) == close
+        await runner.say(Closed("1.1"), spawn("2.1", "speak"))
+        assert (await runner.hear(Close)).code == 7
+    assert spool.used == 0
+    [line] = [line for line in bench.said if "1.1" in line]
+    assert line == "1.1 ends: its output cannot be read back: Input/output error"
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_a_job_whose_output_the_disk_does_not_give_back_is_ended(
+    autojump_clock, bench, spool, disk, is_killed
+):
+    bench.start(spool=spool)
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "flood"))
+        await hear_output(runner, WINDOW)
+        await trio.sleep(5)
+        if is_killed:
+            await runner.say(Kill("1.1"))
+            await settle()
+        disk.read_error = errno.EIO
+        await runner.say(Ack("1.1", WINDOW // 2))
+        close = await runner.hear(Close)
+        assert (close.reason, close.code) == ("abandoned", None)
+    reasons = [reason for reason, _, _ in bench.processes.children[0].kills]
+    assert reasons == [Reason.KILLED if is_killed else Reason.ABANDONED]
 
 
 @pytest.mark.parametrize("last_word", [Stale, Closed])
