@@ -189,7 +189,9 @@ def main(
                     now=time.time,
                     say=say,
                     runner=f"the runner at {_shown(*server)} (--server)",
-                    spool=SpoolFolder(machine.folder, spool_limit, say),
+                    spool=SpoolFolder(
+                        machine.folder.path, spool_limit, say, restore=machine.folder.restore
+                    ),
                     once=once,
                 )
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:

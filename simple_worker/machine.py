@@ -32,7 +32,7 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
         OSError: there is no room for them, or the reaper cannot be started.
     """
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing:
-        async with opened_reaper(scratch) as reaper:
+        async with opened_reaper(scratch.path) as reaper:
             yield ProcessHost(scratch, reaper, MarkedLeftovers(), nothing)
 
 
@@ -48,7 +48,7 @@ async def opened_own_machine(
     """
     become_subreaper()
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
-        async with opened_reaper(scratch, say, brands.herd) as reaper:
+        async with opened_reaper(scratch.path, say, brands.herd) as reaper:
             leftovers = AdoptedLeftovers(reaper, brands)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(leftovers.reap, REAP_INTERVAL)

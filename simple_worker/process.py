@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Final
 
 import trio
@@ -21,13 +20,13 @@ from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason
 from simple_worker.fences import clock
 from simple_worker.kill_ladder import KillLadder
-from simple_worker.launch import Launch, SpawnFailure, explain
+from simple_worker.launch import NOT_EXECUTABLE, Launch, SpawnFailure, explain
 from simple_worker.leftovers import Leftovers
 from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
 from simple_worker.reaper_link import ReaperLink, Say, log
 from simple_worker.results import Archive, collect
-from simple_worker.scratch import Scratches, remove_folder
+from simple_worker.scratch import NoScratch, Scratches, ScratchRoot, remove_folder
 from simple_worker.silence import Silence
 from simple_worker.tree import COOKIE, signal_group
 
@@ -228,7 +227,7 @@ class ProcessHost:
     """
 
     def __init__(
-        self, scratch: Path, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes], *,
+        self, scratch: ScratchRoot, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes], *,
         say: Say = log.warning, pipe_held: float = PIPE_HELD,
     ) -> None:  # fmt: skip
         self.folder = scratch
@@ -250,6 +249,9 @@ class ProcessHost:
             self.leftovers.expect()
             popen = self._popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
             silence = Silence(popen)
+        except NoScratch as error:
+            self.reaper.unwatch(cookie)
+            return SpawnFailure(NOT_EXECUTABLE, str(error), is_refusal=True)
         except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
             if popen is not None:
                 _discard(popen)

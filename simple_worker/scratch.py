@@ -1,8 +1,10 @@
 """Scratch directories: one a job, under one folder a process; removed whatever is in them.
 
-Owns their names and their removal. The standard library alone, because the reaper uses it too.
+Owns their names, their removal, and that the folder is made again where somebody else removes it.
+The standard library alone, because the reaper uses it too.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -15,31 +17,87 @@ from typing import Final
 _FRESH: Final = stat.S_IFDIR | 0o700
 
 
+class NoScratch(Exception):
+    """There is no scratch directory to be had; the command is not to blame."""
+
+
+class ScratchRoot:
+    """A new private folder.
+
+    Args:
+        parent: where it is made; None: in the TMPDIR.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+
+    def __init__(self, parent: Path | None) -> None:
+        place = os.path.realpath(tempfile.gettempdir() if parent is None else parent)
+        self.path = Path(tempfile.mkdtemp(prefix="duplex-worker-", dir=place))
+        self._owners = {folder: os.lstat(folder).st_uid for folder in self.path.parents}
+
+    def restore(self) -> None:
+        """Make it again if it has been removed, by a cleaner of /tmp say, and its parents too.
+
+        Raises:
+            OSError: that fails, or somebody has put something else in its place.
+        """
+        _require(self.path, self._made(self.path), {os.geteuid()})
+
+    def _made(self, folder: Path) -> os.stat_result:
+        with suppress(FileNotFoundError):
+            return os.lstat(folder)
+        parent = folder.parent
+        _require(parent, self._made(parent), {0, os.geteuid(), self._owners[parent]})
+        with suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        return os.lstat(folder)
+
+
+def _require(folder: Path, facts: os.stat_result, owners: set[int]) -> None:
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid not in owners:
+        raise OSError(errno.EPERM, f"somebody has put another {folder} there; remove it")
+
+
 @contextmanager
-def scratch_root(parent: Path | None) -> Iterator[Path]:
-    """A new private folder for scratch directories while entered. None: in the TMPDIR."""
-    root = Path(tempfile.mkdtemp(prefix="duplex-worker-", dir=parent))
+def scratch_root(parent: Path | None) -> Iterator[ScratchRoot]:
+    """A `ScratchRoot` while entered. Raises as it does."""
+    root = ScratchRoot(parent)
     try:
         yield root
     finally:
-        remove_folder(root)
+        remove_folder(root.path)
 
 
 class Scratches:
     """The scratch directories below one folder. One that a job left as it was serves the next."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: ScratchRoot) -> None:
         self._root = root
         self._made = 0
         self._unused: list[str] = []
 
     def take(self, uid: int | None, gid: int | None) -> str:
-        """A directory for one job; with `uid` or `gid` that user's."""
-        if self._unused and uid is None and gid is None:
-            return self._unused.pop()
+        """A directory for one job; with `uid` or `gid` that user's.
+
+        Raises:
+            NoScratch: there is none.
+            OSError: it cannot be made that user's.
+        """
+        while self._unused and uid is None and gid is None:
+            path = self._unused.pop()
+            if os.path.isdir(path):  # nobody has removed it
+                return path
         self._made += 1
-        path = f"{self._root}/job-{self._made}"
-        os.mkdir(path, 0o700)
+        path = f"{self._root.path}/job-{self._made}"
+        try:
+            try:
+                os.mkdir(path, 0o700)
+            except FileNotFoundError:
+                self._root.restore()
+                os.mkdir(path, 0o700)
+        except OSError as error:
+            raise NoScratch(f"no scratch directory: {error.strerror}") from error
         if uid is not None or gid is not None:
             os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
         return path
@@ -65,7 +123,8 @@ def remove_folder(path: str | Path) -> None:
     May take long. A job may have put a file or a link in its place.
     """
     if os.path.islink(path) or os.path.isfile(path):
-        os.unlink(path)
+        with suppress(OSError):  # it may be somebody else's
+            os.unlink(path)
         return
     shutil.rmtree(path, ignore_errors=True)
     if not os.path.lexists(path):

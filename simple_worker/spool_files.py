@@ -109,13 +109,18 @@ class SpoolFolder:
         path: a folder; on its disk jobs have their scratch directories, too.
         limit: bytes of all attempts together; 0: nothing is written at all.
         say: takes a line when output cannot be written or read.
+        restore: makes the folder again where somebody has removed it, or raises OSError.
     """
 
-    def __init__(self, path: Path, limit: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, path: Path, limit: int, say: Callable[[str], None],
+        restore: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
         self.path = path
         self.limit = limit
         self.used = 0
         self.say = say
+        self._restore = restore
         self._said = -REMIND
         self._threads = trio.CapacityLimiter(THREADS)
 
@@ -147,6 +152,7 @@ class SpoolFolder:
     def shortage(self) -> str | None:
         """Why no new work should be begun here; None: it may."""
         try:
+            self._restore()
             disk = os.statvfs(self.path)
         except OSError as error:
             return f"the disk of {self.path} cannot be used: {error.strerror}"

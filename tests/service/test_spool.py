@@ -89,6 +89,9 @@ def test_nothing_of_a_spool_is_left_by_a_worker_that_was_killed(service):
 ONCE = """
 import os, sys, time
 if os.environ["JOB_ATTEMPT"] == "1":
+    open(sys.argv[2], "w").close()
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.02)
     sys.stdout.buffer.write(b"".join(b"%09d" % n * 111 + b"\\n" for n in range(20_000)))
     sys.stdout.flush()
     time.sleep(1000)
@@ -96,13 +99,15 @@ print("again")
 """
 
 
-def test_a_job_whose_output_cannot_be_read_back_is_tried_again(service):
+def test_a_job_whose_output_cannot_be_read_back_is_tried_again(service, tmp_path):
+    go, begun = tmp_path / "go", tmp_path / "begun"
     server = service.start_server()
     port = service.facts["port"]
     worker = service.start_worker()
-    job = service.submit(sys.executable, "-c", ONCE)
-    service.wait_for(lambda: service.job(job)["state"] == "running", "the start")
+    job = service.submit(sys.executable, "-c", ONCE, str(go), str(begun))
+    service.wait_for(begun.exists, "the start")
     kill(server)
+    go.touch()
     service.wait_for(lambda: sum(spool_files(worker.pid)) > 10_000_000, "the spool")
     for file in open_files(worker.pid):
         os.truncate(file, 100)  # as a disk that fails: it does not give back what it took

@@ -1,0 +1,101 @@
+"""The folder of scratch directories: made again where it was removed, and nobody else's instead."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from simple_worker.scratch import NoScratch, Scratches, scratch_root
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A work directory, two folders deep."""
+    place = tmp_path / "work" / "deep"
+    place.mkdir(parents=True)
+    return place
+
+
+def mode_of(folder):
+    return folder.lstat().st_mode & 0o777
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2])
+def test_a_folder_that_was_removed_is_made_again_with_its_parents(place, levels):
+    with scratch_root(place) as root:
+        removed = (root.path, *root.path.parents)[: levels + 1]
+        shutil.rmtree(removed[-1])
+        root.restore()
+        root.restore()
+        assert [mode_of(folder) for folder in removed] == [0o700] * (levels + 1)
+    assert not root.path.exists()
+
+
+def test_jobs_get_directories_that_are_there(place):
+    with scratch_root(place) as root:
+        scratches = Scratches(root)
+        paths = [scratches.take(None, None) for _ in range(3)]
+        assert all(scratches.give_back(path) for path in paths)
+        os.rmdir(paths[2])
+        assert scratches.take(None, None) == paths[1]
+        shutil.rmtree(place)
+        again = {scratches.take(None, None) for _ in range(3)}
+        assert len(again) == 3
+        assert all(Path(path).is_dir() for path in again)
+
+
+@pytest.mark.parametrize("what", ["link", "file", "link of the parent", "dangling link"])
+def test_what_somebody_has_put_in_its_place_is_not_used(place, tmp_path, what):
+    other = tmp_path / "other"
+    other.mkdir()
+    with scratch_root(place) as root:
+        if what == "link of the parent":
+            shutil.rmtree(place)
+            place.symlink_to(other)
+        else:
+            shutil.rmtree(root.path)
+            if what == "file":
+                root.path.touch()
+            else:
+                root.path.symlink_to(other if what == "link" else other / "missing")
+        with pytest.raises(OSError, match="somebody has put another"):
+            root.restore()
+        if what != "link":
+            with pytest.raises(NoScratch, match="no scratch directory: "):
+                Scratches(root).take(None, None)
+    assert list(other.iterdir()) == []
+
+
+@pytest.fixture
+def strangers(monkeypatch):
+    """The folders that belong to another user."""
+    folders, real = set(), os.lstat
+
+    def lstat(path, **options):
+        fields = list(real(path, **options))
+        if path in folders:
+            fields[4] = 12345
+        return os.stat_result(fields)
+
+    monkeypatch.setattr("simple_worker.scratch.os.lstat", lstat)
+    return folders
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_folder_that_another_user_has_put_there_is_not_used(place, strangers, level):
+    with scratch_root(place) as root:
+        shutil.rmtree(place)
+        other = (root.path, place)[level]
+        other.mkdir(parents=True)
+        strangers.add(other)
+        with pytest.raises(OSError, match="somebody has put another"):
+            root.restore()
+
+
+def test_a_work_directory_may_be_another_users(place, strangers):
+    strangers.add(place)
+    with scratch_root(place) as root:
+        shutil.rmtree(root.path)
+        root.restore()
+        assert root.path.is_dir()
