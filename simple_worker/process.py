@@ -266,8 +266,7 @@ class ProcessHost:
 
     def tell_contact(self, ago: float) -> None:
         for cookie in self.reaper.tell_contact(clock() - ago):
-            if process := self._running.get(cookie):
-                process.kill(Reason.ABANDONED, "SIGKILL", 0.0)
+            self._running[cookie].kill(Reason.ABANDONED, "SIGKILL", 0.0)
 
     def forget(self, cookie: str) -> bool:
         """Nothing of a process is left. Whether it was without contact for too long."""

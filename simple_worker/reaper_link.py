@@ -77,13 +77,13 @@ class ReaperLink:
         """The runner was heard of at this moment, on the clock of fences.
 
         To be said while jobs run, each time that `BEAT` of the shortest `detach` is over. Returns
-        the cookies of jobs whose fence was found to have passed since the last time: the reaper
+        the cookies of those whose fence was found to have passed since the last time: the reaper
         may have ended them, and they must not run any more.
         """
         self._contact, self._is_contact_told = contact, False
         self._flush()
         passed, self._just_passed = self._just_passed, []
-        return passed
+        return [cookie for cookie in passed if cookie in self._passed]
 
     def expect(self, cookie: str, detach: float | None = None) -> None:
         """A job with this cookie is about to begin.

@@ -162,6 +162,7 @@ acts = st.one_of(
 @example(
     [("begin", "a", 1.0), ("look",), ("read",), ("wait", 2.0), ("look",), ("read",), ("replace",)]
 )
+@example([("begin", "a", 1.0), ("wait", 1.0), ("replace",), ("finish", "a"), ("beat", 0.0)])
 def test_a_worker_knows_whom_the_reaper_may_have_ended(script):
     play(script)
 
