@@ -103,7 +103,7 @@ class Process:
         """Keep the results that are in it, and remove it. It blocks, and ends if `run` does."""
         if self._max_results:
             self.results = collect(
-                self._scratch, self._max_results, str(self._host.folder), self._owner,
+                self._scratch, self._max_results, str(self._host.folder.path), self._owner,
                 trio.from_thread.check_cancelled,
             )  # fmt: skip
         remove_folder(self._scratch)

@@ -245,7 +245,12 @@ class Checks:
         if kind in ("job.done", "job.cancelled"):
             if (row.state, row.attempt) != (facts["state"], facts["attempt"]):
                 self._fail("I14", f"{kind} of job {job_id} is told, which is {row.state}")
-            end = actor, job_id, row.finished_at  # once more, if a person asked for it once more
+            end = (
+                actor,
+                job_id,
+                row.attempt,
+                row.finished_at,
+            )  # once more, if a person asked for it once more
             if end in self._told_once:
                 self._fail("I14", f"{kind} of job {job_id} is told twice")
             self._told_once.add(end)
