@@ -183,6 +183,12 @@ class FakeQueue:
         )
         self._change()
 
+    def end_and_delete(self, job_id: int) -> None:
+        """Both before anybody looks."""
+        self.finish(job_id)
+        del self.jobs[job_id]
+        self._change()
+
     # The protocol.
 
     async def check_room(self) -> None:

@@ -164,8 +164,7 @@ async def test_a_stream_of_a_job_that_is_deleted_ends_without_an_end(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(follow)
         await queue.until(lambda: queue.followers)
-        queue.finish(job_id)
-        await queue.delete(job_id)
+        queue.end_and_delete(job_id)
     (body,) = bodies
     if accept.endswith("msgpack"):
         unpacker = msgpack.Unpacker()
@@ -185,8 +184,7 @@ async def test_an_output_whose_rest_is_deleted_is_not_taken_for_whole(
 
     async def delete() -> None:
         await queue.until(lambda: queue.followers)
-        queue.finish(job_id)
-        await queue.delete(job_id)
+        queue.end_and_delete(job_id)
 
     async with served.client() as client, trio.open_nursery() as nursery:
         nursery.start_soon(delete)
