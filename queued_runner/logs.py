@@ -1,17 +1,13 @@
 """Output at rest: small output beside the job's row, large output in append-only segment files.
 
-Owns the record format, the files, and what is durable. Addressed by the attempt's byte offset.
-Never decides what output means, and never blocks the event loop: files are touched in threads.
+Owns what is written when, what is durable, and who reads along. Addressed by the attempt's byte
+offset. Never decides what output means, and never blocks the event loop: files (`log_files.py`) are
+touched in threads.
 """
 
-import errno
-import os
-import shutil
-import struct
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,6 +15,8 @@ from typing import Any, Final
 
 import trio
 
+from queued_runner import log_files
+from queued_runner.log_files import Cursor, Record, Tail, cut, decode_records, encode_record
 from queued_runner.store.base import NoRoom, StoreBroken, StoredOutput
 from remote_runner.sparing_log import SparingLog
 from remote_runner.types import Output, StreamName
@@ -26,61 +24,14 @@ from remote_runner.types import Output, StreamName
 INLINE_LIMIT: Final = 64 * 1024
 INLINE_RECORDS: Final = 1024
 """Its worker counts what a piece costs beside its bytes, and stops at many: so do we, earlier."""
-SEGMENT_SIZE: Final = 64 * 1024 * 1024
 SYNC_PAUSE: Final = 0.02
 """Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
 FULL_PAUSE: Final = 1.0
 """Seconds between two tries while the disk has no room."""
-READ_SIZE: Final = 1024 * 1024
 MAX_COMPARED: Final = 256
 """Pieces of output that a repeated one is compared with: bounds what a worker can cost with it."""
-FOLDER_DEPTH: Final = 4
-"""Folders above that of an attempt that may be new with it, up to the one that holds `logs`."""
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-_HEADER: Final = struct.Struct(">BQI")
-"""Stream (1 stdout, 2 stderr), wall clock in ms, number of bytes that follow."""
-_STREAMS: Final[dict[int, StreamName]] = {1: "stdout", 2: "stderr"}
-_NUMBERS: Final[dict[StreamName, int]] = {"stdout": 1, "stderr": 2}
 
 RunSync = Callable[[Callable[[], Any]], Awaitable[Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A piece of output; `offset` is that of its first byte."""
-
-    offset: int
-    at_ms: int
-    stream: StreamName
-    data: bytes
-
-
-def encode_record(record: Record) -> bytes:
-    """The record as it lies in a file or in the row."""
-    header = _HEADER.pack(_NUMBERS[record.stream], record.at_ms, len(record.data))
-    return header + record.data
-
-
-def decode_records(data: bytes, offset: int) -> tuple[list[Record], int]:
-    """The whole records in `data`, the first at `offset`, and how many bytes they take."""
-    records = []
-    at = 0
-    while at + _HEADER.size <= len(data):
-        number, at_ms, size = _HEADER.unpack_from(data, at)
-        stream = _STREAMS.get(number)
-        if stream is None or at + _HEADER.size + size > len(data):
-            break
-        start = at + _HEADER.size
-        records.append(Record(offset, at_ms, stream, data[start : start + size]))
-        offset += size
-        at = start + size
-    return records, at
-
-
-def cut(record: Record, offset: int) -> Record:
-    """The part of a record from `offset` on."""
-    skip = offset - record.offset
-    return record if skip <= 0 else replace(record, offset=offset, data=record.data[skip:])
 
 
 class AttemptLog:
@@ -108,14 +59,19 @@ class AttemptLog:
         self.is_closed = False
         self.pending: deque[Record] = deque()
         self.grown = trio.Event()
-        # Owned by the writing thread:
-        self.segment: int | None = None
-        self.segment_size = 0
+        self._tail: Tail | None = None
 
     @property
     def folder(self) -> Path:
         """Where its segments lie."""
         return self._logs.folder_of(*self._key)
+
+    @property
+    def tail(self) -> Tail:
+        """Where it is written on; owned by the writing thread. Most jobs never need it."""
+        if self._tail is None:
+            self._tail = Tail(self.folder)
+        return self._tail
 
     def append(self, stream: StreamName, data: bytes) -> None:
         """Take the next bytes; what is beyond the cap is counted and dropped."""
@@ -192,15 +148,6 @@ class AttemptLog:
         """The outcome is stored: readers find the output at rest from here on."""
         self.is_closed = True
         self._wake_readers()
-
-
-@dataclass(slots=True)
-class Cursor:
-    """Where a reader of segment files stands: in which file, at which byte of it."""
-
-    offset: int
-    segment: int | None = None
-    at: int = 0
 
 
 class Logs:
@@ -282,7 +229,7 @@ class Logs:
             for log, records in batch:
                 if records:
                     self._require_room()
-                    _append(log, records)
+                    log_files.append(log.tail, records)
                 done += 1
         except NoRoom as full:
             return done, full
@@ -302,7 +249,7 @@ class Logs:
         """
         folder = self.folder_of(job_id, attempt)
         try:
-            offset: int = await self._run_sync(lambda: _recover(folder))
+            offset: int = await self._run_sync(lambda: log_files.recover(folder))
         except OSError as error:
             raise StoreBroken(
                 f"output cannot be read: {error}; check the disk, then start again"
@@ -317,7 +264,7 @@ class Logs:
         """
         folder = self.folder_of(job_id, attempt)
         try:
-            counts: dict[StreamName, int] = await self._run_sync(lambda: _count(folder))
+            counts: dict[StreamName, int] = await self._run_sync(lambda: log_files.count(folder))
         except OSError as error:
             raise StoreBroken(
                 f"output cannot be read: {error}; check the disk, then start again"
@@ -340,7 +287,7 @@ class Logs:
                 yield record
 
     async def _read_some(self, folder: Path, cursor: Cursor) -> list[Record]:
-        records: list[Record] = await self._run_sync(lambda: _read(folder, cursor))
+        records: list[Record] = await self._run_sync(lambda: log_files.read(folder, cursor))
         return records
 
     async def follow(
@@ -375,7 +322,7 @@ class Logs:
             OSError: some of them are left.
         """
         folders = [self._folder / str(job_id // 1000) / str(job_id) for job_id in job_ids]
-        await self._run_sync(lambda: _remove(folders))
+        await self._run_sync(lambda: log_files.remove(folders))
 
 
 def _pending_from(log: AttemptLog, offset: int) -> list[Record]:
@@ -383,174 +330,3 @@ def _pending_from(log: AttemptLog, offset: int) -> list[Record]:
     return [
         cut(record, offset) for record in log.pending if record.offset + len(record.data) > offset
     ]
-
-
-def _append(log: AttemptLog, records: list[Record]) -> None:
-    """Write and sync these records.
-
-    Raises:
-        NoRoom: there is no room; nothing of them is left behind.
-        OSError: the disk failed; what is on it is not known.
-    """
-    is_new = log.segment is None or log.segment_size >= SEGMENT_SIZE
-    segment, size = log.segment, log.segment_size
-    if segment is None or is_new:
-        segment, size = records[0].offset, 0
-    try:
-        if is_new:
-            log.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        file = os.open(log.folder / _segment_name(segment), flags, 0o600)
-    except OSError as error:
-        raise _refusal(error) from error
-    try:
-        try:
-            grown = _write_records(file, records)
-        except OSError as error:
-            os.ftruncate(file, size)  # half a record would hide all that is written after it
-            raise _refusal(error) from error
-        os.fdatasync(file)
-    finally:
-        os.close(file)
-    if is_new:
-        _sync_folders(log.folder)
-    log.segment, log.segment_size = segment, size + grown
-
-
-def _refusal(error: OSError) -> OSError | NoRoom:
-    if error.errno not in _NO_ROOM:
-        return error
-    return NoRoom(f"output cannot be written: {error.strerror}")
-
-
-def _write_records(file: int, records: list[Record]) -> int:
-    """How many bytes they took."""
-    size = 0
-    for start in range(0, len(records), 500):
-        pieces: list[bytes] = []
-        for record in records[start : start + 500]:
-            number = _NUMBERS[record.stream]
-            pieces += (_HEADER.pack(number, record.at_ms, len(record.data)), record.data)
-        expected = sum(map(len, pieces))
-        written = os.writev(file, pieces)
-        if written < expected:
-            rest = memoryview(b"".join(pieces))[written:]
-            while rest:
-                rest = rest[os.write(file, rest) :]
-        size += expected
-    return size
-
-
-def _sync_folders(folder: Path) -> None:
-    """Make the names durable that lead to a new segment, from the data directory on."""
-    for each in (folder, *folder.parents[:FOLDER_DEPTH]):
-        file = os.open(each, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-
-
-def _segment_name(start: int) -> str:
-    return f"{start:020}.seg"
-
-
-def _segments(folder: Path) -> list[int]:
-    try:
-        return sorted(int(entry.stem) for entry in folder.glob("*.seg"))
-    except FileNotFoundError:
-        return []
-
-
-def _read(folder: Path, cursor: Cursor) -> list[Record]:
-    """The next records at the cursor, which moves behind them; empty at the end.
-
-    What is deleted meanwhile has its end there.
-    """
-    while True:
-        segments = _segments(folder)
-        if cursor.segment is None:
-            before = [start for start in segments if start <= cursor.offset]
-            if not before:
-                return []
-            cursor.segment, cursor.at = before[-1], 0
-            position = cursor.segment
-        else:
-            position = cursor.offset
-        try:
-            found = _scan(folder, cursor, position)
-        except FileNotFoundError:
-            return []
-        if found:
-            return found
-        following = [start for start in segments if start > cursor.segment]
-        if not following or following[0] > cursor.offset:
-            return []
-        cursor.segment, cursor.at = following[0], 0
-
-
-def _scan(folder: Path, cursor: Cursor, position: int) -> list[Record]:
-    """Read on in one segment; `position` is the offset of the record at `cursor.at`."""
-    size = READ_SIZE
-    assert cursor.segment is not None
-    with open(folder / _segment_name(cursor.segment), "rb") as file:
-        while True:
-            file.seek(cursor.at)
-            data = file.read(size)
-            records, used = decode_records(data, position)
-            if not records:
-                if len(data) < size:
-                    return []
-                size *= 2  # one record is larger than a read
-                continue
-            cursor.at += used
-            position = records[-1].offset + len(records[-1].data)
-            kept = [
-                cut(record, cursor.offset)
-                for record in records
-                if record.offset + len(record.data) > cursor.offset
-            ]
-            if kept:
-                cursor.offset = position
-                return kept
-
-
-def _count(folder: Path) -> dict[StreamName, int]:
-    counts = dict.fromkeys(_NUMBERS, 0)
-    for start in _segments(folder):
-        with open(folder / _segment_name(start), "rb") as file:
-            while len(header := file.read(_HEADER.size)) == _HEADER.size:
-                number, _, size = _HEADER.unpack(header)
-                stream = _STREAMS.get(number)
-                if stream is None:
-                    break
-                counts[stream] += 1
-                file.seek(size, os.SEEK_CUR)
-    return counts
-
-
-def _remove(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
-            continue  # most jobs have no files
-
-
-def _recover(folder: Path) -> int:
-    segments = _segments(folder)
-    if not segments:
-        return 0
-    cursor = Cursor(segments[-1], segments[-1], 0)
-    position = segments[-1]
-    while _scan(folder, cursor, position):
-        position = cursor.offset
-    file = os.open(folder / _segment_name(segments[-1]), os.O_RDWR | os.O_CLOEXEC)
-    try:
-        os.ftruncate(file, cursor.at)
-        # It may have been read from memory only: its worker is about to forget it.
-        os.fsync(file)
-    finally:
-        os.close(file)
-    _sync_folders(folder)
-    return position

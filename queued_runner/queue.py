@@ -11,7 +11,7 @@ from queued_runner.errors import WorkerLeaves, WorkerNotFound
 from queued_runner.events import Events
 from queued_runner.explain import Explanation
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
-from queued_runner.logs import Record
+from queued_runner.log_files import Record
 from queued_runner.store.base import (
     BadDependency,
     JobNotFound,

@@ -16,7 +16,8 @@ from queued_runner.drains import Drains
 from queued_runner.events import Events
 from queued_runner.explain import Explanation, Situation, explain, pending_reasons
 from queued_runner.jobs import MAX_JOB_ID, Attempt, Base64, Job, JobSpec, JobState
-from queued_runner.logs import Logs, Record
+from queued_runner.log_files import Record
+from queued_runner.logs import Logs
 from queued_runner.recount import Recount
 from queued_runner.removal import Removal
 from queued_runner.results import Results

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 import msgpack
 
-from queued_runner.logs import Record
+from queued_runner.log_files import Record
 
 MAX_OFFSET: Final = 1 << 62
 _RESUME = re.compile(r"[0-9]{1,19}(~[0-9]{1,19}-[0-9]{1,19}){0,8}")

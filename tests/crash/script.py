@@ -119,7 +119,7 @@ class _Machine:
 
     async def _serve(self, wire, client):
         """One life of the server, until `client` is done or the disk crashes. Was it done?"""
-        with self._disk.installed(), patch("queued_runner.logs.os", self._files):
+        with self._disk.installed(), patch("queued_runner.log_files.os", self._files):
             store, is_done = None, False
             try:
                 store = SQLiteStore(self._folder / "queue.db")

@@ -39,6 +39,6 @@ def test_it_would_show_a_database_that_does_not_wait_for_the_disk():
 
 
 def test_it_would_show_output_whose_file_has_no_name_yet(monkeypatch):
-    monkeypatch.setattr("queued_runner.logs._sync_folders", lambda folder: None)
+    monkeypatch.setattr("queued_runner.log_files._sync_folders", lambda folder: None)
     found = [str(violations) for _, violations in crashes("sync", 5)]
     assert any("was run 2 times" in each for each in found)  # its worker had forgotten that output

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.logs import Record, cut, decode_records, encode_record
+from queued_runner.log_files import Record, cut, decode_records, encode_record
 
 pieces = st.lists(
     st.tuples(st.integers(0, 2**64 - 1), st.sampled_from(["stdout", "stderr"]), st.binary()),

@@ -10,7 +10,7 @@ import remote_runner.server
 import simple_worker.spool
 import simple_worker.window
 from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
-from queued_runner.logs import decode_records
+from queued_runner.log_files import decode_records
 from queued_runner.retry import MAX_LOSSES
 from remote_runner.types import Reason
 from tests.sim.processes import RESULT

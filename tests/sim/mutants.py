@@ -18,6 +18,7 @@ from unittest.mock import patch
 import trio
 
 import queued_runner.dispatcher
+import queued_runner.log_files
 import queued_runner.logs
 import queued_runner.results
 import simple_worker.worker
@@ -88,7 +89,7 @@ def ack_one_more(put):
 
 @mutant("the sync is left out")
 def no_sync(put):
-    put(queued_runner.logs.os, "fdatasync", lambda file: None)
+    put(queued_runner.log_files.os, "fdatasync", lambda file: None)
 
 
 @mutant("an end is confirmed before its commit")
@@ -151,7 +152,7 @@ def start_before_commit(put):
 
 @mutant("the torn end of a file stays after a crash")
 def torn_tail(put):
-    put(queued_runner.logs.os, "ftruncate", lambda file, size: None)
+    put(queued_runner.log_files.os, "ftruncate", lambda file, size: None)
 
 
 @mutant("output that an earlier server stored is forgotten at a restart")

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import structlog
 import trio
 
+import queued_runner.log_files
 import queued_runner.logs
 import queued_runner.results
 import queued_runner.service
@@ -36,8 +37,8 @@ from tests.sim.disk import SimStore
 
 SMALL = {
     (queued_runner.logs, "INLINE_LIMIT"): 300,
-    (queued_runner.logs, "SEGMENT_SIZE"): 1000,
-    (queued_runner.logs, "READ_SIZE"): 400,
+    (queued_runner.log_files, "SEGMENT_SIZE"): 1000,
+    (queued_runner.log_files, "READ_SIZE"): 400,
     (queued_runner.results, "INLINE_LIMIT"): 300,
     (queued_runner.results, "READ_SIZE"): 400,
     (remote_runner.server, "UNACKED_MARK"): 600,
@@ -92,13 +93,13 @@ def installed():
 
 
 def _put_server(put):
-    service, logs = queued_runner.service, queued_runner.logs
+    service = queued_runner.service
     put(service, "SQLiteStore", lambda path, **options: SimStore(_world()))
     put(service, "Logs", partial(Logs, now=_wall))
     put(service, "time", SimpleNamespace(time=_wall))
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
     put(service.datadir, "hold", lambda folder: nullcontext())
-    put(logs, "os", _SimOs())
+    put(queued_runner.log_files, "os", _SimOs())
     put(queued_runner.results, "os", _SimOs())
 
 

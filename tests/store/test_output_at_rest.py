@@ -22,7 +22,7 @@ PIECE = os.urandom(INLINE_LIMIT + 1)
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     disk = SimDisk(1)
-    monkeypatch.setattr("queued_runner.logs.os", SimFiles(disk, tmp_path / "data" / "logs"))
+    monkeypatch.setattr("queued_runner.log_files.os", SimFiles(disk, tmp_path / "data" / "logs"))
     return disk
 
 
