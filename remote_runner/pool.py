@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from remote_runner.types import Offer, Slot, satisfies
+from remote_runner.types import CAN_MASK, Offer, Slot, WorkerInfo, satisfies
 
 QUICK: Final = 0.02
 """Seconds. A slot with such runs is free again about as soon as a commit takes."""
@@ -73,6 +73,24 @@ class PooledWorker:
         if self.is_drained:
             return "drained"
         return "ready" if self.is_ready else "greeting"
+
+    @property
+    def info(self) -> WorkerInfo:
+        """What people see of it."""
+        return WorkerInfo(
+            id=self.id,
+            name=self.name,
+            state=self.state,
+            slots=self.slots,
+            free=self.free,
+            labels=self.own_labels,
+            version=self.version,
+            address=self.address,
+            running=tuple(sorted(self.runs)),
+            is_baseline=self.is_baseline,
+            is_leaving=self.is_draining,
+            can_mask=CAN_MASK in self.labels,
+        )
 
 
 class _Group:

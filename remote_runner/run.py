@@ -9,7 +9,17 @@ import trio
 
 from remote_runner.protocol.messages import Ack, Kill
 from remote_runner.server import Session
-from remote_runner.types import Command, Observer, Outcome, Output, Reason, Run
+from remote_runner.types import (
+    Adoption,
+    Command,
+    Observer,
+    Outcome,
+    Output,
+    Reason,
+    Run,
+    WorkerEvent,
+    WorkerInfo,
+)
 
 
 class RunOwner(Protocol):
@@ -119,3 +129,27 @@ class Nobody:
 
     def is_repeat(self, run: Run, output: Output) -> bool:
         return True
+
+
+class NoHost:
+    """The host of a runner that is used alone: it knows no earlier runs."""
+
+    id = ""
+
+    def on_capacity(self) -> None:
+        pass
+
+    def adopt(self, run: Run, size: int) -> Adoption | None:
+        return None
+
+    def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
+        pass
+
+    def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
+        pass
+
+    def on_stale(self) -> None:
+        pass
+
+    def on_protocol_error(self) -> None:
+        pass

@@ -6,7 +6,7 @@ and its end are on the wire.
 """
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -22,6 +22,7 @@ from remote_runner.errors import (
     NoWorkerAvailable,
     RemoteProtocolError,
 )
+from remote_runner.overdue import Overdue
 from remote_runner.pool import Pool, PooledWorker
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
@@ -40,13 +41,11 @@ from remote_runner.protocol.messages import (
     Stdin,
     StdinEnd,
 )
-from remote_runner.run import Nobody, RemoteRun
+from remote_runner.run import Nobody, NoHost, RemoteRun
 from remote_runner.server import Server, ServerSettings, Session
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
     CAN_MASK,
-    DEFAULT_KILL_GRACE,
-    Adoption,
     Command,
     Host,
     Observer,
@@ -54,7 +53,6 @@ from remote_runner.types import (
     Outcome,
     Output,
     Reason,
-    Run,
     WorkerEvent,
     WorkerInfo,
     all_needs,
@@ -70,30 +68,6 @@ BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
 AHEAD: Final = 0.1
 """Seconds that a run waits for a slot of the worker that it was placed at, at most."""
-
-
-class _NoHost:
-    """The host of a runner that is used alone: it knows no earlier runs."""
-
-    id = ""
-
-    def on_capacity(self) -> None:
-        pass
-
-    def adopt(self, run: Run, size: int) -> Adoption | None:
-        return None
-
-    def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
-        pass
-
-    def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
-        pass
-
-    def on_stale(self) -> None:
-        pass
-
-    def on_protocol_error(self) -> None:
-        pass
 
 
 class RemoteRunner(DirectRuns):
@@ -123,8 +97,9 @@ class RemoteRunner(DirectRuns):
         self._sessions: dict[int, Session] = {}
         self._runs: dict[str, RemoteRun] = {}
         self._server = Server(self.settings, self, self._find_session)
-        self._host: Host = _NoHost()
+        self._host: Host = NoHost()
         self._nursery: trio.Nursery | None = None
+        self._overdue = Overdue(self.settings.detach, self._lose)
         self._detached = trio.Event()
         self._drained: set[str] = set()
         self._with_ahead: dict[int, Session] = {}
@@ -142,6 +117,7 @@ class RemoteRunner(DirectRuns):
             self._server.server_id = host.id
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self._overdue.open(nursery)
             for codec, port in self._wanted.items():
                 if port is not None:
                     listeners = await self._listen(port)
@@ -153,7 +129,7 @@ class RemoteRunner(DirectRuns):
             try:
                 yield
             finally:
-                self._host = _NoHost()
+                self._host = NoHost()
                 self._server.say_goodbye(
                     Goodbye("shutdown", "the server is stopping; what runs here may go on")
                 )
@@ -183,7 +159,7 @@ class RemoteRunner(DirectRuns):
         return self._pool.offers(limit)
 
     def workers(self) -> Sequence[WorkerInfo]:
-        return [_info(worker) for worker in self._pool]
+        return [worker.info for worker in self._pool]
 
     def drain(self, worker_id: str) -> None:
         self._drained.add(worker_id)
@@ -200,7 +176,7 @@ class RemoteRunner(DirectRuns):
         """How far a worker has come that was told to drain."""
         if worker.is_drained and worker.is_ready:
             event = WorkerEvent.DRAINING if worker.runs else WorkerEvent.DRAINED
-            self._host.on_worker(event, _info(worker))
+            self._host.on_worker(event, worker.info)
 
     def resume(self, worker_id: str) -> None:
         self._drained.discard(worker_id)
@@ -209,7 +185,7 @@ class RemoteRunner(DirectRuns):
             return
         session.worker.is_drained = False
         self._pool.update(session.worker)
-        self._host.on_worker(WorkerEvent.RESUMED, _info(session.worker))
+        self._host.on_worker(WorkerEvent.RESUMED, session.worker.info)
         self._on_capacity()
 
     def start(
@@ -262,12 +238,11 @@ class RemoteRunner(DirectRuns):
             run.observer.on_started(run, None)  # it does not say so itself
             if command.timeout is not None:
                 time_out = partial(self.kill, run, Reason.TIMEOUT, None, None)
-                self._later(run, command.timeout, time_out)
+                self._overdue.later(run, command.timeout, time_out)
             return
         session.send(spawn(run.id, command))
         if command.timeout is not None:
-            overrun = partial(self._overrun, run)
-            self._later(run, command.timeout + self._patience_with(run), overrun)
+            self._overdue.watch_timeout(run, command.timeout)
         if command.stdin is not None and self._nursery is not None:
             self._nursery.start_soon(self._send_stdin, session, run.id, command.stdin)
 
@@ -292,38 +267,11 @@ class RemoteRunner(DirectRuns):
         if run.session is None:
             return
         if not run.session.worker.is_baseline:
-            self._order_kill(run, run.session)
+            self._overdue.order_kill(run, run.session)
             return
         run.session.send(Kill(None, signal, milliseconds(grace)))
-        self._later(run, self._grace_of(run) + BASELINE_SETTLE, partial(self._cut_off, run))
-
-    def _overrun(self, run: RemoteRun) -> None:
-        """Its worker, whose clock counts, is well, and has not ended it long after its time."""
-        if run.session is None:
-            self._later(run, self._patience_with(run), partial(self._overrun, run))
-        elif run.kill_order is None:
-            run.kill_order = Kill(run.id)
-            self._order_kill(run, run.session)
-
-    def _order_kill(self, run: RemoteRun, session: Session) -> None:
-        """A worker that never says that it has killed it has lost it: nobody can wait for ever."""
-        assert run.kill_order is not None
-        session.send(run.kill_order)
-        self._later(run, self._patience_with(run), partial(self._lose, run))
-
-    def _grace_of(self, run: RemoteRun) -> float:
-        """Seconds that a killed run has until SIGKILL."""
-        if run.kill_order is not None and run.kill_order.grace_ms is not None:
-            return run.kill_order.grace_ms / 1000
-        return run.command.kill_grace if run.command is not None else DEFAULT_KILL_GRACE
-
-    def _detach_of(self, run: RemoteRun) -> float:
-        return self.settings.detach if run.detach is None else run.detach
-
-    def _patience_with(self, run: RemoteRun) -> float:
-        """Seconds after which a worker that was to end a run, and does not say so, is not believed
-        to do it any more: as long as one that is away is waited for."""
-        return self._grace_of(run) + self._detach_of(run)
+        patience = self._overdue.grace_of(run) + BASELINE_SETTLE
+        self._overdue.later(run, patience, partial(self._cut_off, run))
 
     def forget(self, run: RemoteRun) -> None:
         """The run's outcome is durable. Late words about it are answered with `stale`."""
@@ -344,7 +292,7 @@ class RemoteRunner(DirectRuns):
         self._sessions[worker.session] = session
         self._pool.add(worker)
         if worker.is_ready:
-            self._host.on_worker(WorkerEvent.JOINED, _info(worker))
+            self._host.on_worker(WorkerEvent.JOINED, worker.info)
             self._tell_drain(worker)
             self._on_capacity()
 
@@ -379,7 +327,7 @@ class RemoteRunner(DirectRuns):
                 self._runs[run_id] = known
             held.add(run_id)
             self._attach(known, session)
-        self._host.on_worker(WorkerEvent.JOINED, _info(worker))
+        self._host.on_worker(WorkerEvent.JOINED, worker.info)
         self._tell_drain(worker)
         self._host.on_worker_ready(worker.id, worker.boot, frozenset(held))
         self._pool.update(worker)
@@ -395,7 +343,7 @@ class RemoteRunner(DirectRuns):
         if run.acked:
             session.send(Ack(run.id, run.acked))  # the last one may have been lost in the cut
         if run.kill_order is not None:
-            self._order_kill(run, session)
+            self._overdue.order_kill(run, session)
 
     def on_slots(self, session: Session) -> None:
         self._fill(session)
@@ -405,7 +353,7 @@ class RemoteRunner(DirectRuns):
     def on_leaving(self, session: Session) -> None:
         self._give_back(session)
         self._pool.update(session.worker)
-        self._host.on_worker(WorkerEvent.LEAVING, _info(session.worker))
+        self._host.on_worker(WorkerEvent.LEAVING, session.worker.info)
 
     def on_started(self, session: Session, message: Started) -> None:
         run = self._run_of(session, message.id)
@@ -487,7 +435,7 @@ class RemoteRunner(DirectRuns):
         to say of this run that could be believed."""
         run.gaps += 1
         if run.gaps == 1:
-            self._watch_gap(run)
+            self._overdue.watch_gap(run)
         if run.gaps <= MAX_GAPS:
             session.send(Resume(run.id, run.received, run.results_received))
             return
@@ -497,23 +445,11 @@ class RemoteRunner(DirectRuns):
         )  # fmt: skip
         self._lose(run)
 
-    def _watch_gap(self, run: RemoteRun) -> None:
-        """A worker that sends nothing of what is missing, for so long, does not have it either."""
-        known = run.received, run.results_received
-
-        def look() -> None:
-            if (run.received, run.results_received) == known:
-                self._lose(run)
-            else:
-                self._watch_gap(run)
-
-        self._later(run, self._detach_of(run), look)
-
     def on_left(self, session: Session) -> None:
         worker = session.worker
         self._give_back(session)
         if worker.is_ready:
-            self._host.on_worker(WorkerEvent.LEFT, _info(worker))
+            self._host.on_worker(WorkerEvent.LEFT, worker.info)
         if worker.is_baseline:
             self._drained.discard(worker.id)  # nobody ever has this id again
         self._pool.remove(worker)
@@ -522,7 +458,7 @@ class RemoteRunner(DirectRuns):
         for run_id in list(worker.runs):
             run = self._runs[run_id]
             run.session = None
-            run.detached_until = now + self._detach_of(run)
+            run.detached_until = now + self._overdue.detach_of(run)
             if session.was_mistaken and not run.has_begun:
                 self._end(run, Outcome(Reason.REFUSED))
             elif worker.is_baseline:
@@ -613,37 +549,7 @@ class RemoteRunner(DirectRuns):
             with trio.move_on_at(due):
                 await self._detached.wait()
 
-    def _later(self, run: RemoteRun, seconds: float, act: Callable[[], None]) -> None:
-        """Do something about a run, unless it has ended by then."""
-        if self._nursery is not None:
-            self._nursery.start_soon(self._after, run, seconds, act)
-
-    async def _after(self, run: RemoteRun, seconds: float, act: Callable[[], None]) -> None:
-        if run.is_ended:
-            return
-        with trio.CancelScope() as timer:
-            run.timers.append(timer)
-            await trio.sleep(seconds)
-            act()
-
     def _cut_off(self, run: RemoteRun) -> None:
         """A baseline worker that does not end its job loses its connection, and the job with it."""
         if run.session is not None:
             run.session.emitter.close_nowait("the worker did not end its job")
-
-
-def _info(worker: PooledWorker) -> WorkerInfo:
-    return WorkerInfo(
-        id=worker.id,
-        name=worker.name,
-        state=worker.state,
-        slots=worker.slots,
-        free=worker.free,
-        labels=worker.own_labels,
-        version=worker.version,
-        address=worker.address,
-        running=tuple(sorted(worker.runs)),
-        is_baseline=worker.is_baseline,
-        is_leaving=worker.is_draining,
-        can_mask=CAN_MASK in worker.labels,
-    )
