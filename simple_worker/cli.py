@@ -149,6 +149,11 @@ def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | No
     envvar="DUPLEX_WORKER_PULL", show_envvar=True,
     help="Pull jobs over HTTP, from a server with --agent-api, in place of --server.",
 )  # fmt: skip
+@click.option(
+    "--min-free-disk", default="1GiB", show_default=True, callback=_size, metavar="SIZE",
+    envvar="DUPLEX_WORKER_MIN_FREE_DISK", show_envvar=True,
+    help="Take no new jobs while less is free there; a twentieth of a small disk is enough.",
+)  # fmt: skip
 @click.option("--once", is_flag=True, help="Leave when the work is done.")
 @click.version_option(VERSION)
 def main(
@@ -160,6 +165,7 @@ def main(
     token: str | None,
     work_dir: Path | None,
     spool_limit: int,
+    min_free_disk: int,
     pull: str | None,
     once: bool,
 ) -> None:
@@ -190,7 +196,11 @@ def main(
                     say=say,
                     runner=f"the runner at {_shown(*server)} (--server)",
                     spool=SpoolFolder(
-                        machine.folder.path, spool_limit, say, restore=machine.folder.restore
+                        machine.folder.path,
+                        spool_limit,
+                        say,
+                        restore=machine.folder.restore,
+                        min_free=min_free_disk,
                     ),
                     once=once,
                 )

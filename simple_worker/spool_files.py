@@ -28,9 +28,9 @@ SEGMENT: Final = 64 * BATCH
 """Bytes of one file. What was read of it is free on the disk once all of it was read."""
 THREADS: Final = 4
 """Reads and writes at once. A disk that hangs takes no thread from whatever else needs some."""
-LOW: Final = 256 * 1024**2
-LOW_SHARE: Final = 0.05
-"""Free bytes, or that share of a small disk, below which no new work is begun."""
+MIN_FREE: Final = 1024**3
+MIN_SHARE: Final = 0.05
+"""Of a small disk this share is enough, whatever else should be free."""
 REMIND: Final = 60.0
 """Seconds at least between two lines about what is wrong."""
 
@@ -110,17 +110,19 @@ class SpoolFolder:
         limit: bytes of all attempts together; 0: nothing is written at all.
         say: takes a line when output cannot be written or read.
         restore: makes the folder again where somebody has removed it, or raises OSError.
+        min_free: free bytes of that disk below which no new work should be begun.
     """
 
     def __init__(
         self, path: Path, limit: int, say: Callable[[str], None],
-        restore: Callable[[], object] = lambda: None,
+        restore: Callable[[], object] = lambda: None, min_free: int = MIN_FREE,
     ) -> None:  # fmt: skip
         self.path = path
         self.limit = limit
         self.used = 0
         self.say = say
         self._restore = restore
+        self._min_free = min_free
         self._said = -REMIND
         self._threads = trio.CapacityLimiter(THREADS)
 
@@ -157,8 +159,11 @@ class SpoolFolder:
         except OSError as error:
             return f"the disk of {self.path} cannot be used: {error.strerror}"
         free = disk.f_bavail * disk.f_frsize
-        if free < min(LOW, LOW_SHARE * disk.f_blocks * disk.f_frsize):
-            return f"the disk of {self.path} is nearly full: {free // 1024**2} MiB are free"
+        if free < min(self._min_free, MIN_SHARE * disk.f_blocks * disk.f_frsize):
+            return (
+                f"the disk of {self.path} is nearly full: {free // 1024**2} MiB are free"
+                " (--min-free-disk)"
+            )
         return None
 
 

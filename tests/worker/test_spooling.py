@@ -268,7 +268,7 @@ async def test_a_disk_that_is_nearly_full_gets_no_new_work_until_there_is_room(
         assert await runner.hear(Ready) == Ready(0)
         await runner.say(spawn("3.1", "true"))
         refused = await runner.hear(Refused)
-        assert "is nearly full: 100 MiB are free" in refused.reason
+        assert "is nearly full: 100 MiB are free (--min-free-disk)" in refused.reason
         assert await runner.hear(Ready) == Ready(0), "what was refused has not made room"
         await runner.say(Kill("2.1"))
         await runner.hear(Close)
