@@ -62,9 +62,13 @@ def _pass_through(client: "Client", job_id: int, on_output: Callable[[], None]) 
 
     sink = ByteSink()
     outcome: dict[str, Any] = {}
+    attempt = 1
     for item in client.follow(job_id):
         on_output()
         if isinstance(item, Chunk):
+            if item.attempt != attempt:
+                attempt = item.attempt
+                say(f"attempt {attempt} of job {job_id} begins; what came before was another's")
             sink.write(item.stream, item.data)
         else:
             outcome = item
