@@ -196,8 +196,9 @@ def _faults(rng, workers, detach):
         if faults and rng.random() < 0.4:
             at = faults[-1].at + faults[-1].seconds * rng.choice((0, 1)) + rng.uniform(0, 1)
         faults.append(_fault(rng, workers, detach, min(at, FAULTS_END - 1)))
-    if rng.random() < 0.2:
-        faults += rng.choice((_given_up_and_back, _crash_at_a_cancel))(rng, workers, detach)
+    for tell_tale in (_given_up_and_back, _crash_at_a_cancel):
+        if rng.random() < 0.15:
+            faults += tell_tale(rng, workers, detach)
     return tuple(sorted(faults, key=lambda fault: fault.at))
 
 
