@@ -67,7 +67,8 @@ MAX_COMMAND = 1_000_000
 MAX_STDIN = 4 * 1024 * 1024
 MAX_PRIORITY = 1_000_000
 MAX_SECONDS = 10 * 365 * 86_400.0
-MAX_AFTER = 1024
+MAX_AFTER = 10_000
+"""As many as one list of jobs has: what comes after all of an array is one job."""
 MAX_JOB_ID = (1 << 63) - 1
 
 

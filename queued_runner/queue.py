@@ -20,6 +20,7 @@ from queued_runner.store.base import (
     NotEnded,
     ResultGone,
     ResultNotFound,
+    StillNamed,
 )
 from queued_runner.tally import Figures
 from remote_runner.results import Head
@@ -36,6 +37,7 @@ __all__ = [
     "Record",
     "ResultGone",
     "ResultNotFound",
+    "StillNamed",
     "WorkerLeaves",
     "WorkerNotFound",
 ]
@@ -178,7 +180,7 @@ class Queue(Protocol):
         ...
 
     async def delete(self, job_id: int) -> None:
-        """Delete a job that has ended. Raises JobNotFound, NotEnded."""
+        """Delete a job that has ended. Raises JobNotFound, NotEnded, StillNamed."""
         ...
 
     async def prune(self, older_than: float, *, keep_failed: bool = False) -> int:

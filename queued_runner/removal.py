@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from queued_runner.jobs import JobState
-from queued_runner.store.base import Expired, NoRoom, NotEnded, Store
+from queued_runner.store.base import Expired, NoRoom, NotEnded, StillNamed, Store
 from queued_runner.store.commit import GroupCommit
 
 log = structlog.get_logger("queued_runner")
@@ -58,12 +58,15 @@ class Removal:
         self._now = now
 
     async def delete(self, job_id: int) -> None:
-        """Delete one job. Raises JobNotFound, NotEnded, NoRoom."""
+        """Delete one job. Raises JobNotFound, NotEnded, StillNamed, NoRoom."""
 
         def delete(store: Store) -> list[int]:
             job = store.get(job_id)
             if not job.state.is_terminal:
                 raise NotEnded(job_id, job.state)
+            dependant = None if job.state is JobState.SUCCEEDED else store.dependant_of(job_id)
+            if dependant is not None:
+                raise StillNamed(job_id, dependant)
             return store.delete([job_id])
 
         gone: list[int] = []
@@ -86,7 +89,8 @@ class Removal:
         while looked_to is not None and trio.current_time() < deadline:
             found = await self._find(ended_before, looked_to)
             looked_to = found.looked_to
-            for start in range(0, len(found.ids), BATCH):
+            # From the end: those that came after others are newer, and go first.
+            for start in reversed(range(0, len(found.ids), BATCH)):
                 first = found.ids[start]
 
                 def delete(store: Store, above: int = first - 1) -> list[int]:

@@ -246,7 +246,10 @@ class QueuedRunner:
         return await self._dispatcher.revive(job_id)
 
     async def delete(self, job_id: int) -> None:
-        """Delete a job that has ended, its output included. Raises JobNotFound, NotEnded."""
+        """Delete a job that has ended, its output included.
+
+        Raises JobNotFound, NotEnded, StillNamed.
+        """
         await self.get(job_id)
         await self.removal.delete(job_id)
 

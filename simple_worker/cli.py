@@ -17,6 +17,7 @@ import trio
 
 from remote_runner.errors import UnusableSettings
 from remote_runner.sizes import parse_size
+from remote_runner.standard_streams import fill
 from remote_runner.token_file import read_token
 from simple_worker.http_client import HttpClient
 from simple_worker.machine import opened_own_machine
@@ -170,6 +171,8 @@ def main(
     once: bool,
 ) -> None:
     """Run jobs for a runner on this machine. SIGTERM drains; a second one ends the jobs."""
+
+    fill()
 
     def say(line: str) -> None:
         click.echo(f"simple-worker {name}: {line}", err=True)

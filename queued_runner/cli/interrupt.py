@@ -42,6 +42,7 @@ class _Interrupt:
         self._connect = connect
         self._job_id: int | None = None
         self._is_wanted = False
+        self._is_away = False
 
     def watch_over(self, job_id: int) -> None:
         self._job_id = job_id
@@ -66,7 +67,10 @@ class _Interrupt:
     def _farewell(self) -> str:
         if self._job_id is None:
             return "left; if the job is in the queue, 'queued-runner ps' shows it"
-        return f"left; job {self._job_id} may still be ending: queued-runner wait {self._job_id}"
+        job = self._job_id
+        if self._is_away:
+            return f"left; job {job} was not cancelled and goes on: queued-runner cancel {job}"
+        return f"left; job {job} may still be ending: queued-runner wait {job}"
 
     def _start_cancel(self, job_id: int) -> None:
         threading.Thread(target=self._cancel, args=(job_id,), daemon=True).start()
@@ -87,17 +91,17 @@ class _Interrupt:
     def _cancel(self, job_id: int) -> None:
         from queued_runner.client.errors import ClientError, Unreachable
 
-        has_said = False
         while True:
             try:
                 with self._connect(waits=False) as client:
                     client.cancel(job_id)
+                self._is_away = False
                 return
             except Unreachable:
                 # The main thread waits for it too, and ends this program when it has for too long.
-                if not has_said:
+                if not self._is_away:
+                    self._is_away = True
                     _say(f"job {job_id} is cancelled as soon as the server is back")
-                    has_said = True
                 time.sleep(AGAIN)
             except ClientError as error:
                 _say(

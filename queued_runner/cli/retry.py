@@ -42,7 +42,8 @@ def retry(
 ) -> None:
     """Queue jobs that have ended once more, with all their retries; output so far stays.
 
-    A job waits for what it comes after; it fails at once where that has failed.
+    A job waits for what it comes after; it fails at once where that has failed. `all` are those
+    that failed or were cancelled.
     """
     from queued_runner.client.errors import Refused
 

@@ -85,7 +85,9 @@ def serve(context: click.Context, /, **options: Any) -> None:
     from queued_runner.cli.serving import configure_logging, serve_until_signal
     from queued_runner.config import Settings
     from queued_runner.datadir import default_data_dir
+    from remote_runner.standard_streams import fill
 
+    fill()
     configure_logging(options.pop("log_format"), options.pop("log_level"))
     http_port = options.pop("http_port")
     serve_until_signal(

@@ -6,6 +6,7 @@ It owns which requests those take. It prints nothing; what goes wrong is a `Clie
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import count
 from typing import Any, Final
 from urllib.parse import quote
@@ -109,7 +110,13 @@ class Client(Link):
 
     def retry_job(self, job_id: int) -> Json:
         """Queue a job that has ended once more."""
-        job: Json = self.request("POST", f"/api/v1/jobs/{job_id}/retry")
+        before = self.repeats
+        try:
+            job: Json = self.request("POST", f"/api/v1/jobs/{job_id}/retry")
+        except Refused as error:
+            if error.status != HTTPStatus.CONFLICT or self.repeats == before:
+                raise
+            return self.job(job_id)  # it was queued by the request whose answer was lost
         return job
 
     def explain(self, job_id: int) -> Json:

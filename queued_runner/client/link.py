@@ -46,6 +46,8 @@ class Link:
         self._patience = Patience(self._detach)
         self._was_there = False
         self._is_away = False
+        self.repeats = 0
+        """How often a request was made again, because nobody knows what became of it."""
         self.connect(server)
 
     def connect(self, server: Server) -> None:
@@ -184,6 +186,7 @@ class Link:
 
     def retry(self, error: ClientError) -> None:
         """Wait a little and look for the server again, or give up with `error`."""
+        self.repeats += 1
         is_first = self._patience.is_fresh
         pause = self._patience.next_pause()
         if pause is None:

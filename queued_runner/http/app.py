@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from queued_runner.agents.runner import AgentRunner
@@ -37,6 +38,7 @@ from queued_runner.queue import (
     NotEnded,
     Queue,
     ResultGone,
+    StillNamed,
     WorkerLeaves,
     WorkerNotFound,
 )
@@ -69,6 +71,7 @@ def create_app(
             WorkerLeaves: _leaves,
             ResultGone: _gone,
             NotEnded: _not_ended,
+            StillNamed: _not_ended,
             RequestValidationError: _invalid,
             HTTPException: _http_error,
             Exception: _unexpected,
@@ -159,7 +162,18 @@ async def _http_error(request: Request, error: Exception) -> Response:
         detail = f"There is nothing at {request.url.path}; /openapi.json lists what there is."
     elif error.status_code == 405:
         detail = f"{request.method} cannot be used here; /openapi.json says what can."
+        return problem(405, detail, {"Allow": ", ".join(_methods_at(request))})
     return problem(error.status_code, detail, error.headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What may be used at this path, by any of its routes; each of them knows of itself alone."""
+    methods = set()
+    for method in ("GET", "POST", "PATCH", "PUT", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes):
+            methods.add(method)
+    return sorted(methods)
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -5,7 +5,8 @@ It owns the two encodings and the resume point of each. It waits for nothing and
 A character of UTF-8 is never split over two events of one stream: its first bytes wait for the
 rest. The `id` of an event is the offset below which everything was sent. Only when another stream
 speaks while such bytes wait, no single offset says that; the id then also lists what is still
-owed: `9~2-3` means everything below 9 but bytes 2 to 3. Clients give ids back as they came.
+owed: `9~2-3` means everything below 9 but bytes 2 to 3. From the second attempt on its number
+stands before it: `2:9`. Clients give ids back as they came.
 """
 
 import base64
@@ -21,30 +22,33 @@ import msgpack
 from queued_runner.log_files import Record
 
 MAX_OFFSET: Final = 1 << 62
-_RESUME = re.compile(r"[0-9]{1,19}(~[0-9]{1,19}-[0-9]{1,19}){0,8}")
+_RESUME = re.compile(r"([0-9]{1,9}:)?[0-9]{1,19}(~[0-9]{1,19}-[0-9]{1,19}){0,8}")
 
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Everything below `offset` was received, but for the byte ranges in `owed`."""
+    """Everything below `offset` of an attempt was received, but for the byte ranges in `owed`."""
 
     offset: int
     owed: tuple[tuple[int, int], ...] = ()
+    attempt: int = 1
 
 
 def parse_resume(text: str) -> ResumePoint | None:
     """The point an id names, or None when it is not one of ours."""
     if not text.isascii() or _RESUME.fullmatch(text) is None:
         return None
-    first, *ranges = text.split("~")
+    number, colon, rest = text.partition(":")
+    first, *ranges = (rest if colon else text).split("~")
     offset = int(first)
     owed = []
     for item in ranges:
         begin, _, end = item.partition("-")
         owed.append((int(begin), int(end)))
-    if offset > MAX_OFFSET or any(not begin < end <= offset for begin, end in owed):
+    attempt = int(number) if colon else 1
+    if offset > MAX_OFFSET or any(not begin < end <= offset for begin, end in owed) or not attempt:
         return None
-    return ResumePoint(offset, tuple(owed))
+    return ResumePoint(offset, tuple(owed), attempt)
 
 
 class Encoder(Protocol):
@@ -92,8 +96,9 @@ class SseEncoder:
 
     media_type = "text/event-stream"
 
-    def __init__(self, offset: int = 0) -> None:
+    def __init__(self, offset: int = 0, attempt: int = 1) -> None:
         self._position = offset
+        self._prefix = f"{attempt}:" if attempt > 1 else ""
         self._tails: dict[str, list[tuple[int, int]]] = {"stdout": [], "stderr": []}
         """Of each stream, the bytes of a character that is not complete: `(offset, byte)`."""
         self._at = 0
@@ -170,7 +175,7 @@ class SseEncoder:
                 ranges[-1] = (ranges[-1][0], place + 1)
             else:
                 ranges.append((place, place + 1))
-        return str(position) + "".join(f"~{begin}-{end}" for begin, end in ranges)
+        return f"{self._prefix}{position}" + "".join(f"~{begin}-{end}" for begin, end in ranges)
 
 
 def _incomplete(data: bytes) -> int:

@@ -31,6 +31,8 @@ MAX_WAIT: Final = 60.0
 
 JobId = Annotated[int, Path(ge=1, le=MAX_JOB_ID)]
 
+KEY: Final = "A repeat with the same one gives the same id; `key` of a job goes before it"
+
 Key = Annotated[Name, Field(max_length=250)]
 """What names a request; short enough for the number of a job behind it."""
 
@@ -78,7 +80,8 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
 
     @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_SCHEMA)
     async def submit(
-        request: Request, key: Annotated[Key | None, Header(alias="Idempotency-Key")] = None
+        request: Request,
+        key: Annotated[Key | None, Header(alias="Idempotency-Key", description=KEY)] = None,
     ) -> Response:
         """Take one job, or a list in one commit. A repeat with the same key gives the same id."""
         if not queue.is_accepting:

@@ -140,6 +140,10 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
             )
         job = await queue.get(job_id)
         number = attempt or max(job.attempt, 1)
+        if last_event_id and attempt is None:
+            number = point.attempt
+            if await _is_received(queue, job, point):
+                number, point = number + 1, ResumePoint(0)
         missing = missing_attempt(job, number)
         # A follower may come before the next attempt, or before the end of the job in its place.
         if missing is not None and not (follow and number == job.attempt + 1):
@@ -184,6 +188,16 @@ async def _has_ended(queue: Queue, job: Job, number: int) -> bool:
     return False
 
 
+async def _is_received(queue: Queue, job: Job, point: ResumePoint) -> bool:
+    """Whether a client has all of the attempt that it followed, and another one follows on it."""
+    if job.state.is_terminal and job.attempt <= point.attempt:
+        return False
+    for attempt in await queue.attempts(job.id):
+        if attempt.number == point.attempt:
+            return attempt.finished_at is not None and point.offset >= attempt.log_bytes
+    return False
+
+
 async def _tail_offset(queue: Queue, job_id: int, number: int, tail: Tail, offset: int) -> int:
     records = queue.records(job_id, attempt=number, offset=offset, follow=False)
     try:
@@ -213,7 +227,7 @@ async def _send_log(
 
 async def _resumed(queue: Queue, job_id: int, number: int, point: ResumePoint) -> SseEncoder:
     """An encoder that stands where the client's last event left off."""
-    encoder = SseEncoder(point.offset)
+    encoder = SseEncoder(point.offset, number)
     for begin, end in point.owed:
         position = begin
         records = queue.records(job_id, attempt=number, offset=begin, follow=False)

@@ -63,6 +63,18 @@ class NotEnded(StoreError):
         self.job_id = job_id
 
 
+class StillNamed(StoreError):
+    """A job that did not succeed cannot go before those that failed because of it: a retry of them
+    would not know of it any more."""
+
+    def __init__(self, job_id: int, dependant: int) -> None:
+        super().__init__(
+            f"job {job_id} did not succeed, and job {dependant} came after it; delete that one"
+            " first"
+        )
+        self.job_id = job_id
+
+
 class StoreBroken(StoreError):
     """The store cannot be trusted any more: a disk error, corruption."""
 
@@ -255,10 +267,15 @@ class Store(Protocol):
         ...
 
     def delete(self, job_ids: Sequence[int]) -> list[int]:
-        """Delete jobs that have ended, and say which of them: never one that others still learn of.
+        """Delete jobs that have ended, and say which of them: never one that others still learn of,
+        and none that did not succeed before those that came after it.
 
         Their ids stay in `deleted` until `forget_deleted`: whoever keeps files of jobs looks there.
         """
+        ...
+
+    def dependant_of(self, job_id: int) -> int | None:
+        """One of the jobs that came after this one, if there are any."""
         ...
 
     def deleted(self, limit: int) -> list[int]: ...

@@ -29,14 +29,37 @@ def expired(
 
 def delete(db: apsw.Connection, job_ids: Sequence[int]) -> list[int]:
     """See `base.Store.delete`."""
-    rows: list[Any] = db.execute(
-        "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+    chosen = _ids(
+        db,
+        "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?1))"
         " AND state IN ('succeeded', 'failed', 'cancelled')"
-        " AND id NOT IN (SELECT job_id FROM settling) RETURNING id",
-        (json.dumps(job_ids),),
-    ).fetchall()
-    db.executemany("INSERT INTO deleted (job_id) VALUES (?)", rows)
-    return [job_id for (job_id,) in rows]
+        " AND id NOT IN (SELECT job_id FROM settling)",
+        job_ids,
+    )
+    while kept := _ids(
+        db,
+        "SELECT DISTINCT id FROM jobs JOIN dependencies ON after_id = id"
+        " WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'succeeded'"
+        " AND job_id NOT IN (SELECT value FROM json_each(?1))",
+        sorted(chosen),
+    ):
+        chosen -= kept
+    gone = sorted(chosen)
+    db.execute("DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(gone),))
+    db.executemany("INSERT INTO deleted (job_id) VALUES (?)", [(job_id,) for job_id in gone])
+    return gone
+
+
+def _ids(db: apsw.Connection, sql: str, given: Sequence[int]) -> set[int]:
+    return {job_id for (job_id,) in db.execute(sql, (json.dumps(list(given)),))}
+
+
+def dependant_of(db: apsw.Connection, job_id: int) -> int | None:
+    """See `base.Store.dependant_of`."""
+    row = db.execute(
+        "SELECT min(job_id) FROM dependencies WHERE after_id = ?", (job_id,)
+    ).fetchone()
+    return None if row is None else row[0]
 
 
 def deleted(db: apsw.Connection, limit: int) -> list[int]:

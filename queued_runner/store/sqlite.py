@@ -507,6 +507,10 @@ class SQLiteStore:
         with _guarded(self._path):
             return removal.delete(self._db, job_ids)
 
+    def dependant_of(self, job_id: int) -> int | None:
+        with _guarded(self._path):
+            return removal.dependant_of(self._db, job_id)
+
     def deleted(self, limit: int) -> list[int]:
         with _guarded(self._path):
             return removal.deleted(self._db, limit)

@@ -120,6 +120,17 @@ def two_jobs(service: ServiceThread) -> None:
     service.do(service.queue.finish, 2)
 
 
+def test_a_retry_whose_answer_is_lost_is_no_conflict(
+    service: ServiceThread, network: Network, verb: Verb
+) -> None:
+    two_jobs(service)
+    network.faults = iter([well, killed_afterwards])
+    done = verb("retry", "1", "2")
+    assert done.exit_code == 0
+    assert service.queue.retries == [1, 2]
+    assert verb("retry", "1").exit_code == 125  # it is queued, and nobody lost an answer
+
+
 @pytest.mark.parametrize("fault", [gone, killed_afterwards, stopping])
 @pytest.mark.parametrize(
     "arguments",

@@ -269,8 +269,9 @@ def test_a_second_ctrl_c_leaves_while_the_server_is_away(
     while b"as soon as the server is back" not in client.stderr.readline():
         pass
     client.send_signal(signal.SIGINT)
-    client.communicate(timeout=PATIENCE)
+    _, stderr = client.communicate(timeout=PATIENCE)
     assert client.returncode == 130
+    assert b"left; job 1 was not cancelled and goes on: queued-runner cancel 1" in stderr
 
 
 def test_ctrl_c_leaves_where_the_job_cannot_be_cancelled(

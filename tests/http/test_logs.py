@@ -187,3 +187,22 @@ async def test_streams_end_with_the_server(served) -> None:
             served.shutdown.set()
             assert parse_events(await response.aread()) == []
     await served.ended.wait()
+
+
+async def test_a_stream_goes_on_over_attempts(client, queue: FakeQueue) -> None:
+    """As an `EventSource` does it: the same address again and again, and the id that came last."""
+    await submit(client, queue)
+    queue.write(1, "stdout", b"first")
+    queue.finish(1, 3, retry=True)
+    seen, last = [], {}
+    for number in range(4):
+        if number == 1:
+            queue.start(1)
+            queue.write(1, "stdout", b"2nd")
+            queue.finish(1)
+        answer = await client.get("/api/v1/jobs/1/logs/stream", headers=last)
+        events = parse_events(answer.content)
+        seen.append(bytes_of(events, "stdout"))
+        last = {"Last-Event-ID": events[-1][1]}
+    assert seen == [b"first", b"2nd", b"", b""]
+    assert last == {"Last-Event-ID": "2:3"}

@@ -191,3 +191,16 @@ async def test_an_output_whose_rest_is_deleted_is_not_taken_for_whole(
         with pytest.raises(httpx2.RemoteProtocolError):
             await client.get(f"/api/v1/jobs/{job_id}/logs?follow=true")
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/api/v1/jobs", "GET, POST"),
+        ("PATCH", "/api/v1/jobs/1", "DELETE, GET"),
+        ("DELETE", "/healthz", "GET"),
+    ],
+)
+async def test_what_may_be_used_instead_is_said(client, method, path, allowed) -> None:
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)

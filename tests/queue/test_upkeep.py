@@ -10,7 +10,7 @@ from queued_runner import removal
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.logs import INLINE_LIMIT, Logs
 from queued_runner.service import open_runner
-from queued_runner.store.base import JobNotFound, NotEnded
+from queued_runner.store.base import JobNotFound, NotEnded, StillNamed
 from remote_runner.errors import UnusableSettings
 from tests.worker.real import PATIENCE
 
@@ -90,8 +90,23 @@ async def test_one_that_others_are_still_to_be_told_of_is_deleted_after_that(run
     first = await runner.submit("true", delay=1000)
     waiting = await runner.submit_many([JobSpec(command="true", after=(first,))] * 40)
     await runner.cancel(first)
+    with pytest.raises(StillNamed, match=f"job {waiting[0]} came after it; delete that one first"):
+        await runner.delete(first)
+    for job_id in waiting:
+        await runner.wait(job_id)
+        await runner.delete(job_id)
     await runner.delete(first)
-    assert {(await runner.get(job_id)).reason for job_id in waiting} == {"dependency"}
+
+
+async def test_a_chain_that_failed_is_pruned_from_its_end(runner, monkeypatch):
+    monkeypatch.setattr("queued_runner.removal.BATCH", 5)
+    ids = [await runner.submit("false")]
+    for _ in range(23):
+        ids.append(await runner.submit("true", after=(ids[-1],)))
+    for job_id in ids:
+        await runner.wait(job_id)
+    assert await runner.prune(0.0) == 24
+    assert await runner.page() == []
 
 
 async def test_files_that_a_crash_has_left_go_at_the_next_start(tmp_path, monkeypatch):

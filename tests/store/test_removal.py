@@ -45,11 +45,25 @@ def test_the_deleted_are_known_until_their_files_are_gone_too(store):
 def test_a_dependency_that_was_deleted_is_not_waited_for(store):
     a = store.submit(key="a")
     (b,) = store.add(JobSpec(command="x", after=("a",)))
-    store.run(a, event=JobEvent.FAIL)
-    assert store.raw.get(b).reason == "dependency"
+    store.run(a)
+    store.run(b, event=JobEvent.FAIL)
     assert store.delete(a) == [a]
     assert (store.revive(b).waits_for, store.raw.get(b).after) == (0, (a,))
     store.run(b)
+
+
+def test_one_that_failed_stays_as_long_as_those_that_failed_because_of_it(store):
+    a = store.submit()
+    b = store.submit(after=[a])
+    c = store.submit(after=[b])
+    store.run(a, event=JobEvent.FAIL)
+    assert store.raw.get(c).reason == "dependency"
+    assert store.raw.dependant_of(a) == b
+    assert store.delete(a) == store.delete(a, b) == []
+    assert store.revive(b).reason == "dependency"  # it still knows why
+    store.settle()
+    assert store.delete(a, b, c) == [a, b, c]
+    assert store.raw.dependant_of(a) is None
 
 
 def test_one_that_others_still_learn_of_is_kept(store):
