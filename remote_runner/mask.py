@@ -9,6 +9,7 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from json import dumps
 from typing import Final
 from urllib.parse import quote_from_bytes
@@ -29,6 +30,8 @@ READ: Final = 8 * 1024
 _ESCAPE: Final = re.compile(rb"%[0-9A-F]{2}")
 _COLUMNS: Final = (76, 64)
 """Where `base64` and PEM begin a new line."""
+_CHARACTER: Final = len(b"x\r\n")
+"""Bytes at most of a character of base64, which may stand in lines of any length."""
 _UNRESERVED: Final = ("", "/", "!'()*")
 """What is left as it is: by curl, in a path, by JavaScript."""
 
@@ -41,17 +44,17 @@ class Mask:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        found: set[bytes] = set()
+        plain: set[bytes] = set()
+        encoded: set[bytes] = set()
         for secret in secrets:
             value = _encode(secret).strip()
             if value:
                 for form in (*_lines(value), *_forms(value)):
-                    found.update(_pieces(form))
-        self._patterns = sorted(found)
-        self._longest = max(map(len, found), default=0)
-        self._shortest = min(map(len, found), default=0)
-        firsts = b"".join(map(re.escape, sorted({pattern[:1] for pattern in found})))
-        self._first = re.compile(b"[" + firsts + b"]" if firsts else rb"(?!)", re.DOTALL)
+                    plain.update(_pieces(form))
+                for form in _base64(value):
+                    encoded.update(_pieces(form))
+        self._plain = _Patterns(plain)
+        self._encoded = _Patterns(encoded)
 
     def hide(self, text: str) -> str:
         """The text without the secrets."""
@@ -66,35 +69,22 @@ class Mask:
 
     def runs(self, data: bytes) -> list[tuple[int, int]]:
         """Where to hide something: the first byte and the end of each run, in order, apart."""
-        spans: list[tuple[int, int]] = []
-        if len(data) < self._shortest:
-            return spans
-        for pattern in self._patterns:
-            size = len(pattern)
-            at = data.find(pattern)
-            while at >= 0:
-                end = at + size
-                while data.startswith(pattern, end):
-                    end += size
-                spans.append((at, end))
-                at = data.find(pattern, end - size + 1)
-        spans.sort()
-        runs: list[tuple[int, int]] = []
-        for start, end in spans:
-            if runs and start <= runs[-1][1]:
-                runs[-1] = runs[-1][0], max(end, runs[-1][1])
-            else:
-                runs.append((start, end))
-        return runs
+        runs = self._plain.runs(data)
+        if len(data) < self._encoded.shortest:
+            return runs
+        joined = _Joined(data)
+        encoded = self._encoded.runs(joined.text)
+        return _merged([*runs, *joined.places(encoded)]) if encoded else runs
 
     def beginning(self, data: bytes) -> int:
         """Where the longest end of `data` begins that may be the beginning of a secret."""
-        for match in self._first.finditer(data, max(0, len(data) - self._longest + 1)):
-            rest = data[match.start() :]
-            following = bisect_right(self._patterns, rest)
-            if following < len(self._patterns) and self._patterns[following].startswith(rest):
-                return match.start()
-        return len(data)
+        begins = self._plain.beginning(data)
+        if not self._encoded.longest:
+            return begins
+        before = max(0, len(data) - _CHARACTER * self._encoded.longest)
+        joined = _Joined(data[before:])
+        at = self._encoded.beginning(joined.text)
+        return begins if at == len(joined.text) else min(begins, before + joined.place(at))
 
 
 class MaskedStream:
@@ -107,8 +97,10 @@ class MaskedStream:
     def __init__(self, mask: Mask) -> None:
         self._mask = mask
         self._held = b""
-        self._run: int | None = None
-        """So many of the held bytes belong to the `***` that was given last; None: text was."""
+        self._known: list[tuple[int, int]] = []
+        """What of the held bytes belongs to a secret, as far as that is certain."""
+        self._was_hidden = False
+        """What was given last is a `***`."""
 
     def feed(self, data: bytes) -> bytes:
         """What can be shown now. The time it takes is linear, whatever the data."""
@@ -122,29 +114,112 @@ class MaskedStream:
         """The rest, at the end of the stream. What was cut off in a secret is hidden too: an end of
         `MIN_LINE` bytes that is the beginning of one."""
         held, self._held = self._held, b""
-        if len(held) < MIN_LINE:
+        begun = held.rstrip(b"\r\n")
+        if len(begun) < MIN_LINE:
             return self._show(held, len(held))
-        return b"" if self._run is not None else HIDDEN
+        return (b"" if self._was_hidden else HIDDEN) + held[len(begun) :]
 
     def _show(self, data: bytes, until: int) -> bytes:
         """The bytes before `until`, hidden as all of `data` says."""
+        runs = self._mask.runs(data)
+        if self._known:
+            runs = _merged([*self._known, *runs])
+        self._known = [(max(0, start - until), end - until) for start, end in runs if end > until]
         parts: list[bytes] = []
-        at, run = 0, self._run
-        for start, end in self._mask.runs(data):
+        at, was_hidden = 0, self._was_hidden
+        for start, end in runs:
             if start >= until:
                 break
-            if run is not None and start <= run:  # the same run goes on
-                run = max(run, end)
-                continue
-            at = at if run is None else run
-            parts += (data[at:start], HIDDEN)
-            run = end
-        at = at if run is None else run
+            if start > at or not was_hidden:  # else the same run goes on
+                parts += (data[at:start], HIDDEN)
+            at, was_hidden = min(end, until), True
         if at < until:
             parts.append(data[at:until])
-            run = None
-        self._run = None if run is None else run - until
+            was_hidden = False
+        self._was_hidden = was_hidden
         return b"".join(parts)
+
+
+class _Patterns:
+    """Bytes to look for, all in the same data."""
+
+    def __init__(self, patterns: Iterable[bytes]) -> None:
+        self._patterns = sorted(patterns)
+        self.longest = max(map(len, self._patterns), default=0)
+        self.shortest = min(map(len, self._patterns), default=0)
+        firsts = b"".join(map(re.escape, sorted({pattern[:1] for pattern in self._patterns})))
+        self._first = re.compile(b"[" + firsts + b"]" if firsts else rb"(?!)", re.DOTALL)
+
+    def runs(self, data: bytes) -> list[tuple[int, int]]:
+        """Where some of them stand: the first byte and the end of each run, in order, apart."""
+        spans: list[tuple[int, int]] = []
+        if len(data) < self.shortest:
+            return spans
+        for pattern in self._patterns:
+            size = len(pattern)
+            at = data.find(pattern)
+            while at >= 0:
+                end = at + size
+                while data.startswith(pattern, end):
+                    end += size
+                spans.append((at, end))
+                at = data.find(pattern, end - size + 1)
+        return _merged(spans)
+
+    def beginning(self, data: bytes) -> int:
+        """Where the longest end of `data` begins that is the beginning of one of them."""
+        for match in self._first.finditer(data, max(0, len(data) - self.longest + 1)):
+            rest = data[match.start() :]
+            following = bisect_right(self._patterns, rest)
+            if following < len(self._patterns) and self._patterns[following].startswith(rest):
+                return match.start()
+        return len(data)
+
+
+class _Joined:
+    """Data without its line breaks, but for those of empty lines: nothing goes on behind such a
+    one, so that what may be the beginning of something is never long.
+
+    Args:
+        data: a break at its end is left out too, as what comes next may be a line.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._lines = data.split(b"\n")
+        kept = self._lines
+        if b"\r" in data:
+            kept = [line.removesuffix(b"\r") for line in kept]
+        self._kept = [*(line or b"\n" for line in kept[:-1]), kept[-1]]
+        self.text = b"".join(self._kept)
+
+    def place(self, at: int) -> int:
+        """Where a byte of the text stands in the data."""
+        ((start, _),) = self.places([(at, at + 1)])
+        return start
+
+    def places(self, runs: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+        """Where runs of the text stand in the data: in each line apart."""
+        ends = list(accumulate(map(len, self._kept)))
+        begins = list(accumulate((len(line) + 1 for line in self._lines), initial=0))
+        for start, end in runs:
+            line = bisect_right(ends, start)
+            while start < end:
+                until = min(end, ends[line])
+                ahead = begins[line] + len(self._kept[line]) - ends[line]
+                yield start + ahead, until + ahead
+                start, line = until, line + 1
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same, in order and apart: what overlaps or touches is one."""
+    spans.sort()
+    runs: list[tuple[int, int]] = []
+    for start, end in spans:
+        if runs and start <= runs[-1][1]:
+            runs[-1] = runs[-1][0], max(end, runs[-1][1])
+        else:
+            runs.append((start, end))
+    return runs
 
 
 def _encode(text: str) -> bytes:
@@ -162,9 +237,8 @@ def _lines(value: bytes) -> Iterator[bytes]:
 
 
 def _forms(value: bytes) -> Iterator[bytes]:
-    """The ways in which programs write it."""
+    """The ways in which programs write it, but for base64."""
     yield value
-    yield from _base64(value)
     for safe in _UNRESERVED:
         quoted = quote_from_bytes(value, safe).encode()
         for text in (quoted, quoted.replace(b"%20", b"+")):
@@ -179,7 +253,10 @@ def _forms(value: bytes) -> Iterator[bytes]:
 
 
 def _base64(value: bytes) -> Iterator[bytes]:
-    """What is certain of it, wherever it stands in what is encoded; and at the end of that."""
+    """What is certain of it, wherever it stands in what is encoded; and at the end of that.
+
+    Line breaks may be anywhere in it: `_Joined` takes them out of what is searched.
+    """
     if len(value) < MIN_SECRET:
         return
     for encode in (b64encode, urlsafe_b64encode):
@@ -193,6 +270,7 @@ def _base64(value: bytes) -> Iterator[bytes]:
 
 
 def _wrapped(text: bytes) -> Iterator[bytes]:
+    """Its lines, which are indented here and there, or in quotes, and cannot be joined."""
     for columns in _COLUMNS:
         for at in range(0, len(text), columns):
             if len(text) - at >= MIN_LINE:

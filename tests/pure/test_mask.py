@@ -3,7 +3,9 @@
 import base64
 import json
 import random
+import re
 import shlex
+import string
 import time
 from urllib.parse import quote, quote_plus
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from remote_runner.mask import HIDDEN, MIN_LINE, PIECE, Mask, MaskedStream
 
 SECRET = "pa$$w0rd/with+'odd' \"é\" chars"
+LETTERS = string.ascii_letters + string.digits + "-_"
 KEY = "-----BEGIN KEY-----\n" + "\n".join(f"{n:02}QmFzZTY0IGxpbmU" * 4 for n in range(12))
 
 
@@ -86,12 +89,84 @@ def test_base64_is_hidden_wherever_the_secret_stands_in_it(encode, before, after
     assert len(last.rstrip(b"=")) <= (after * 8 + 5) // 6 + 1
 
 
+def in_lines(text: bytes, columns: int, ending: bytes) -> bytes:
+    """As `base64` and PEM write it."""
+    return b"".join(text[at : at + columns] + ending for at in range(0, len(text), columns))
+
+
+def decoded(shown: bytes) -> set[bytes]:
+    """All that can be read from base64 in lines, wherever it begins."""
+    texts = re.findall(rb"[A-Za-z0-9+/]+", re.sub(rb"[\r\n]", b"", shown))
+    rests = [text[first:] for text in texts for first in range(4)]
+    return {base64.b64decode(rest + b"A" * (-len(rest) % 4)) for rest in rests}
+
+
+def leaked(secret: bytes, shown: bytes) -> set[bytes]:
+    """Each run of 8 bytes of the secret that can be read."""
+    runs = {secret[at : at + 8] for at in range(len(secret) - 7)}
+    return {run for run in runs for data in decoded(shown) if run in data}
+
+
 @pytest.mark.parametrize("columns", [64, 76])
-def test_base64_in_lines_is_hidden(columns: int) -> None:
-    text = base64.b64encode(KEY.encode()).decode()
-    lines = "\n".join(text[at : at + columns] for at in range(0, len(text), columns))
-    shown = masked(Mask([KEY]), lines.encode())
-    assert len(shown.replace(b"***", b"").replace(b"\n", b"")) <= MIN_LINE
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("user", ["", "a:", "ab:", "abc:", "user:", "oauth2:", "x-access-token:"])
+def test_base64_in_lines_is_hidden_whatever_stands_before_it(
+    columns: int, ending: bytes, user: str
+) -> None:
+    rng = random.Random(1)
+    for secret in (KEY, "".join(rng.choices(LETTERS, k=94)), "".join(rng.choices(LETTERS, k=12))):
+        text = base64.b64encode(f"{user}{secret}".encode())
+        shown = masked(Mask([secret]), in_lines(text, columns, ending))
+        assert len(re.sub(rb"[*\r\n=]", b"", shown)) <= (len(user) * 8 + 5) // 6 + 1
+        assert shown.count(b"\n") == -(-len(text) // columns)  # lines stay lines
+
+
+@pytest.mark.parametrize("columns", [64, 76])
+def test_indented_base64_of_a_secret_is_hidden_line_by_line(columns: int) -> None:
+    data = in_lines(base64.b64encode(KEY.encode()), columns, b"\n    ")
+    assert len(re.sub(rb"[*\n =]", b"", masked(Mask([KEY]), data))) <= MIN_LINE
+
+
+def test_an_empty_line_ends_base64() -> None:
+    """Else what is held back might be without end."""
+    mask = Mask(["correct horse"])
+    text = base64.b64encode(b"correct horse").rstrip(b"=")
+    stream = MaskedStream(mask)
+    assert stream.feed(text[:9] + b"\n") == b""
+    assert stream.feed(b"\r") == b""
+    assert stream.feed(b"\n") == text[:9] + b"\n\r\n"
+    shown = masked(mask, in_lines(text, 1, b"\r\n") + b"!")
+    assert shown == b"***\r\n" * len(text) + b"!"
+    assert masked(mask, text[:9] + b"\n") == b"***\n"  # cut off in it
+
+
+@given(
+    st.binary(max_size=90),
+    st.integers(8, 300),
+    st.binary(max_size=20),
+    st.sampled_from([1, 5, 64, 76]),
+    st.sampled_from([b"\n", b"\r\n"]),
+    st.lists(st.integers(0), max_size=6),
+    st.integers(0, 10_000),
+)
+def test_nothing_of_a_secret_is_in_base64_in_lines(
+    before: bytes,
+    size: int,
+    after: bytes,
+    columns: int,
+    ending: bytes,
+    places: list[int],
+    seed: int,
+) -> None:
+    secret = "".join(random.Random(seed).choices(LETTERS, k=size))
+    mask = Mask([secret])
+    text = base64.b64encode(before + secret.encode() + after)
+    data = in_lines(text, columns, ending)
+    assert leaked(secret.encode(), data)
+    whole = masked(mask, data)
+    assert leaked(secret.encode(), whole) == set()
+    assert masked(mask, *cut(data, places)) == whole
+    assert masked(mask, *(data[at : at + 1] for at in range(len(data)))) == whole
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -204,6 +279,7 @@ def test_a_mask_does_not_show_what_it_hides() -> None:
         ("a" * 500 + "b" + "a" * 500, b"a"),
         ("aaa", b"a"),
         ("a" * 250 + "b", b"a" * 249 + b"c"),
+        ("a" * 999 + "b", b"Y\nWFhYWFh\r\n"),
     ],
 )
 @pytest.mark.parametrize("piece", [50, 8192])
