@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import trio
 
+from queued_runner.hiding import hide
 from queued_runner.jobs import Job, JobState
 from queued_runner.store.base import STRANDED, Stranded
 from remote_runner.types import WorkerEvent, WorkerInfo
@@ -52,6 +53,9 @@ Fact = str | int | None
 
 class Event(NamedTuple):
     """Something that is so since `at` (UNIX seconds). `job` and `group` are of the job it is about.
+
+    `group` is to choose by. What is shown of it is the same, unless the facts have one of their
+    own: that of a job with secrets, without them.
 
     What else is known are `facts`; they are kept as a plain tuple, which costs the least to make,
     and which the garbage collector does not have to look at again.
@@ -111,8 +115,13 @@ class Events:
         group: str | None,
         names: tuple[str, ...],
         values: tuple[Fact, ...],
+        mask: tuple[str, ...] = (),
     ) -> None:
-        """Something has happened; see `Event`."""
+        """Something has happened; see `Event`. `mask` are the secrets of its job, whose name, if
+        it has one, is the first of `values`."""
+        if mask and (group is not None or values[0] is not None):
+            names = *names, "group"
+            values = hide(values[0], mask), *values[1:], hide(group, mask)
         self.last = number = self.last + 1
         event = (number, self._now(), kind, job, group, names, values)
         if number <= self._size:
@@ -125,14 +134,17 @@ class Events:
         if self._waiting:
             self._more.unpark_all()
 
-    def tell_new(self, job_id: int, name: str | None, group: str | None) -> None:
+    def tell_new(
+        self, job_id: int, name: str | None, group: str | None, mask: tuple[str, ...] = ()
+    ) -> None:
         """A job was added."""
-        self.tell("job.new", job_id, group, _NEW, (name,))
+        self.tell("job.new", job_id, group, _NEW, (name,), mask)
 
     def tell_run(self, kind: str, job: Job, worker: str | None) -> None:
         """An attempt of a job has begun, or its worker has gone or come back."""
         spec = job.spec
-        self.tell(kind, job.id, spec.group, _RUN, (spec.name, job.attempt, _short(worker)))
+        values = (spec.name, job.attempt, _short(worker))
+        self.tell(kind, job.id, spec.group, _RUN, values, spec.mask)
 
     def tell_end(self, job: Job) -> None:
         """An attempt has ended, or a queued job was cancelled: the job as it is after that."""
@@ -145,13 +157,13 @@ class Events:
             spec.name, job.attempt, _short(job.worker), state.value, job.reason, job.exit_code,
             _short(job.signal),
         )  # fmt: skip
-        self.tell(kind, job.id, spec.group, _END, values)
+        self.tell(kind, job.id, spec.group, _END, values, spec.mask)
 
     def tell_stranded(self, job: Stranded) -> None:
         """A job has failed without a start, because of one that it came after."""
         state = JobState.FAILED.value
         values = (job.name, job.attempt, None, state, STRANDED, None, None)
-        self.tell("job.done", job.id, job.group, _END, values)
+        self.tell("job.done", job.id, job.group, _END, values, job.mask)
 
     def tell_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         """Something about a worker."""

@@ -124,7 +124,7 @@ class QueuedRunner:
                 if job_id > self._newest:  # else it is known: its key was given before
                     self._newest = job_id
                     self._dispatcher.tally.added += 1
-                    self.events.tell_new(job_id, spec.name, spec.group)
+                    self.events.tell_new(job_id, spec.name, spec.group, spec.mask)
 
         await self._commits.wait_for_room()
         self._dispatcher.wake()  # the commit that adds them claims them too

@@ -6,19 +6,14 @@ Pure: it owns how a job, an attempt and a worker look outside, and reads no cloc
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from starlette.responses import Response
 
 from queued_runner.explain import Explanation
+from queued_runner.hiding import ALL_OF_IT, hide
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
-from remote_runner.mask import HIDDEN, Mask
 from remote_runner.types import WorkerInfo
-
-MAX_SEARCHED: Final = 64 * 1024
-"""Characters of a text of a job with secrets; a longer one is hidden whole: nobody is to wait for
-the search of an input of megabytes."""
 
 
 def rfc3339(seconds: float | None) -> str | None:
@@ -58,25 +53,8 @@ def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
 
 def _without_secrets(shown: dict[str, Any], secrets: tuple[str, ...]) -> dict[str, Any]:
     """What may leave the server of a job that has some: their number, and nothing that is one."""
-    hide, all_of_it = _mask(secrets).hide, HIDDEN.decode()
-
-    def hidden(value: Any) -> Any:
-        if isinstance(value, str):
-            return hide(value) if len(value) <= MAX_SEARCHED else all_of_it
-        if isinstance(value, list):
-            return [hidden(item) for item in value]
-        if isinstance(value, dict):
-            return {hide(key): hidden(item) for key, item in value.items()}
-        return value
-
-    own = {key: hidden(shown[key]) for key in (*JobSpec.model_fields, "pending_reason")}
-    return {**shown, **own, "mask": [all_of_it] * len(secrets)}
-
-
-@lru_cache(maxsize=16)
-def _mask(secrets: tuple[str, ...]) -> Mask:
-    """Jobs of one list have the same ones, mostly."""
-    return Mask(secrets)
+    own = {key: hide(shown[key], secrets) for key in (*JobSpec.model_fields, "pending_reason")}
+    return {**shown, **own, "mask": [ALL_OF_IT] * len(secrets)}
 
 
 def render_attempt(attempt: Attempt) -> dict[str, Any]:
@@ -99,13 +77,14 @@ def render_attempt(attempt: Attempt) -> dict[str, Any]:
 
 
 def render_explanation(explanation: Explanation) -> dict[str, Any]:
-    """Why a job stands where it stands."""
+    """Why a job stands where it stands. The sentences name labels that it needs: its own words."""
+    secrets = explanation.job.spec.mask
     return {
         "id": explanation.job.id,
         "state": explanation.job.state.value,
-        "reason": explanation.reason,
+        "reason": hide(explanation.reason, secrets),
         "after": list(explanation.after),
-        "workers": [asdict(fit) for fit in explanation.workers],
+        "workers": [{**asdict(fit), "why": hide(fit.why, secrets)} for fit in explanation.workers],
     }
 
 

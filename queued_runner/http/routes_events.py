@@ -81,7 +81,7 @@ async def send_events(
     def frame(event: Event) -> bytes:
         about = {} if event.job is None else {"job": event.job, "group": event.group}
         place = Place(events.boot, event.number)
-        return _sse(event.kind, place, at=rfc3339(event.at), **about, **event.facts)
+        return _sse(event.kind, place, at=rfc3339(event.at), **{**about, **event.facts})
 
     place, gap = events.begin(seen)
     await push(b"retry: 1000\n\n" + _gap_frame(place, gap))

@@ -7,8 +7,8 @@ nothing, so that it may share its transaction with others.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.retry import Decision
@@ -120,13 +120,15 @@ class StoredResults:
     inline: bytes | None
 
 
-class Stranded(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Stranded:
     """A job that has failed without a start, because one that it came after did not succeed."""
 
     id: int
     name: str | None
     group: str | None
     attempt: int
+    mask: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

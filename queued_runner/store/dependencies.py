@@ -14,11 +14,16 @@ from queued_runner.jobs import JobState
 from queued_runner.lifecycle import JobEvent, move
 from queued_runner.store.base import STRANDED, Settled, Stranded
 from queued_runner.store.graph import NewJob, Wait, wait_of, waits_of
+from queued_runner.store.needs import needs_text
+from remote_runner.types import CAN_MASK
 
 BUDGET: Final = 1000
 """Dependants that are told in one transaction: some ten milliseconds."""
 JOB_COST: Final = 5
 """What an ended job takes of the budget, beside its dependants."""
+_HAS_SECRETS: Final = needs_text({CAN_MASK: ""})
+"""Stands in the needs of a job with a `mask`: those of others are not worth a look into the spec,
+which may be megabytes."""
 
 
 class Dependencies:
@@ -153,11 +158,15 @@ class Dependencies:
         rows: list[Any] = self._db.execute(
             "UPDATE jobs SET state = ?, reason = ?, finished_at = ?, waits_for = 0"
             " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' AND waits_for > 0"
-            " RETURNING id, name, grp, attempt, is_awaited",
-            (state.value, STRANDED, now, waiting),
+            " RETURNING id, name, grp, attempt,"
+            " CASE WHEN instr(needs, ?) THEN spec -> '$.mask' END, is_awaited",
+            (state.value, STRANDED, now, waiting, _HAS_SECRETS),
         ).fetchall()
         self.owe([job_id for job_id, *_, is_awaited in rows if is_awaited])
-        return [Stranded(*facts) for *facts, _ in rows]
+        return [
+            Stranded(job_id, name, group, attempt, tuple(json.loads(mask)) if mask else ())
+            for job_id, name, group, attempt, mask, _ in rows
+        ]
 
     # --- a person's retry ---
 

@@ -3,6 +3,7 @@
 import gc
 import json
 import tracemalloc
+from dataclasses import replace
 
 import httpx2
 import pytest
@@ -10,10 +11,12 @@ import trio
 
 from queued_runner.events import Events
 from queued_runner.http.routes_events import MAX_EVENTS, send_events
-from queued_runner.jobs import JobSpec
+from queued_runner.jobs import JobSpec, JobState
+from queued_runner.store.base import Stranded
 from remote_runner.types import WorkerEvent
 from tests.http.events import parse_events
 from tests.http.fake_queue import FakeQueue
+from tests.pure.records import running
 
 
 def told(body: bytes) -> list[tuple[str, str]]:
@@ -29,6 +32,23 @@ def events(queue: FakeQueue) -> Events:
     events.tell_worker(WorkerEvent.JOINED, queue.workers()[0])
     events.tell_new(2, None, None)
     return events
+
+
+async def test_no_secret_of_a_job_is_told_and_its_group_finds_it_all_the_same(
+    client: httpx2.AsyncClient, queue: FakeQueue
+) -> None:
+    spec = JobSpec(command="x", name="a hunter2", group="hunter2 g", mask=["hunter2"])
+    job = running(spec)
+    queue.events.tell_new(1, spec.name, spec.group, spec.mask)
+    queue.events.tell_new(2, None, "g")
+    queue.events.tell_run("job.started", job, "w")
+    queue.events.tell_end(replace(job, state=JobState.FAILED))
+    queue.events.tell_stranded(Stranded(1, spec.name, spec.group, 0, spec.mask))
+    response = await client.get("/api/v1/events?follow=0&group=hunter2%20g")
+    told = parse_events(response.content)
+    assert [kind for kind, _, _ in told] == ["job.new", "job.started", "job.done", "job.done"]
+    assert all((data["name"], data["group"]) == ("a ***", "*** g") for _, _, data in told)
+    assert "hunter2" not in response.text + repr(Stranded(1, None, None, 0, spec.mask))
 
 
 async def test_what_there_is_and_how_it_looks(client: httpx2.AsyncClient, events: Events) -> None:

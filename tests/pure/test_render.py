@@ -8,11 +8,13 @@ from datetime import datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
+from queued_runner.explain import Explanation, Fit
+from queued_runner.hiding import MAX_SEARCHED
 from queued_runner.http.problem import field_name, validation_problem
 from queued_runner.http.render import (
-    MAX_SEARCHED,
     json_response,
     render_attempt,
+    render_explanation,
     render_job,
     rfc3339,
 )
@@ -61,6 +63,17 @@ def test_no_secret_of_a_job_is_shown(fields):
     assert shown["pending_reason"].endswith("user=***")
     assert [text for text in shown["args"] if "plain" in text] == ["plain"] * ("args" in fields)
     assert (shown["id"], shown["state"], shown["priority"]) == (job.id, "queued", 0)
+
+
+def test_no_sentence_about_a_job_shows_its_secrets():
+    spec = JobSpec(command="x", needs={"zone": SECRET}, mask=[SECRET])
+    fit = Fit("id", "worker", False, f"it lacks zone={SECRET}")
+    reason = f"no connected worker has the labels zone={SECRET}"
+    shown = render_explanation(Explanation(running(spec), reason, workers=(fit,)))
+    assert shown["reason"] == "no connected worker has the labels zone=***"
+    assert shown["workers"] == [
+        {"id": "id", "name": "worker", "fits": False, "why": "it lacks zone=***"}
+    ]
 
 
 def test_the_names_of_fields_are_no_secrets():

@@ -40,7 +40,7 @@ sys.exit(len(os.environ["TOKEN"]))
 def shown(running: Service) -> list[bytes]:
     """Everything that comes out of `run`, and of every way to look at its job."""
     secret = {**running.env, "TOKEN": SECRET}
-    options = ("--secret-env", "TOKEN", "--name", "show", "--key", SECRET)
+    options = ("--secret-env", "TOKEN", "--name", SECRET, "--group", SECRET, "--key", SECRET)
     done = running.verb("run", *options, "--", sys.executable, "-c", SHOW, *FORMS, env=secret)
     assert done.returncode == len(SECRET), done.stderr[-500:]
     missing = running.verb("run", *options[:2], "--", SECRET, env=secret)
@@ -48,7 +48,10 @@ def shown(running: Service) -> list[bytes]:
     assert b"***: command not found" in missing.stderr
     *_, first, last = sorted(job["id"] for job in running.jobs())
     paths = [f"/api/v1/jobs/{first}{rest}" for rest in ("", "/attempts", "/logs", "/logs/stream")]
-    paths += ["/api/v1/jobs", f"/api/v1/jobs/{last}/logs"]
+    paths += ["/api/v1/jobs", f"/api/v1/jobs/{last}/logs", "/api/v1/events?follow=0"]
+    needs = ("--needs", f"zone={SECRET}")
+    waiting = running.verb("submit", *options[:2], *needs, "true", env=secret).stdout.decode()
+    paths += [f"/api/v1/jobs/{waiting.strip()}{rest}" for rest in ("", "/explain")]
     look = running.verb("show", first)
     return [
         done.stdout, done.stderr, missing.stderr, look.stdout, look.stderr,

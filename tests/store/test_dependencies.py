@@ -9,7 +9,7 @@ import pytest
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import JobEvent
 from queued_runner.store import dependencies, graph
-from queued_runner.store.base import BadDependency, JobNotFound, NotEnded
+from queued_runner.store.base import BadDependency, JobNotFound, NotEnded, Stranded
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Slot
 from tests.store.conftest import FAILURE
@@ -423,4 +423,16 @@ def test_a_job_without_dependencies_runs_no_further_statement():
     assert len(statements) == 2 + 9  # what the last id is, then an insert for each
     assert not any(
         "dependencies" in statement or "settling" in statement for statement in statements
+    )
+
+
+def test_who_is_stranded_is_told_with_its_secrets(store):
+    """So that whoever tells of it can leave them out."""
+    first = store.submit()
+    plain = store.submit(after=(first,), name="n", needs={"gpu": "1"})
+    secret = store.submit(after=(first,), name="n", needs={"zone": "z"}, mask=("hunter2", "other"))
+    store.cancel(first)
+    assert store.settle().stranded == (
+        Stranded(plain, "n", None, 0),
+        Stranded(secret, "n", None, 0, ("hunter2", "other")),
     )
