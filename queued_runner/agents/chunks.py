@@ -1,6 +1,7 @@
 """The chunks of one attempt's output, put in order. Pure: no clock, no store, no connection.
 
-Owns the index that each stream waits for, and what came before its turn, within bounds. An agent
+Owns the index that each stream waits for, and what came before its turn, within bounds; and what
+stands in the place of what never came. An agent
 sends chunks on connections of their own: they may arrive in any order, and more than once.
 """
 
@@ -11,13 +12,25 @@ from remote_runner.errors import RunnerError
 from remote_runner.types import StreamName
 
 MAX_AHEAD: Final = 64
-"""Chunks of one stream that may wait for an earlier one."""
+"""How far a chunk may be before its turn: so many of one stream wait at most."""
 MAX_AHEAD_BYTES: Final = 16 * 1024 * 1024
 """Bytes of both streams that may."""
 
 
-class TooFarAhead(RunnerError):
-    """Too much waits for a chunk that has not come."""
+class TooEarly(RunnerError):
+    """Its turn has not come, because a chunk before it has not: to be sent again."""
+
+
+class TooLate(RunnerError):
+    """It was given up before it came: a line that says so stands in its place."""
+
+
+def given_up_line(stream: StreamName, index: int) -> bytes:
+    """What stands in the output in the place of a chunk that never came.
+
+    One for each: how many pieces of a stream lie on the disk is the next index after a restart.
+    """
+    return f"duplex-runner: chunk {index} of {stream} never came from the agent\n".encode()
 
 
 class Chunks:
@@ -36,16 +49,17 @@ class Chunks:
         """What can be given out now: nothing for a repeat, or while an earlier chunk is missing.
 
         Raises:
-            TooFarAhead: it cannot be kept until its turn; nothing has changed.
+            TooEarly: it cannot be kept until its turn; nothing has changed.
         """
         ahead = self._ahead[stream]
         if index < self._next[stream] or index in ahead:
             return []
         if index > self._next[stream]:
-            if len(ahead) >= MAX_AHEAD or self._ahead_bytes + len(data) > MAX_AHEAD_BYTES:
-                raise TooFarAhead(
+            is_far = index - self._next[stream] > MAX_AHEAD
+            if is_far or self._ahead_bytes + len(data) > MAX_AHEAD_BYTES:
+                raise TooEarly(
                     f"chunk {index} of {stream} is too far ahead: send chunk"
-                    f" {self._next[stream]} first"
+                    f" {self._next[stream]} first, then this one again"
                 )
             ahead[index] = data
             self._ahead_bytes += len(data)
@@ -53,16 +67,38 @@ class Chunks:
         self._next[stream] += 1
         return [data, *self._run_on(stream)]
 
+    def is_past(self, stream: StreamName, index: int) -> bool:
+        """Whether this chunk has been given out, or given up."""
+        return index < self._next[stream]
+
     def is_ahead(self, stream: StreamName, index: int) -> bool:
         """Whether this chunk waits for an earlier one."""
         return index in self._ahead[stream]
 
-    def skip(self, stream: StreamName) -> list[bytes]:
-        """Give up what is missing before the first chunk that waits: what can be given out now."""
-        if not self._ahead[stream]:
-            return []
-        self._next[stream] = min(self._ahead[stream])
-        return self._run_on(stream)
+    def missing(self, stream: StreamName) -> int | None:
+        """The chunk that others wait for; None: nothing waits."""
+        return self._next[stream] if self._ahead[stream] else None
+
+    def give_up(self, stream: StreamName) -> list[bytes]:
+        """What can be given out where no missing chunk is waited for: a line for each, and the
+        chunks that waited."""
+        found = []
+        while self._ahead[stream]:
+            first = min(self._ahead[stream])
+            found += [given_up_line(stream, index) for index in range(self._next[stream], first)]
+            self._next[stream] = first
+            found += self._run_on(stream)
+        return found
+
+    def pass_over(self, stream: StreamName, index: int) -> list[bytes]:
+        """The chunks that wait, where nothing is kept any more: whatever is missing, this one and
+        those after it do not wait."""
+        ahead = self._ahead[stream]
+        found = [ahead[number] for number in sorted(ahead)]
+        self._next[stream] = max(self._next[stream], index, *(number + 1 for number in ahead))
+        self._ahead_bytes -= sum(map(len, found))
+        ahead.clear()
+        return found
 
     def _run_on(self, stream: StreamName) -> list[bytes]:
         found = []

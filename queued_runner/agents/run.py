@@ -17,6 +17,9 @@ HEARTBEAT_LEASE: Final = 30.0
 """The same for one that has sent one."""
 SETTLE: Final = 1.0
 """Seconds that output may come after the end was told: agents do not wait for their last logs."""
+GAP: Final = 10.0
+"""Seconds that output waits for a chunk before it: in its request, and after the end was told."""
+STREAMS: Final[tuple[StreamName, ...]] = ("stdout", "stderr")
 
 
 class RunOwner(Protocol):
@@ -53,9 +56,12 @@ class AgentRun:
         self.has_begun = False
         """Whether its agent has ever spoken of it."""
         self.chunks = Chunks(following)
+        self._gaps: dict[StreamName, tuple[int, float]] = {}
+        """The chunk that a stream waits for, and since when."""
         self.received = self.acked = 0
         self.outcome: Outcome | None = None
         """What the agent has said of its end; output may still come."""
+        self.told_at = self.began
         self.kill_order: tuple[str, float] | None = None
         """The signal that is to end it, and the seconds until SIGKILL."""
         self.killed = trio.Event()
@@ -68,6 +74,8 @@ class AgentRun:
     @property
     def due(self) -> float:
         """When something has to be done about it: it settles, or it is lost."""
+        if self.outcome is not None and self._gaps:
+            return max(self.told_at, *(since for _, since in self._gaps.values())) + GAP
         if self.outcome is not None:
             return self.last_sign + SETTLE
         return self.last_sign + (HEARTBEAT_LEASE if self.has_heartbeat else LEASE)
@@ -76,6 +84,20 @@ class AgentRun:
         """Its agent speaks of it: it is alive."""
         self.has_begun = True
         self.last_sign = trio.current_time()
+
+    def see_gaps(self) -> None:
+        """Chunks have come or were given up: note what is missing now, and since when."""
+        for stream in STREAMS:
+            missing = self.chunks.missing(stream)
+            if missing is None:
+                self._gaps.pop(stream, None)
+            elif stream not in self._gaps or self._gaps[stream][0] != missing:
+                self._gaps[stream] = missing, trio.current_time()
+
+    def has_waited(self, stream: StreamName, seconds: float) -> bool:
+        """Whether a stream has waited so long for the same chunk."""
+        gap = self._gaps.get(stream)
+        return gap is not None and trio.current_time() - gap[1] >= seconds
 
     @property
     def is_full(self) -> bool:

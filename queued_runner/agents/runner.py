@@ -8,7 +8,7 @@ it answers to output or an end is durable by then.
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -16,7 +16,8 @@ import structlog
 import trio
 
 from queued_runner.agents.bash import MAX_TEXT, bash_text
-from queued_runner.agents.run import AgentRun
+from queued_runner.agents.chunks import MAX_AHEAD, TooEarly, TooLate, given_up_line
+from queued_runner.agents.run import GAP, STREAMS, AgentRun
 from queued_runner.agents.tasks import Report, Task, attempt_of, run_id_of, task_id
 from queued_runner.jobs import Attempt, Job, Limits, attempt_id
 from queued_runner.logs import Logs
@@ -45,8 +46,9 @@ PREFIX: Final = "agent:"
 """How the ids begin under which claims name agents."""
 ANONYMOUS: Final = "agent"
 """The name of all agents that do not say who they are: those of the ancestor."""
-GAP: Final = 10.0
-"""Seconds that output waits for a chunk before it; then that one is taken for lost."""
+LONG_GAP: Final = 60.0
+"""Seconds after which a missing chunk is given up while its attempt runs, if there is no room left
+for what waits for it: who has not sent it by then, and sends on, does not send it again."""
 LATE_PAUSE: Final = 0.2
 """Seconds between two looks whether its turn has come, after the end."""
 SEEN: Final = 60.0
@@ -286,19 +288,20 @@ class AgentRunner(JobRunner):
         Raises:
             UnknownTask: there is no such task.
             TaskOver: another attempt of the job has begun.
-            TooFarAhead: too many chunks before it are missing.
+            TooEarly: a chunk before it does not come; it is to be sent again.
+            TooLate: it was given up, and others were kept after it.
         """
         run = self._runs.get(run_id_of(task))
         if run is not None and not run.is_ended:
             run.see_sign()
-            for piece in run.chunks.add(stream, index, data):
-                self._emit(run, stream, piece)
-            if run.is_full:
-                self._skip(run, stream)  # nothing more is kept, whatever is missing
+            is_repeat = run.chunks.is_past(stream, index)
+            self._add(run, stream, index, data)
             await self._wait_for_turn(run, stream, index)
             size = run.received
             while run.acked < size and not run.is_forgotten:
                 await run.moved.park()
+            if is_repeat:
+                await self._require_kept(*attempt_of(task), stream, index)
             return
         while run is not None and not run.is_forgotten:
             await run.moved.park()
@@ -310,19 +313,76 @@ class AgentRunner(JobRunner):
         run.observer.on_output(run, output)
         run.moved.unpark_all()
 
+    def _add(self, run: AgentRun, stream: StreamName, index: int, data: bytes) -> None:
+        """Give out what can be; where there is no room for this chunk, old gaps are given up."""
+        if run.is_full:
+            self._pass_over(run, stream, index)
+        try:
+            pieces = run.chunks.add(stream, index, data)
+        except TooEarly:
+            old = [stream for stream in STREAMS if run.has_waited(stream, LONG_GAP)]
+            if not old:
+                raise
+            self._give_up(run, old)
+            pieces = run.chunks.add(stream, index, data)
+        for piece in pieces:
+            self._emit(run, stream, piece)
+        if run.is_full:
+            self._pass_over(run, stream, index)
+        run.see_gaps()
+        if run.outcome is not None:
+            self._changed.set()  # it may be due sooner
+
+    def _pass_over(self, run: AgentRun, stream: StreamName, index: int) -> None:
+        """Its output has all the bytes that it may have: what is missing would not be kept."""
+        for piece in run.chunks.pass_over(stream, index):
+            self._emit(run, stream, piece)
+
     async def _wait_for_turn(self, run: AgentRun, stream: StreamName, index: int) -> None:
-        """Wait for the chunks before it; those that do not come are given up."""
-        with trio.move_on_after(GAP) as waiting:
+        """Wait for the chunks before it. It is held on where they do not come: it may be sent
+        again, and is taken once.
+
+        Raises:
+            TooEarly: they did not come.
+        """
+        with trio.move_on_after(GAP):
             while run.chunks.is_ahead(stream, index):
                 await run.moved.park()
-        if waiting.cancelled_caught and run.chunks.is_ahead(stream, index):
-            self._skip(run, stream)
+        if run.chunks.is_ahead(stream, index):
+            raise TooEarly(
+                f"chunk {index} of {stream} waits for chunk {run.chunks.missing(stream)}: send that"
+                " one, then this one again"
+            )
 
-    def _skip(self, run: AgentRun, stream: StreamName) -> None:
-        while pieces := run.chunks.skip(stream):
-            log.warning("a chunk of output never came", attempt=run.id, stream=stream)
-            for piece in pieces:
+    def _give_up(self, run: AgentRun, streams: Sequence[StreamName]) -> None:
+        """Wait no more for what is missing in these: a line of the output says so."""
+        for stream in streams:
+            missing = run.chunks.missing(stream)
+            if missing is None:
+                continue
+            log.warning("output never came", attempt=run.id, stream=stream, chunk=missing)
+            for piece in run.chunks.give_up(stream):
                 self._emit(run, stream, piece)
+        run.see_gaps()
+
+    async def _require_kept(self, job_id: int, number: int, stream: StreamName, index: int) -> None:
+        """Look whether this chunk, whose turn is over, came in its turn.
+
+        Raises:
+            TooLate: it was given up.
+        """
+        line, at = given_up_line(stream, index), -1
+        source = self._logs.read(job_id, number, None, 0)
+        async with aclosing(source) as records:  # type: ignore[type-var]
+            async for record in records:
+                at += record.stream == stream
+                if at == index:
+                    if record.data == line:
+                        raise TooLate(
+                            f"chunk {index} of {stream} comes too late: what came after it was kept"
+                            " without it, and the output says so"
+                        )
+                    return
 
     async def report(self, task: int, report: Report) -> None:
         """The end of a task; returns once it is durable. Output may come for a moment after it.
@@ -339,7 +399,8 @@ class AgentRunner(JobRunner):
             now = trio.current_time()
             timeout = run.command.timeout
             is_late = timeout is not None and now - run.began >= timeout
-            run.outcome, run.last_sign = report.outcome(run.received, is_late), now
+            run.outcome = report.outcome(run.received, is_late)
+            run.told_at = run.last_sign = now
             self._changed.set()
         if run.outcome is None or run.outcome.is_success != (report.status == "succeeded"):
             raise TaskOver(f"task {task} has ended otherwise before")
@@ -388,14 +449,14 @@ class AgentRunner(JobRunner):
 
     def _lose(self, run: AgentRun) -> None:
         log.warning("agent lost", attempt=run.id, worker=run.worker)
+        self._give_up(run, STREAMS)
         self._end(run, Outcome(Reason.WORKER_LOST, output_bytes=run.received))
 
     def _settle(self, run: AgentRun) -> None:
         """Nothing more is expected of it."""
         if run.is_ended or run.outcome is None:
             return
-        for stream in ("stdout", "stderr"):
-            self._skip(run, stream)
+        self._give_up(run, STREAMS)
         self._end(run, run.outcome)
 
     def _end(self, run: AgentRun, outcome: Outcome) -> None:
@@ -420,19 +481,39 @@ class AgentRunner(JobRunner):
                 if job.attempt != number or not (job.worker_id or "").startswith(PREFIX):
                     raise TaskOver("this attempt of the job is over, and another has begun")
                 following = (await self._logs.count(job_id, number))[stream]
+                is_full = job.log_bytes >= job.spec.limits(self._limits).max_log_size
                 if index < following:
+                    await self._require_kept(job_id, number, stream, index)
                     return
-                if index == following or trio.current_time() >= deadline:
-                    await self._append_late(job, stream, data)
+                if index == following or is_full:
+                    await self._append_late(job, stream, [data])
+                    return
+                if index - following > MAX_AHEAD:
+                    raise TooEarly(
+                        f"chunk {index} of {stream} is too far ahead: send chunk {following} first,"
+                        " then this one again"
+                    )
+                if trio.current_time() >= deadline:
+                    log.warning("output never came", attempt=attempt_id(job_id, number),
+                                stream=stream, chunk=following)  # fmt: skip
+                    missing = [given_up_line(stream, at) for at in range(following, index)]
+                    await self._append_late(job, stream, [*missing, data])
                     return
             await trio.sleep(LATE_PAUSE)
 
-    async def _append_late(self, job: Job, stream: StreamName, data: bytes) -> None:
+    async def _append_late(self, job: Job, stream: StreamName, pieces: Sequence[bytes]) -> None:
         size = await self._logs.recover(job.id, job.attempt)
         is_durable = trio.Event()
         cap = job.spec.limits(self._limits).max_log_size
-        late = self._logs.open(job.id, job.attempt, size, cap, lambda _: is_durable.set())
-        late.append(stream, data)
+        end = size + sum(map(len, pieces))
+
+        def on_durable(offset: int) -> None:
+            if offset >= end:
+                is_durable.set()
+
+        late = self._logs.open(job.id, job.attempt, size, cap, on_durable)
+        for piece in pieces:
+            late.append(stream, piece)
         late.spill()
         await is_durable.wait()
         stored = late.stored()

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from starlette.responses import Response
 
-from queued_runner.agents.chunks import TooFarAhead
+from queued_runner.agents.chunks import TooEarly, TooLate
 from queued_runner.agents.runner import Agent, AgentRunner, TaskOver, UnknownTask
 from queued_runner.agents.tasks import Report, Task
 from queued_runner.http.parameters import StrictRoute
@@ -125,8 +125,10 @@ class _Answering(StrictRoute):
                 return refused.response
             except UnknownTask as error:
                 return problem(404, _sentence(error))
-            except (TaskOver, TooFarAhead) as error:
+            except (TaskOver, TooLate) as error:
                 return problem(409, _sentence(error))
+            except TooEarly as error:
+                return problem(503, _sentence(error), {"Retry-After": "1"})
 
         return answer
 

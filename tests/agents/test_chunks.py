@@ -1,9 +1,10 @@
 """Chunks in any order, any number of times, are the output once and in order."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from queued_runner.agents.chunks import Chunks
+from queued_runner.agents.chunks import MAX_AHEAD, Chunks, TooEarly, given_up_line
 from queued_runner.agents.tasks import Report, attempt_of, run_id_of, task_id
 from remote_runner.types import Reason
 
@@ -22,15 +23,39 @@ def test_every_order_and_every_repeat_gives_each_chunk_once_in_order(count, firs
 
 
 @given(st.sets(st.integers(0, 60), min_size=1))
-def test_what_never_comes_is_skipped_once_at_a_time(indexes):
+def test_what_never_comes_is_given_up_with_a_line_for_each(indexes):
     chunks = Chunks()
     given_out = []
     for index in sorted(indexes, reverse=True):
         given_out += chunks.add("stdout", index, b"%d" % index)
-    while found := chunks.skip("stdout"):
-        given_out += found
-    assert given_out == [b"%d" % index for index in sorted(indexes)]
+    given_out += chunks.give_up("stdout")
+    assert given_out == [
+        b"%d" % index if index in indexes else given_up_line("stdout", index)
+        for index in range(max(indexes) + 1)
+    ]
+    assert chunks.give_up("stdout") == []
+    assert chunks.missing("stdout") is None
     assert not any(chunks.is_ahead("stdout", index) for index in indexes)
+
+
+@given(st.sets(st.integers(0, 60), min_size=1), st.integers(0, 1 << 50))
+def test_where_nothing_is_kept_nothing_is_waited_for(indexes, far):
+    chunks = Chunks()
+    given_out = []
+    for index in sorted(indexes, reverse=True):
+        given_out += chunks.add("stdout", index, b"%d" % index)
+    given_out += chunks.pass_over("stdout", far)
+    assert sorted(map(int, given_out)) == sorted(indexes)
+    after = max(far, max(indexes) + 1)
+    assert chunks.add("stdout", after, b"x") == [b"x"]
+
+
+def test_a_chunk_far_before_its_turn_is_refused_however_few_wait():
+    chunks = Chunks()
+    assert chunks.add("stdout", MAX_AHEAD, b"x") == []
+    for index in (MAX_AHEAD + 1, 1 << 52):
+        with pytest.raises(TooEarly, match="send chunk 0 first"):
+            chunks.add("stdout", index, b"x")
 
 
 @given(st.integers(1, (1 << 37) - 1), st.integers(1, (1 << 16) - 1))

@@ -126,6 +126,26 @@ async def test_a_task_from_its_pull_to_its_end(opened, client):
     assert answer.json()["detail"].endswith(".")
 
 
+async def test_a_chunk_before_its_turn_is_to_be_sent_again_and_one_given_up_is_refused(
+    opened, client, monkeypatch
+):
+    monkeypatch.setattr("queued_runner.agents.runner.GAP", 0.01)
+    monkeypatch.setattr("queued_runner.agents.run.GAP", 0.01)
+    job_id = opened.add("true")
+    path = f"/tasks/{(await pull(client))['id']}"
+    chunks = [{"kind": "stdout", "index": index, "content": str(index)} for index in range(2)]
+    answer = await client.post(f"{path}/logs", json=chunks[1])
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert "waits for chunk 0" in answer.json()["detail"]
+    await client.patch(f"{path}/status", json={"status": "succeeded"})
+    await opened.end_of(job_id)
+    answer = await client.post(f"{path}/logs", json=chunks[0])
+    assert (answer.status_code, answer.headers.get("retry-after")) == (409, None)
+    assert "too late" in answer.json()["detail"]
+    answer = await client.post(f"{path}/logs", json=chunks[1])
+    assert answer.json() == {}
+
+
 @pytest.mark.parametrize(
     ("what", "body", "status"),
     [

@@ -5,9 +5,9 @@ import shlex
 import pytest
 import trio
 
-from queued_runner.agents.chunks import TooFarAhead
-from queued_runner.agents.run import HEARTBEAT_LEASE, LEASE, SETTLE
-from queued_runner.agents.runner import GAP, Agent, TaskOver, UnknownTask
+from queued_runner.agents.chunks import TooEarly, TooLate, given_up_line
+from queued_runner.agents.run import GAP, HEARTBEAT_LEASE, LEASE, SETTLE
+from queued_runner.agents.runner import LONG_GAP, Agent, TaskOver, UnknownTask
 from queued_runner.agents.tasks import Report, attempt_of
 from queued_runner.jobs import Limits
 from remote_runner.types import Reason
@@ -122,7 +122,14 @@ async def test_late_output_is_in_order_too(bench, autojump_clock):
         began = trio.current_time()
         await agents.take(task, "stdout", 9, b"9\n")
         assert trio.current_time() - began == pytest.approx(GAP, abs=0.5)
-        assert b"".join(data for _, data in await bench.output(job_id)) == b"0\n1\n2\n9\n"
+        text = b"".join(data for _, data in await bench.output(job_id))
+        missing = b"".join(given_up_line("stdout", index) for index in range(3, 9))
+        assert text == b"0\n1\n2\n" + missing + b"9\n"
+        assert bench.job(job_id).log_bytes == len(text)
+        for index in range(10):
+            assert await is_kept(agents, task, index) == (index not in range(3, 9))
+        with pytest.raises(TooEarly, match="send chunk 10 first"):
+            await agents.take(task, "stdout", 1 << 50, b"x\n")
 
 
 async def test_output_that_is_all_late_is_kept(bench, autojump_clock):
@@ -150,19 +157,141 @@ async def test_who_says_that_all_is_there_is_not_waited_for(bench, autojump_cloc
         assert (job.state, job.reason, job.signal) == ("failed", "signal", "SIGKILL")
 
 
-async def test_a_chunk_that_never_comes_holds_the_rest_up_for_a_while_only(bench, autojump_clock):
+async def send_on(agents, task, stream, index, data):
+    """Send a chunk until it is answered, as an agent does that loses nothing."""
+    while True:
+        try:
+            return await agents.take(task, stream, index, data)
+        except TooEarly:
+            await trio.sleep(1)
+
+
+async def test_who_sends_one_after_the_other_in_any_order_is_told_and_loses_nothing(
+    bench, autojump_clock
+):
     async with bench.server() as agents:
         job_id = bench.add()
         task = (await agents.pull(ANYONE)).id
-        began = trio.current_time()
-        await agents.take(task, "stdout", 1, b"b\n")
-        assert trio.current_time() - began == pytest.approx(GAP, abs=0.1)
-        await agents.take(task, "stdout", 2, b"c\n")
+        for index in (3, 1, 2):
+            with pytest.raises(TooEarly, match="waits for chunk 0"):
+                await agents.take(task, "stdout", index, b"%d\n" % index)
+        for index in (0, 3, 1, 2):
+            await agents.take(task, "stdout", index, b"%d\n" % index)
+        await agents.report(task, GOOD)
+        job = await bench.end_of(job_id)
+        assert (job.log_bytes, job.log_dropped) == (8, 0)
+        assert b"".join(data for _, data in await bench.output(job_id)) == b"0\n1\n2\n3\n"
+
+
+@pytest.mark.parametrize("pause", [12, 300])
+async def test_a_chunk_that_comes_late_while_the_task_runs_is_not_lost(
+    bench, autojump_clock, pause
+):
+    async with bench.server() as agents:
+        job_id = bench.add()
+        task = (await agents.pull(ANYONE)).id
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(agents.take, task, "stdout", 4, b"e\n")
-            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(send_on, agents, task, "stdout", 1, b"one\n")
+            await trio.sleep(pause)
+            await agents.take(task, "stdout", 0, b"zero\n")
+        await agents.report(task, GOOD)
+        await bench.end_of(job_id)
+        assert b"".join(data for _, data in await bench.output(job_id)) == b"zero\none\n"
+
+
+async def test_after_the_status_a_missing_chunk_has_longer_than_others(bench, autojump_clock):
+    async with bench.server() as agents:
+        job_id = bench.add()
+        task = (await agents.pull(ANYONE)).id
+        await agents.report(task, GOOD)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(agents.take, task, "stdout", 1, b"one\n")
+            await trio.sleep(GAP / 2)
+            assert bench.job(job_id).state == "running"
+            await agents.take(task, "stdout", 0, b"zero\n")
+        began = trio.current_time()
+        await bench.end_of(job_id)
+        assert trio.current_time() - began == pytest.approx(SETTLE, abs=0.1)
+        assert b"".join(data for _, data in await bench.output(job_id)) == b"zero\none\n"
+
+
+async def test_what_never_came_is_given_up_at_the_end_and_the_output_says_so(bench, autojump_clock):
+    async with bench.server() as agents:
+        job_id = bench.add()
+        task = (await agents.pull(ANYONE)).id
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_on, agents, task, "stdout", 1, b"one\n")
+            nursery.start_soon(send_on, agents, task, "stdout", 3, b"three\n")
+            await trio.sleep(20)
+            began = trio.current_time()
             await agents.report(task, GOOD)
-        assert b"".join(data for _, data in await bench.output(job_id)) == b"b\nc\ne\n"
+            await bench.end_of(job_id)  # though the agent sends on and on
+            assert trio.current_time() - began == pytest.approx(GAP, abs=0.1)
+        assert not await is_kept(agents, task, 0)
+    expected = given_up_line("stdout", 0) + b"one\n" + given_up_line("stdout", 2) + b"three\n"
+    async with bench.server() as agents:
+        kept = [await is_kept(agents, task, index) for index in range(5)]
+        assert kept == [False, True, False, True, True]
+        text = b"".join(data for _, data in await bench.output(job_id))
+        assert text == expected + b"4\n"
+        assert bench.job(job_id).log_bytes == len(text)
+
+
+async def test_what_waits_when_its_agent_is_lost_is_kept(bench, autojump_clock):
+    async with bench.server() as agents:
+        job_id = bench.add(on_lost="fail")
+        task = (await agents.pull(OURS)).id
+        with pytest.raises(TooEarly):
+            await agents.take(task, "stderr", 1, b"last words\n")
+        assert (await bench.end_of(job_id)).reason == "worker-lost"
+        text = b"".join(data for _, data in await bench.output(job_id))
+        assert text == given_up_line("stderr", 0) + b"last words\n"
+
+
+async def is_kept(agents, task, index):
+    try:
+        await agents.take(task, "stdout", index, b"%d\n" % index)
+    except TooLate:
+        return False
+    return True
+
+
+async def test_who_never_sends_a_chunk_again_can_send_others_for_ever(bench, autojump_clock):
+    async with bench.server() as agents:
+        job_id = bench.add()
+        task = (await agents.pull(ANYONE)).id
+        answers = []
+
+        async def send(index):
+            try:
+                await agents.take(task, "stdout", index, b"%d\n" % index)
+                answers.append(index)
+            except TooEarly:
+                pass
+
+        async with trio.open_nursery() as nursery:
+            for index in range(1, 101):
+                nursery.start_soon(send, index)
+                await trio.sleep(5)
+        await agents.report(task, GOOD)
+        await bench.end_of(job_id)
+        text = b"".join(data for _, data in await bench.output(job_id))
+        assert text == given_up_line("stdout", 0) + b"".join(b"%d\n" % n for n in range(1, 101))
+        assert not await is_kept(agents, task, 0)
+
+
+async def test_what_was_given_up_in_a_life_before_is_refused_too(bench, autojump_clock):
+    async with bench.server() as agents:
+        bench.add()
+        task = (await agents.pull(ANYONE)).id
+        async with trio.open_nursery() as nursery:
+            for index in range(1, 65):
+                nursery.start_soon(send_on, agents, task, "stdout", index, b"x\n")
+            await trio.sleep(LONG_GAP)
+            await agents.take(task, "stdout", 65, b"x\n")
+        assert not await is_kept(agents, task, 0)
+    async with bench.server() as agents:
+        assert [await is_kept(agents, task, n) for n in (0, 1, 65, 66)] == [False, True, True, True]
 
 
 async def test_what_waits_is_bounded(bench, autojump_clock):
@@ -173,7 +302,7 @@ async def test_what_waits_is_bounded(bench, autojump_clock):
             for index in range(1, 65):
                 nursery.start_soon(agents.take, task, "stdout", index, b"x")
             await trio.testing.wait_all_tasks_blocked()
-            with pytest.raises(TooFarAhead, match="send chunk 0 first"):
+            with pytest.raises(TooEarly, match="send chunk 0 first"):
                 await agents.take(task, "stdout", 65, b"x")
             await agents.take(task, "stdout", 0, b"x")
 
