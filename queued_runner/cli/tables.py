@@ -78,7 +78,8 @@ def workers_table(workers: Iterable[Json]) -> "Table":
         (
             _short(worker["name"]),
             worker["state"],
-            f"{worker['slots'] - worker['free']}/{worker['slots']}",
+            # What waits for a slot runs not yet; one that takes nothing more has free ones as well.
+            f"{min(len(worker['running']), worker['slots'])}/{worker['slots']}",
             worker["address"],
             worker["version"],
             " ".join(f"{key}={value}" for key, value in worker["labels"].items()),
