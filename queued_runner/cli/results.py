@@ -53,7 +53,10 @@ def results(
         if not files and job["finished_at"] is None and number == max(job["attempt"], 1):
             say(f"job {job_id} has not ended; its results come with its end")
         elif not files and not left_out:
-            say(f"attempt {number} of job {job_id} left no results")
+            say(
+                f"no results came of attempt {number} of job {job_id}; a worker that pulls over"
+                " HTTP sends none"
+            )
         if left_out:
             _say_left_out(client, job_id, number, left_out)
 

@@ -62,7 +62,10 @@ def test_nothing_left_is_said(verb, service) -> None:
     service.do(service.queue.finish, 1)
     done = verb("results", "last", "--json")
     assert (done.exit_code, done.stdout) == (0, "[]\n")
-    assert done.stderr == "queued-runner: attempt 1 of job 1 left no results\n"
+    assert done.stderr == (
+        "queued-runner: no results came of attempt 1 of job 1; a worker that pulls over HTTP sends"
+        " none\n"
+    )
 
 
 def test_what_was_left_out_is_told(verb, left) -> None:
