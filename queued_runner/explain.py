@@ -112,8 +112,9 @@ def _place(job: Job, workers: Sequence[WorkerInfo]) -> str:
         fitting = [worker for worker in fitting if worker.can_mask]
         if not fitting:
             return (
-                "no worker that fits can hide its secrets (`mask`): a baseline one cannot, nor one"
-                " of an earlier release; start one with `simple-worker`"
+                "no worker that fits can hide its secrets (`mask`): one that pulls over HTTP"
+                " cannot, nor a baseline one, nor one of an earlier release; start one with"
+                " `simple-worker` (without `--pull`)"
             )
     if all(worker.state in ("draining", "drained") for worker in fitting):
         if all(worker.is_leaving for worker in fitting):
