@@ -80,15 +80,14 @@ class Chunks:
         return self._next[stream] if self._ahead[stream] else None
 
     def give_up(self, stream: StreamName) -> list[bytes]:
-        """What can be given out where no missing chunk is waited for: a line for each, and the
-        chunks that waited."""
-        found = []
-        while self._ahead[stream]:
-            first = min(self._ahead[stream])
-            found += [given_up_line(stream, index) for index in range(self._next[stream], first)]
-            self._next[stream] = first
-            found += self._run_on(stream)
-        return found
+        """What can be given out where what is missing before the first chunk that waits is not
+        waited for: a line for each, and then what waited for them alone."""
+        if not self._ahead[stream]:
+            return []
+        first = min(self._ahead[stream])
+        lines = [given_up_line(stream, index) for index in range(self._next[stream], first)]
+        self._next[stream] = first
+        return [*lines, *self._run_on(stream)]
 
     def pass_over(self, stream: StreamName, index: int) -> list[bytes]:
         """The chunks that wait, where nothing is kept any more: whatever is missing, this one and

@@ -320,10 +320,11 @@ class AgentRunner(JobRunner):
         try:
             pieces = run.chunks.add(stream, index, data)
         except TooEarly:
-            old = [stream for stream in STREAMS if run.has_waited(stream, LONG_GAP)]
+            old = [each for each in STREAMS if run.has_waited(each, LONG_GAP)]
             if not old:
                 raise
-            self._give_up(run, old)
+            for each in old:
+                self._give_up(run, each)
             pieces = run.chunks.add(stream, index, data)
         for piece in pieces:
             self._emit(run, stream, piece)
@@ -354,16 +355,19 @@ class AgentRunner(JobRunner):
                 " one, then this one again"
             )
 
-    def _give_up(self, run: AgentRun, streams: Sequence[StreamName]) -> None:
-        """Wait no more for what is missing in these: a line of the output says so."""
-        for stream in streams:
-            missing = run.chunks.missing(stream)
-            if missing is None:
-                continue
-            log.warning("output never came", attempt=run.id, stream=stream, chunk=missing)
-            for piece in run.chunks.give_up(stream):
-                self._emit(run, stream, piece)
+    def _give_up(self, run: AgentRun, stream: StreamName) -> None:
+        """Wait no more for what the first chunk that waits needs: a line of the output says so."""
+        missing = run.chunks.missing(stream)
+        log.warning("output never came", attempt=run.id, stream=stream, chunk=missing)
+        for piece in run.chunks.give_up(stream):
+            self._emit(run, stream, piece)
         run.see_gaps()
+
+    def _give_up_all(self, run: AgentRun) -> None:
+        """Its end has come: wait for nothing more."""
+        for stream in STREAMS:
+            while run.chunks.missing(stream) is not None:
+                self._give_up(run, stream)
 
     async def _require_kept(self, job_id: int, number: int, stream: StreamName, index: int) -> None:
         """Look whether this chunk, whose turn is over, came in its turn.
@@ -449,14 +453,14 @@ class AgentRunner(JobRunner):
 
     def _lose(self, run: AgentRun) -> None:
         log.warning("agent lost", attempt=run.id, worker=run.worker)
-        self._give_up(run, STREAMS)
+        self._give_up_all(run)
         self._end(run, Outcome(Reason.WORKER_LOST, output_bytes=run.received))
 
     def _settle(self, run: AgentRun) -> None:
         """Nothing more is expected of it."""
         if run.is_ended or run.outcome is None:
             return
-        self._give_up(run, STREAMS)
+        self._give_up_all(run)
         self._end(run, run.outcome)
 
     def _end(self, run: AgentRun, outcome: Outcome) -> None:

@@ -28,12 +28,12 @@ def test_what_never_comes_is_given_up_with_a_line_for_each(indexes):
     given_out = []
     for index in sorted(indexes, reverse=True):
         given_out += chunks.add("stdout", index, b"%d" % index)
-    given_out += chunks.give_up("stdout")
+    while found := chunks.give_up("stdout"):
+        given_out += found
     assert given_out == [
         b"%d" % index if index in indexes else given_up_line("stdout", index)
         for index in range(max(indexes) + 1)
     ]
-    assert chunks.give_up("stdout") == []
     assert chunks.missing("stdout") is None
     assert not any(chunks.is_ahead("stdout", index) for index in indexes)
 

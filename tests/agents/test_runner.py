@@ -280,6 +280,25 @@ async def test_who_never_sends_a_chunk_again_can_send_others_for_ever(bench, aut
         assert not await is_kept(agents, task, 0)
 
 
+async def test_where_there_is_no_room_only_what_was_missing_for_long_is_given_up(
+    bench, autojump_clock
+):
+    async with bench.server() as agents:
+        job_id = bench.add()
+        task = (await agents.pull(ANYONE)).id
+        async with trio.open_nursery() as nursery:
+            for index in (*range(1, 63), 64):
+                nursery.start_soon(send_on, agents, task, "stdout", index, b"x\n")
+            await trio.sleep(LONG_GAP)
+            nursery.start_soon(send_on, agents, task, "stdout", 65, b"x\n")
+            await trio.sleep(1)
+            await agents.take(task, "stdout", 63, b"x\n")
+        await agents.report(task, GOOD)
+        await bench.end_of(job_id)
+        text = b"".join(data for _, data in await bench.output(job_id))
+        assert text == given_up_line("stdout", 0) + b"x\n" * 65
+
+
 async def test_what_was_given_up_in_a_life_before_is_refused_too(bench, autojump_clock):
     async with bench.server() as agents:
         bench.add()
