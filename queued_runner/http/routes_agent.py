@@ -67,7 +67,8 @@ class Chunk(BaseModel):
     kind: StreamName
     index: int = Field(ge=0, lt=1 << 53)
     content: str | None = None
-    base64: str | None = None
+    base64: str | None = Field(default=None, min_length=1)
+    """Not empty: no bytes are no piece on the disk, where pieces are counted for the next index."""
 
     @model_validator(mode="after")
     def _has_one(self) -> Self:

@@ -155,6 +155,7 @@ async def test_a_chunk_before_its_turn_is_to_be_sent_again_and_one_given_up_is_r
         ("logs", {"kind": "stdout", "index": -1, "content": "x"}, 422),
         ("logs", {"kind": "stdout", "index": 1 << 60, "content": "x"}, 422),
         ("logs", {"kind": "stdout", "index": 0, "base64": "%%%"}, 422),
+        ("logs", {"kind": "stdout", "index": 0, "base64": ""}, 422),
         ("logs", {"kind": "stdout", "index": 0, "content": "x" * (5 << 20)}, 413),
         ("logs", [], 422),
         ("status", {"status": "in_progress"}, 422),
