@@ -22,6 +22,13 @@ PATIENCE = 30.0
 DYING = 2.0
 """Seconds that the kernel may need to take away a process that SIGKILL has reached."""
 
+FLOOD = 100 * 1024 * 1024
+"""Bytes that a command has to say while nobody acknowledges any."""
+UNACKNOWLEDGED = 64 * 1024 * 1024
+"""Bytes of a run that a plug may hand on, at most, while nobody acknowledges any."""
+QUIET = 0.5
+"""Seconds without output that show a flood to be waiting: it fills a pipe in a millisecond."""
+
 RunnerFactory = Callable[[Host], AbstractAsyncContextManager[JobRunner]]
 """Makes a new runner and has it opened with this host, and ready, while it is entered."""
 
@@ -243,6 +250,27 @@ class JobRunnerConformance:
             assert seen.size == 65536
             run.ack(65536)
             run.forget()
+
+    @pytest.mark.trio
+    async def test_output_that_nobody_acknowledges_makes_the_command_wait(
+        self, runner_factory: RunnerFactory
+    ) -> None:
+        async with self._opened(runner_factory) as opened:
+            seen = Recorder(acks=False)
+            run = opened.start(shell(f"head -c {FLOOD} /dev/zero"), seen)
+            await seen.more_than(65536)
+            waits = False
+            while not waits:
+                with trio.move_on_after(QUIET) as quiet:
+                    await seen.more_than(seen.size)
+                waits = quiet.cancelled_caught
+                assert seen.size <= UNACKNOWLEDGED, "unacknowledged output has a bound"
+            assert seen.outcome is None, "a command with output left to say has not ended"
+            seen.acks = True
+            run.ack(seen.size)
+            await seen.more_than(seen.size)
+            run.kill()
+            assert (await seen.end()).reason is Reason.KILLED
 
     @pytest.mark.trio
     async def test_what_is_above_the_limit_is_counted_and_dropped(

@@ -26,7 +26,7 @@ class Recorder(Observer):
     """
 
     def __init__(self, *, acks: bool = True) -> None:
-        self._acks = acks
+        self.acks = acks
         self.outputs: list[Output] = []
         self.size = 0
         self.results = b""
@@ -61,6 +61,16 @@ class Recorder(Observer):
             _require(self.outcome is None, f"the run ended before it said {data!r}: {self.data!r}")
             await self._grown.wait()
 
+    async def more_than(self, size: int) -> None:
+        """Wait until there are more bytes of output than this.
+
+        Raises:
+            AssertionError: the run ended without them.
+        """
+        while self.size <= size:
+            _require(self.outcome is None, f"the run ended after {self.size} bytes of output")
+            await self._grown.wait()
+
     async def end(self) -> Outcome:
         """How the run ended, once it has."""
         await self.closed.wait()
@@ -85,7 +95,7 @@ class Recorder(Observer):
         self.outputs.append(output)
         self.size += len(output.data)
         self._tell()
-        if self._acks:
+        if self.acks:
             run.ack(self.size)
 
     def is_repeat(self, run: Run, output: Output) -> bool:
@@ -98,14 +108,14 @@ class Recorder(Observer):
             f"a result at offset {offset} does not follow the {len(self.results)} bytes before it",
         )
         self.results += data
-        if self._acks:
+        if self.acks:
             run.ack_result(len(self.results))
 
     def on_closed(self, run: Run, outcome: Outcome) -> None:
         _require(self.outcome is None, "on_closed comes once")
         _require(isinstance(outcome.reason, Reason), "an outcome has a Reason")
         self.outcome = outcome
-        if self._acks:
+        if self.acks:
             run.forget()
         self.closed.set()
         self._tell()
