@@ -19,7 +19,17 @@ from queued_runner.testing.marked import Marked
 from queued_runner.testing.recorder import Recorder, RecordingHost
 from queued_runner.testing.service import is_alive
 from remote_runner.errors import DuplicateRun, NoWorkerAvailable
-from remote_runner.types import Command, Host, JobRunner, Offer, Outcome, Reason, Run, Slot
+from remote_runner.types import (
+    CAN_MASK,
+    Command,
+    Host,
+    JobRunner,
+    Offer,
+    Outcome,
+    Reason,
+    Run,
+    Slot,
+)
 
 DYING = 2.0
 """Seconds that the kernel may need to take away a process that SIGKILL has reached."""
@@ -505,6 +515,56 @@ class JobRunnerConformance:
 
             for number in range(100):
                 nursery.start_soon(run, number)
+
+    @pytest.mark.trio
+    async def test_a_drained_worker_gets_nothing_new(self, runner_factory: RunnerFactory) -> None:
+        async with self._opened(runner_factory) as opened:
+            free = opened.slots()
+            seen = Recorder()
+            run = opened.start(shell("echo in; sleep 1000"), seen, at=free[0])
+            await seen.until(b"in\n")
+            workers = {slot.worker_id for slot in free}
+            for worker_id in (*workers, "no-such-worker"):
+                opened.runner.drain(worker_id)
+            assert opened.slots() == [], "a drained worker offers nothing"
+            for at in (None, *free):
+                with pytest.raises(NoWorkerAvailable):
+                    opened.start(shell("true"), Recorder(), at=at)
+            assert seen.outcome is None, "what runs at a drained worker goes on"
+            run.kill()
+            await seen.end()
+            assert opened.slots() == []
+            told = opened.host.capacities
+            for worker_id in (*workers, "no-such-worker"):
+                opened.runner.resume(worker_id)
+            if not opened.slots():
+                await opened.host.next_capacity(told)
+            await opened.room(len(free))
+
+    # --- secrets ---
+
+    @pytest.mark.trio
+    async def test_who_offers_to_hide_secrets_does(self, runner_factory: RunnerFactory) -> None:
+        secret = "correct-horse-battery"
+        script = 'printf "<%s>" "$S"; printf "<%s>" "$S" >&2; printf "<correct-"; sleep 0.1; '
+        command = shell(script + 'printf "horse-battery>"', env={"S": secret}, mask=(secret,))
+        async with self._opened(runner_factory) as opened:
+            known = {info.id: info.can_mask for info in opened.runner.workers()}
+            offered = {
+                slot.worker_id: (CAN_MASK in offer.labels, slot)
+                for offer in opened.offers()
+                for slot in offer.slots
+            }
+            for worker_id, (can_mask, slot) in offered.items():
+                assert known[worker_id] == can_mask, "`can_mask` says what the offers say"
+                if not can_mask:
+                    continue
+                seen = Recorder()
+                opened.start(command, seen, at=slot)
+                outcome = await seen.end()
+                assert secret not in seen.text("stdout") + seen.text("stderr"), "a secret shows"
+                assert (seen.text("stdout"), seen.text("stderr")) == ("<***><***>", "<***>")
+                assert outcome.output_bytes == seen.size, "sizes are those of what is left"
 
     # --- life ---
 

@@ -2,12 +2,14 @@
 
 import time
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from queued_runner.testing import conformance
 from queued_runner.testing.conformance import JobRunnerConformance
 from queued_runner.testing.marked import Marked
+from remote_runner.types import CAN_MASK
 from tests.thirdparty import process_group_runner
 from tests.thirdparty.process_group_runner import ProcessGroupRunner
 
@@ -81,3 +83,32 @@ async def test_what_a_plug_leaves_behind_is_found_and_ended(marks):
     [mark] = marks
     assert len(mark.ended) == 1
     assert mark.pids() == []
+
+
+class Boastful(ProcessGroupRunner):
+    """Says that it hides secrets, and does not."""
+
+    def offers(self, limit):
+        return [replace(offer, labels={CAN_MASK: ""}) for offer in super().offers(limit)]
+
+    def workers(self):
+        return [replace(info, can_mask=True) for info in super().workers()]
+
+
+class Deaf(ProcessGroupRunner):
+    """Goes on with new work when it is told to drain."""
+
+    def drain(self, worker_id):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("plug", "test", "words"),
+    [
+        (Boastful, "who_offers_to_hide_secrets_does", "a secret shows"),
+        (Deaf, "a_drained_worker_gets_nothing_new", "a drained worker offers nothing"),
+    ],
+)
+async def test_a_broken_promise_is_named(plug, test, words):
+    with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match=words), flatten_subgroups=True):
+        await getattr(JobRunnerConformance(), f"test_{test}")(factory_of(plug))

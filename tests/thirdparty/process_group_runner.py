@@ -38,6 +38,9 @@ class GroupRun:
         self._acked = max(self._acked, offset)
         self._room.set()
 
+    def ack_result(self, offset):
+        pass  # there are no results
+
     def forget(self):
         self._runner.runs.pop(self.id, None)
 
@@ -160,6 +163,7 @@ class ProcessGroupRunner(JobRunner):
         self._boot = secrets.token_hex(8)
         self._nursery = None
         self._host = None
+        self._is_drained = False
         self.runs = {}
         self.running = set()
 
@@ -182,7 +186,9 @@ class ProcessGroupRunner(JobRunner):
 
     @property
     def _free(self):
-        return 0 if self._nursery is None else self._slots - len(self.running)
+        if self._nursery is None or self._is_drained:
+            return 0
+        return self._slots - len(self.running)
 
     def offers(self, limit):
         slots = (Slot(NAME, NAME, self._boot),) * min(limit, self._free)
@@ -202,12 +208,24 @@ class ProcessGroupRunner(JobRunner):
         await run.run()
         self._has_room()
 
+    def drain(self, worker_id):
+        if worker_id == NAME:
+            self._is_drained = True
+
+    def resume(self, worker_id):
+        if worker_id == NAME:
+            self._is_drained = False
+            self._has_room()
+
     def workers(self):
+        state = "ready"
+        if self._is_drained:
+            state = "draining" if self.running else "drained"
         return [
             WorkerInfo(
                 id=NAME,
                 name=NAME,
-                state="ready",
+                state=state,
                 slots=self._slots,
                 free=self._free,
                 labels={},
