@@ -197,7 +197,10 @@ class Run(Protocol):
         ...
 
     def kill(self, signal: str | None = None, grace: float | None = None) -> None:
-        """Signal the process tree, SIGKILL it after `grace` seconds; None: as the command says."""
+        """Signal the process group, SIGKILL it after `grace` seconds; None: as the command says.
+
+        What has left the group is ended by SIGKILL once the main process has ended.
+        """
         ...
 
 
