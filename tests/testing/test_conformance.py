@@ -112,3 +112,12 @@ class Deaf(ProcessGroupRunner):
 async def test_a_broken_promise_is_named(plug, test, words):
     with pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match=words), flatten_subgroups=True):
         await getattr(JobRunnerConformance(), f"test_{test}")(factory_of(plug))
+
+
+async def test_a_plug_may_wait_as_soon_as_it_is_allowed_to(monkeypatch):
+    monkeypatch.setattr(process_group_runner, "WINDOW", 65535)
+    suite = Impatient()
+    suite.patience = 3.0
+    await suite.test_output_that_nobody_acknowledges_makes_the_command_wait(
+        factory_of(ProcessGroupRunner)
+    )
