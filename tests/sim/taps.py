@@ -161,11 +161,11 @@ def _tap_receive(original):
 
 
 def _tap_tell(original):
-    def tell(self, kind, job, group, names, values):
+    def tell(self, kind, job, group, names, values, *mask):
         actor = actors.current.get()
         if actor.is_on and job is not None:
             _world().checks.on_event(actor, kind, job, dict(zip(names, values, strict=True)))
-        original(self, kind, job, group, names, values)
+        original(self, kind, job, group, names, values, *mask)
 
     return tell
 
