@@ -92,6 +92,12 @@ class _Pull:
         self.agent = agent
         self.run: AgentRun | None = None
         self.task: Task | None = None
+        self.is_open = True
+        """Whether a claim that is made now may still fill it."""
+
+    def close(self, _: object = None) -> None:
+        """Its answer is on its way."""
+        self.is_open = False
 
 
 class AgentRunner(JobRunner):
@@ -158,7 +164,7 @@ class AgentRunner(JobRunner):
         waiting: dict[tuple[tuple[str, str], ...], list[Slot]] = {}
         for pull in self._pulls:
             slots = waiting.setdefault(tuple(sorted(pull.agent.labels.items())), [])
-            if pull.run is None and len(slots) < limit:
+            if pull.is_open and pull.run is None and len(slots) < limit:
                 slots.append(Slot(pull.agent.name, pull.agent.worker_id, pull.agent.boot))
         return [Offer(dict(labels), tuple(slots)) for labels, slots in waiting.items() if slots]
 
@@ -256,7 +262,8 @@ class AgentRunner(JobRunner):
         self._pulls.append(pull)
         try:
             self._host.on_capacity()
-            await self._commits.call(_nothing)  # with this commit goes the claim that was asked for
+            # With this commit goes the claim that was asked for. The next one comes too late.
+            await self._commits.call(_nothing, pull.close)
         except BaseException:
             if pull.task is not None:
                 self.give_back(pull.task)

@@ -56,7 +56,7 @@ def test_a_running_job_goes_on_while_the_server_restarts(service, tmp_path):
     service.start_server("--agent-api", "--port", ports["port"], "--http-port", ports["http_port"])
     output = client.communicate(timeout=PATIENCE)[0]
     assert (client.returncode, output) == (5, b"early\na\xffno end")
-    assert service.jobs()[0]["attempt"] == 1
+    assert service.jobs()[0]["attempt"] == 1, service.verb("show", "1", "--json").stdout
 
 
 def test_a_cancel_reaches_the_whole_tree_at_once(service, tmp_path):
