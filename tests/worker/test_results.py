@@ -363,7 +363,7 @@ async def test_a_job_that_leaves_nothing_is_not_looked_at(machine, monkeypatch):
 async def test_what_the_tree_of_a_job_still_writes_is_over_before_they_are_taken(machine):
     running = await run(
         machine, "sh", "-c",
-        'mkdir "$JOB_SCRATCH/results"; cd "$JOB_SCRATCH/results";'
+        'mkdir "$JOB_SCRATCH/results"; cd "$JOB_SCRATCH/results"; echo x > log;'
         " (while :; do echo x >> log; done) >/dev/null 2>&1 &",
         max_results=LIMIT,
     )  # fmt: skip
