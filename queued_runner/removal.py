@@ -98,7 +98,8 @@ class Removal:
                     return store.delete(store.expired(ended_before, above, LOOK).ids[:BATCH])
 
                 gone = await self._commits.call(delete)
-                await self._remove_files(gone)
+                if gone:  # not all of them may go before those that came after them
+                    await self._remove_files(gone)
                 count += len(gone)
         return count
 

@@ -1,7 +1,7 @@
 """Runs whose worker is well and connected, and does not do in time what it owes.
 
-Owns how long that is waited for, and the one timer a run may have for it. Who is away for too long
-is `runner.py`'s. A run that costs none of this has no timer.
+Owns how long that is waited for, and the timers of it: a run has none unless it has a timeout, is
+to end, or has left a gap. Who is away for too long is `runner.py`'s.
 """
 
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 Pure data and the plug (`JobRunner`). Seconds and bytes here; Node's units only on the wire.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -321,4 +321,3 @@ class JobRunner(Protocol):
 
 
 OutputHandler = Callable[[Output], None]
-OutputStream = AsyncIterator[Output]

@@ -1,8 +1,8 @@
 """The chunks of one attempt's output, put in order. Pure: no clock, no store, no connection.
 
-Owns the index that each stream waits for, and what came before its turn, within bounds; and what
-stands in the place of what never came. An agent
-sends chunks on connections of their own: they may arrive in any order, and more than once.
+Owns the index that each stream waits for, what came before its turn, within bounds, and what stands
+in the place of what never came. An agent sends chunks on connections of their own: they may arrive
+in any order, and more than once.
 """
 
 from collections.abc import Mapping
@@ -24,6 +24,12 @@ class TooEarly(RunnerError):
 class TooLate(RunnerError):
     """It was given up before it came: a line that says so stands in its place."""
 
+    def __init__(self, stream: StreamName, index: int) -> None:
+        super().__init__(
+            f"chunk {index} of {stream} comes too late: what came after it was kept without it, and"
+            " the output says so"
+        )
+
 
 def given_up_line(stream: StreamName, index: int) -> bytes:
     """What stands in the output in the place of a chunk that never came.
@@ -42,6 +48,8 @@ class Chunks:
 
     def __init__(self, following: Mapping[StreamName, int] | None = None) -> None:
         self._next: dict[StreamName, int] = {"stdout": 0, "stderr": 0, **(following or {})}
+        self._first = dict(self._next)
+        self._given_up: dict[StreamName, set[int]] = {"stdout": set(), "stderr": set()}
         self._ahead: dict[StreamName, dict[int, bytes]] = {"stdout": {}, "stderr": {}}
         self._ahead_bytes = 0
 
@@ -71,6 +79,10 @@ class Chunks:
         """Whether this chunk has been given out, or given up."""
         return index < self._next[stream]
 
+    def was_given_up(self, stream: StreamName, index: int) -> bool | None:
+        """Whether this chunk, which is past, was given up; None: an earlier server had its turn."""
+        return None if index < self._first[stream] else index in self._given_up[stream]
+
     def is_ahead(self, stream: StreamName, index: int) -> bool:
         """Whether this chunk waits for an earlier one."""
         return index in self._ahead[stream]
@@ -85,9 +97,10 @@ class Chunks:
         if not self._ahead[stream]:
             return []
         first = min(self._ahead[stream])
-        lines = [given_up_line(stream, index) for index in range(self._next[stream], first)]
+        missing = range(self._next[stream], first)
+        self._given_up[stream].update(missing)
         self._next[stream] = first
-        return [*lines, *self._run_on(stream)]
+        return [*(given_up_line(stream, index) for index in missing), *self._run_on(stream)]
 
     def pass_over(self, stream: StreamName, index: int) -> list[bytes]:
         """The chunks that wait, where nothing is kept any more: whatever is missing, this one and

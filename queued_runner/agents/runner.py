@@ -308,7 +308,11 @@ class AgentRunner(JobRunner):
             while run.acked < size and not run.is_forgotten:
                 await run.moved.park()
             if is_repeat:
-                await self._require_kept(*attempt_of(task), stream, index)
+                was_given_up = run.chunks.was_given_up(stream, index)
+                if was_given_up:
+                    raise TooLate(stream, index)
+                if was_given_up is None:
+                    await self._require_kept(*attempt_of(task), stream, index)
             return
         while run is not None and not run.is_forgotten:
             await run.moved.park()
@@ -389,10 +393,7 @@ class AgentRunner(JobRunner):
                 at += record.stream == stream
                 if at == index:
                     if record.data == line:
-                        raise TooLate(
-                            f"chunk {index} of {stream} comes too late: what came after it was kept"
-                            " without it, and the output says so"
-                        )
+                        raise TooLate(stream, index)
                     return
 
     async def report(self, task: int, report: Report) -> None:

@@ -27,11 +27,14 @@ _RESUME = re.compile(r"([0-9]{1,9}:)?[0-9]{1,19}(~[0-9]{1,19}-[0-9]{1,19}){0,8}"
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Everything below `offset` of an attempt was received, but for the byte ranges in `owed`."""
+    """Everything below `offset` of an attempt was received, but for the byte ranges in `owed`.
+
+    `attempt` is None where the text names none: an id of the first attempt, or a plain offset.
+    """
 
     offset: int
     owed: tuple[tuple[int, int], ...] = ()
-    attempt: int = 1
+    attempt: int | None = None
 
 
 def parse_resume(text: str) -> ResumePoint | None:
@@ -45,8 +48,8 @@ def parse_resume(text: str) -> ResumePoint | None:
     for item in ranges:
         begin, _, end = item.partition("-")
         owed.append((int(begin), int(end)))
-    attempt = int(number) if colon else 1
-    if offset > MAX_OFFSET or any(not begin < end <= offset for begin, end in owed) or not attempt:
+    attempt = int(number) if colon else None
+    if offset > MAX_OFFSET or any(not begin < end <= offset for begin, end in owed) or attempt == 0:
         return None
     return ResumePoint(offset, tuple(owed), attempt)
 

@@ -139,11 +139,10 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
                 422, "offset: give a byte offset, or the id of an event as it came", field="offset"
             )
         job = await queue.get(job_id)
-        number = attempt or max(job.attempt, 1)
-        if last_event_id and attempt is None:
-            number = point.attempt
-            if await _is_received(queue, job, point):
-                number, point = number + 1, ResumePoint(0)
+        number = attempt or point.attempt or (1 if last_event_id else max(job.attempt, 1))
+        is_resumed = attempt is None and (last_event_id or point.attempt)
+        if is_resumed and await _is_received(queue, job, number, point.offset):
+            number, point = number + 1, ResumePoint(0)
         missing = missing_attempt(job, number)
         # A follower may come before the next attempt, or before the end of the job in its place.
         if missing is not None and not (follow and number == job.attempt + 1):
@@ -188,13 +187,13 @@ async def _has_ended(queue: Queue, job: Job, number: int) -> bool:
     return False
 
 
-async def _is_received(queue: Queue, job: Job, point: ResumePoint) -> bool:
+async def _is_received(queue: Queue, job: Job, number: int, offset: int) -> bool:
     """Whether a client has all of the attempt that it followed, and another one follows on it."""
-    if job.state.is_terminal and job.attempt <= point.attempt:
+    if job.state.is_terminal and job.attempt <= number:
         return False
     for attempt in await queue.attempts(job.id):
-        if attempt.number == point.attempt:
-            return attempt.finished_at is not None and point.offset >= attempt.log_bytes
+        if attempt.number == number:
+            return attempt.finished_at is not None and offset >= attempt.log_bytes
     return False
 
 

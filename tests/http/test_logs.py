@@ -206,3 +206,6 @@ async def test_a_stream_goes_on_over_attempts(client, queue: FakeQueue) -> None:
         last = {"Last-Event-ID": events[-1][1]}
     assert seen == [b"first", b"2nd", b"", b""]
     assert last == {"Last-Event-ID": "2:3"}
+    for offset, text in (("0", b"2nd"), ("2:1", b"nd")):
+        answer = await client.get(f"/api/v1/jobs/1/logs/stream?offset={offset}")
+        assert bytes_of(parse_events(answer.content), "stdout") == text
