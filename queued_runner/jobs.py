@@ -304,6 +304,13 @@ class Job:
     """How many of these have not succeeded yet."""
     is_awaited: bool = False
     """Whether others wait for it, or have waited."""
+    server: str | None = None
+    """The server that has its running attempt; None: nobody."""
+    handovers: int = 0
+    """How often another server has taken that over."""
+    cancel_signal: str | None = None
+    cancel_grace: float | None = None
+    """Seconds. How somebody wants it to end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,16 @@ nothing, so that it may share its transaction with others.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.retry import Decision
 from remote_runner.errors import RunnerError
 from remote_runner.results import Head
 from remote_runner.types import Offer, Outcome
+
+AttemptKey = tuple[int, int]
+"""A job and the number of its attempt."""
 
 STRANDED: Final = "dependency"
 """The reason of a job that failed because of one that it came after."""
@@ -87,6 +90,18 @@ class StoreFull(NoRoom):
     """The disk ended in the middle of a transaction, which is undone as a whole."""
 
 
+class StoreAway(StoreError):
+    """The database cannot be reached now: nothing was stored, and it may be tried again later."""
+
+
+class TryAgain(StoreError):
+    """The transaction stood in the way of another one: it is undone, and may be run again now."""
+
+
+class Deposed(StoreError):
+    """This server was silent for too long: the others have taken over what it had."""
+
+
 class ResultNotFound(StoreError):
     """The attempt left no file of this name."""
 
@@ -118,6 +133,53 @@ class StoredResults:
     head: Head
     start: int
     inline: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerRecord:
+    """One life of a server of this queue; it was alive at `beat_at`."""
+
+    id: str
+    name: str
+    beat_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRecord:
+    """A worker, and the server that it is connected to; "" before that is stored.
+
+    Of two connections of one `boot` the one with the higher number is newer.
+    """
+
+    worker_id: str
+    boot: str
+    connection: int
+    facts: str = "{}"
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Attempts that are this server's from now on, and those, as job and number, that it believed
+    to have and does not."""
+
+    jobs: tuple[Job, ...]
+    lost: frozenset[AttemptKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """Attempts that nobody had and nobody came for; `next_due`: when there are more of them."""
+
+    jobs: tuple[Job, ...]
+    next_due: float | None
+
+
+class Added(NamedTuple):
+    """The ids of jobs in the order given, and which of them are new."""
+
+    ids: list[int]
+    new: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +223,8 @@ class Store(Protocol):
         """What this queue is known by, from its first opening on; its copies have it too."""
         ...
 
-    def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
-        """New jobs' ids, in order; a key that is known with the same body gives the known id.
+    def add(self, specs: Sequence[JobSpec], now: float) -> Added:
+        """Store new jobs; a key that is known with the same body gives the known id.
 
         Raises:
             KeyConflict: a key is known with another body; nothing was added.
@@ -193,7 +255,10 @@ class Store(Protocol):
         ...
 
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
-        """Move queued jobs to running, each with a new attempt at the worker who has its slot."""
+        """Move queued jobs to running, each with a new attempt at the worker who has its slot.
+
+        None at a worker that is connected to another server by now.
+        """
         ...
 
     def next_run_after(self, now: float) -> float | None:
@@ -224,8 +289,11 @@ class Store(Protocol):
         """The attempts whose results are in a file."""
         ...
 
-    def cancel(self, job_id: int, now: float) -> Job:
-        """Cancel a queued job, ask for the end of a running one. Raises JobNotFound."""
+    def cancel(
+        self, job_id: int, now: float, signal: str | None = None, grace: float | None = None
+    ) -> Job:
+        """Cancel a queued job, ask for the end of a running one, by this signal and with so many
+        seconds of grace. Raises JobNotFound."""
         ...
 
     def report(self, job_id: int, attempt: int, outcome: Outcome) -> bool:
@@ -284,6 +352,65 @@ class Store(Protocol):
 
     def forget_deleted(self, job_ids: Sequence[int]) -> None:
         """The files of these deleted jobs are gone too."""
+        ...
+
+    # Servers of one queue. Each attempt that runs is one server's, or nobody's: what another one
+    # writes about it is stale. `now` and `at` are on a clock that all of them share.
+
+    def time(self, now: float) -> float:
+        """What the clock says that all servers share, where this one's says `now`."""
+        ...
+
+    def enlist(self, server: str, name: str, now: float) -> None:
+        """Write as this server from here on."""
+        ...
+
+    def beat(self, now: float) -> None:
+        """This server is alive.
+
+        Raises:
+            Deposed: the others have buried it.
+        """
+        ...
+
+    def servers(self) -> list[ServerRecord]: ...
+
+    def bury(self, server: str, at: float, detach: float) -> None:
+        """A server is dead since `at`: what it had is nobody's. Each such attempt is given up after
+        its own `detach`, in seconds, or this one."""
+        ...
+
+    def bury_others(self, at: float, detach: float) -> None:
+        """There is no other server: whatever runs and is not this one's is nobody's since `at`."""
+        ...
+
+    def take_over(self, worker: WorkerRecord, held: Sequence[AttemptKey]) -> Taken | None:
+        """A worker has connected to this server, which believes to have the attempts `held` of it:
+        all that run there are this one's from here on. None: it has a newer connection."""
+        ...
+
+    def see_worker(self, worker: WorkerRecord) -> None:
+        """A worker of this server, as it is now; of no effect where it is another's by now."""
+        ...
+
+    def lose_worker(self, worker: WorkerRecord) -> None:
+        """This connection has ended."""
+        ...
+
+    def workers(self) -> list[WorkerRecord]:
+        """All that are connected, to whichever server."""
+        ...
+
+    def rescue(self, now: float, limit: int) -> Rescued:
+        """Take what is to be given up by now: it is this server's, who ends it as lost."""
+        ...
+
+    def strays(self) -> list[str]:
+        """The ids of workers whose attempts are nobody's."""
+        ...
+
+    def cancels(self) -> list[Job]:
+        """What this server has and somebody wants to end."""
         ...
 
     def running(self) -> list[Job]: ...

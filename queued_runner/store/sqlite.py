@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -14,21 +15,28 @@ from queued_runner.lifecycle import JobEvent, move
 from queued_runner.retry import Decision
 from queued_runner.store import removal
 from queued_runner.store.base import (
+    Added,
+    AttemptKey,
     Expired,
     JobNotFound,
     KeyConflict,
     NotEnded,
+    Rescued,
+    ServerRecord,
     Settled,
     StoreBroken,
     StoredOutput,
     StoredResults,
     StoreFull,
+    Taken,
+    WorkerRecord,
 )
 from queued_runner.store.dependencies import Dependencies
 from queued_runner.store.graph import NewJob
 from queued_runner.store.needs import needs_text
 from queued_runner.store.room import Room
 from queued_runner.store.schema import migrate
+from queued_runner.store.servers import Servers
 from remote_runner.results import encode_head, parse_head
 from remote_runner.types import Offer, Outcome, Slot
 
@@ -41,7 +49,8 @@ MAX_DUE: Final = 10_000
 _JOB: Final = (
     "id, spec, state, reason, exit_code, signal, attempt, worker, worker_id, worker_boot,"
     " created_at, run_after, started_at, finished_at, cancel_requested, failures, losses,"
-    " log_bytes, log_dropped, after_ids, waits_for, is_awaited"
+    " log_bytes, log_dropped, after_ids, waits_for, is_awaited, server, handovers, cancel_signal,"
+    " cancel_grace"
 )
 _ATTEMPT: Final = (
     "job_id, number, worker, started_at, finished_at, reason, exit_code, signal, duration,"
@@ -117,6 +126,7 @@ class SQLiteStore:
             flags = apsw.SQLITE_OPEN_READONLY if is_reader else apsw.SQLITE_OPEN_READWRITE
             self._db = apsw.Connection(self._path, flags=flags)
             self._dependencies = Dependencies(self._db)
+            self._servers = Servers(self._db)
             try:
                 self._db.set_busy_timeout(5000)
                 self._db.pragma("foreign_keys", True)
@@ -167,9 +177,9 @@ class SQLiteStore:
         with _guarded(self._path):
             return str(self._value("SELECT id FROM identity"))
 
-    def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
+    def add(self, specs: Sequence[JobSpec], now: float) -> Added:
         with _guarded(self._path):
-            following = (
+            following = first = (
                 self._value("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'") or 0
             ) + 1
             ids: list[int] = []
@@ -215,7 +225,7 @@ class SQLiteStore:
             )
             if waits is not None:
                 self._dependencies.insert(later_rows, waits, now)
-            return ids
+            return Added(ids, frozenset(range(first, following)))
 
     def _keyed(self, spec: JobSpec) -> int | None:
         """The job that was added with the key of `spec`, if there is one."""
@@ -310,6 +320,7 @@ class SQLiteStore:
                 " ORDER BY run_after LIMIT ?)",
                 (now, MAX_DUE),
             )
+            offers = self._servers.without_moved(offers)
             chosen = self._choose(Room(offers, self._next_needs), limit)
             if not chosen:
                 return []
@@ -318,10 +329,10 @@ class SQLiteStore:
                 "UPDATE jobs SET state = 'running', attempt = attempt + 1,"
                 " worker = place.value ->> 1, worker_id = place.value ->> 2,"
                 " worker_boot = place.value ->> 3, started_at = ?, finished_at = NULL,"
-                " reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0, log_dropped = 0"
-                " FROM json_each(?) AS place"
+                " reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0, log_dropped = 0,"
+                " server = ?, handovers = 0 FROM json_each(?) AS place"
                 f" WHERE jobs.id = place.value ->> 0 RETURNING {_JOB}",
-                (now, places),
+                (now, self._servers.own, places),
             )
             jobs = {row[0]: _job(row) for row in rows}
             self._claimed |= {job.id: job.spec for job in jobs.values()}
@@ -373,8 +384,9 @@ class SQLiteStore:
     ) -> Job | None:
         with _guarded(self._path):
             row = self._db.execute(
-                f"SELECT {_JOB} FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'",
-                (job_id, attempt),
+                f"SELECT {_JOB} FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'"
+                " AND server IS ?",
+                (job_id, attempt, self._servers.own),
             ).fetchone()
             if row is None:
                 return None
@@ -413,10 +425,13 @@ class SQLiteStore:
             row = self._db.execute(
                 "UPDATE attempts SET reason = ?, exit_code = ?, signal = ?"
                 " WHERE job_id = ? AND number = ? AND EXISTS (SELECT 1 FROM jobs"
-                " WHERE id = attempts.job_id AND attempt = attempts.number AND state = 'running')"
-                " RETURNING number",
-                (outcome.reason.value, outcome.exit_code, outcome.signal, job_id, attempt),
-            ).fetchone()
+                " WHERE id = attempts.job_id AND attempt = attempts.number AND state = 'running'"
+                " AND server IS ?) RETURNING number",
+                (
+                    outcome.reason.value, outcome.exit_code, outcome.signal, job_id, attempt,
+                    self._servers.own,
+                ),
+            ).fetchone()  # fmt: skip
         return row is not None
 
     def lengthen(self, job_id: int, attempt: int, size: int, dropped: int) -> None:
@@ -453,13 +468,19 @@ class SQLiteStore:
 
     # --- cancelling ---
 
-    def cancel(self, job_id: int, now: float) -> Job:
+    def cancel(
+        self, job_id: int, now: float, signal: str | None = None, grace: float | None = None
+    ) -> Job:
         job = self.get(job_id)
         if job.state.is_terminal:
             return job
         with _guarded(self._path):
             if job.state is JobState.RUNNING:
-                self._db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
+                self._db.execute(
+                    "UPDATE jobs SET cancel_requested = 1, cancel_signal = ?, cancel_grace = ?"
+                    " WHERE id = ?",
+                    (signal, grace, job_id),
+                )
             else:
                 state = move(job.state, JobEvent.CANCEL)
                 self._db.execute(
@@ -489,11 +510,93 @@ class SQLiteStore:
                 "UPDATE jobs SET state = ?, is_delayed = 0, run_after = ?, reason = NULL,"
                 " exit_code = NULL, signal = NULL, worker = NULL, worker_id = NULL,"
                 " worker_boot = NULL, started_at = NULL, finished_at = NULL, failures = 0,"
-                " losses = 0, cancel_requested = 0, waits_for = 0 WHERE id = ?",
+                " losses = 0, cancel_requested = 0, cancel_signal = NULL, cancel_grace = NULL,"
+                " waits_for = 0 WHERE id = ?",
                 (state.value, now, job_id),
             )
             self._dependencies.look_again(job_id, job.after, now)
         return self.get(job_id)
+
+    # --- servers ---
+
+    def time(self, now: float) -> float:
+        return now
+
+    def enlist(self, server: str, name: str, now: float) -> None:
+        with _guarded(self._path):
+            self._servers.enlist(server, name, now)
+
+    def beat(self, now: float) -> None:
+        with _guarded(self._path):
+            self._servers.beat(now)
+
+    def servers(self) -> list[ServerRecord]:
+        with _guarded(self._path):
+            return self._servers.all()
+
+    def bury(self, server: str, at: float, detach: float) -> None:
+        with _guarded(self._path):
+            self._servers.bury(server, at, detach)
+
+    def bury_others(self, at: float, detach: float) -> None:
+        with _guarded(self._path):
+            self._servers.bury_others(at, detach)
+
+    def take_over(self, worker: WorkerRecord, held: Sequence[AttemptKey]) -> Taken | None:
+        with _guarded(self._path):
+            if not self._servers.admit(worker):
+                return None
+            lost = self._servers.not_own(held)
+            # Alone, what is not this one's is nobody's, which an index finds.
+            whose = "server IS NOT ?2" if self._servers.has_others() else "give_up_at NOTNULL"
+            rows = self._db.execute(
+                f"SELECT {_JOB} FROM jobs WHERE state = 'running' AND worker_id = ?1 AND {whose}"
+                " ORDER BY id",
+                {"1": worker.worker_id, "2": self._servers.own},
+            )
+            return Taken(self._taken([_job(row) for row in rows]), lost)
+
+    def _taken(self, jobs: Sequence[Job]) -> tuple[Job, ...]:
+        """These jobs, which are this server's now."""
+        self._servers.take([job.id for job in jobs])
+        self._claimed |= {job.id: job.spec for job in jobs}
+        return tuple(
+            replace(job, server=self._servers.own, handovers=job.handovers + 1) for job in jobs
+        )
+
+    def see_worker(self, worker: WorkerRecord) -> None:
+        with _guarded(self._path):
+            self._servers.admit(worker)
+
+    def lose_worker(self, worker: WorkerRecord) -> None:
+        with _guarded(self._path):
+            self._servers.lose(worker)
+
+    def workers(self) -> list[WorkerRecord]:
+        with _guarded(self._path):
+            return self._servers.workers()
+
+    def rescue(self, now: float, limit: int) -> Rescued:
+        with _guarded(self._path):
+            rows = self._db.execute(
+                f"SELECT {_JOB} FROM jobs WHERE give_up_at <= ? ORDER BY give_up_at LIMIT ?",
+                (now, limit),
+            )
+            jobs = self._taken([_job(row) for row in rows])
+            due = self._value("SELECT min(give_up_at) FROM jobs WHERE give_up_at IS NOT NULL")
+            return Rescued(jobs, due)
+
+    def strays(self) -> list[str]:
+        with _guarded(self._path):
+            return self._servers.strays()
+
+    def cancels(self) -> list[Job]:
+        with _guarded(self._path):
+            sql = (
+                f"SELECT {_JOB} FROM jobs WHERE state = 'running' AND cancel_requested = 1"
+                " AND server IS ? ORDER BY id"
+            )
+            return [_job(row) for row in self._db.execute(sql, (self._servers.own,))]
 
     # --- deleting ---
 

@@ -26,7 +26,7 @@ class AgentBench:
         self.store = SQLiteStore(":memory:")
 
     def add(self, command="true", **fields):
-        (job_id,) = self.store.add([JobSpec(command=command, **fields)], trio.current_time())
+        (job_id,) = self.store.add([JobSpec(command=command, **fields)], trio.current_time()).ids
         return job_id
 
     def job(self, job_id):

@@ -144,7 +144,7 @@ class _Machine:
         """Submit all, the first half in one commit; cancel those that stay; then the power goes."""
         for some in (JOBS[:10], *([command] for command in JOBS[10:])):
             specs = [JobSpec(command=command) for command in some]
-            ids = await queue.commits.call(lambda store, specs=specs: store.add(specs, 0.0))
+            ids = await queue.commits.call(lambda store, specs=specs: store.add(specs, 0.0).ids)
             self._told.update(zip(ids, some, strict=True))
         await self._end_all(queue, dispatcher)
         self._disk.crash()

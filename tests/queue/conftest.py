@@ -35,7 +35,7 @@ class QueueBench:
 
     def add(self, command, **fields):
         """The id of a new job."""
-        (job_id,) = self.store.add([JobSpec(command=command, **fields)], trio.current_time())
+        (job_id,) = self.store.add([JobSpec(command=command, **fields)], trio.current_time()).ids
         return job_id
 
     def job(self, job_id):

@@ -76,9 +76,9 @@ class SimStore:
         return getattr(self._engine, name)
 
     def add(self, *args):
-        ids = self._engine.add(*args)
-        self._touched.update(dict.fromkeys(ids, "add"))
-        return ids
+        added = self._engine.add(*args)
+        self._touched.update(dict.fromkeys(added.ids, "add"))
+        return added
 
     def claim(self, *args):
         jobs = self._engine.claim(*args)
@@ -92,9 +92,9 @@ class SimStore:
         self._touched[job_id] = f"finish of {attempt} ({outcome.reason})"
         return after
 
-    def cancel(self, job_id, now):
+    def cancel(self, job_id, *args):
         self._touched[job_id] = "cancel"
-        return self._engine.cancel(job_id, now)
+        return self._engine.cancel(job_id, *args)
 
     def settle(self, *args):
         settled = self._engine.settle(*args)

@@ -41,7 +41,7 @@ class Transacted:
         return result
 
     def add(self, *specs: JobSpec) -> list[int]:
-        return self(lambda store: store.add(specs, self.now))
+        return self(lambda store: store.add(specs, self.now)).ids
 
     def submit(self, **fields: Any) -> int:
         return self.add(JobSpec(**{"command": "true", **fields}))[0]

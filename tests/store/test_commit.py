@@ -54,7 +54,7 @@ def store():
 
 
 def add(command):
-    return lambda store: store.add([JobSpec(command=command)], 0.0)[0]
+    return lambda store: store.add([JobSpec(command=command)], 0.0).ids[0]
 
 
 async def test_all_that_arrives_during_a_commit_goes_into_the_next(store, nursery):

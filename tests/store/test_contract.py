@@ -57,7 +57,7 @@ def test_ids_grow_in_the_order_given_and_are_never_used_again(store):
 
 def test_ids_of_a_transaction_that_was_undone_leave_no_job(store):
     store.raw.begin()
-    (undone,) = store.raw.add([JobSpec(command="x")], store.now)
+    (undone,) = store.raw.add([JobSpec(command="x")], store.now).ids
     store.raw.rollback()
     with pytest.raises(JobNotFound):
         store.raw.get(undone)

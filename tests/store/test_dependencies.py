@@ -204,8 +204,8 @@ def test_what_is_half_told_is_told_on_by_the_next_server(tmp_path, monkeypatch):
     path = tmp_path / "queue.db"
     store = SQLiteStore(path)
     store.begin()
-    (a,) = store.add([spec("a")], 0.0)
-    waiting = store.add([spec(None, "a")] * 25, 0.0)
+    (a,) = store.add([spec("a")], 0.0).ids
+    waiting = store.add([spec(None, "a")] * 25, 0.0).ids
     store.cancel(a, 1.0)
     told = store.settle(1.0).failed
     store.commit()

@@ -32,7 +32,7 @@ def store(disk, tmp_path):
 
 
 def add(command):
-    return lambda store: store.add([JobSpec(command=command)], 0.0)[0]
+    return lambda store: store.add([JobSpec(command=command)], 0.0).ids[0]
 
 
 def commands(store):

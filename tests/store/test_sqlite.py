@@ -63,7 +63,7 @@ from queued_runner.store.sqlite import SQLiteStore
 store = SQLiteStore({str(path)!r})
 for batch in range(20):
     store.begin()
-    ids = store.add([JobSpec(command=f"c{{batch}}")] * 50, 1.0)
+    ids = store.add([JobSpec(command=f"c{{batch}}")] * 50, 1.0).ids
     store.commit()
     print(ids[0], ids[-1], flush=True)
 store.begin()
@@ -122,7 +122,7 @@ def test_a_queue_of_the_first_release_is_taken_over(path):
     store.begin()
     jobs = store.claim([Offer({}, (Slot("w", "w-1", "b"),) * 8)], 1.0, 9)
     assert [(job.id, job.after, job.is_awaited) for job in jobs] == [(1, (), False), (3, (), False)]
-    (stranded,) = store.add([JobSpec(command="y", after=(1, 2))], 1.0)
+    (stranded,) = store.add([JobSpec(command="y", after=(1, 2))], 1.0).ids
     assert store.get(stranded).reason == "dependency"
     store.commit()
     store.close()
@@ -131,7 +131,7 @@ def test_a_queue_of_the_first_release_is_taken_over(path):
 def test_opening_again_migrates_nothing_twice(path):
     store = SQLiteStore(path)
     store.begin()
-    (job_id,) = store.add([JobSpec(command="x")], 0.0)
+    (job_id,) = store.add([JobSpec(command="x")], 0.0).ids
     store.commit()
     store.close()
     again = SQLiteStore(path)
@@ -143,7 +143,7 @@ def test_a_reader_sees_commits_and_cannot_write(path):
     store = SQLiteStore(path)
     reader = SQLiteStore(path, is_reader=True)
     store.begin()
-    (job_id,) = store.add([JobSpec(command="x")], 0.0)
+    (job_id,) = store.add([JobSpec(command="x")], 0.0).ids
     assert reader.page() == []
     store.commit()
     assert [job.id for job in reader.page()] == [job_id]
