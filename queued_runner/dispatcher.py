@@ -5,6 +5,8 @@ Owns which attempts are live in this process. Decides nothing about states (`lif
 synchronous call; everything durable leaves through the group commit, whose callbacks answer.
 """
 
+import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -20,10 +22,19 @@ from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults, Results
 from queued_runner.retry import decide
-from queued_runner.store.base import Settled, Store, StoredResults
+from queued_runner.sightings import worker_record
+from queued_runner.store.base import (
+    AttemptKey,
+    NoRoom,
+    Settled,
+    Store,
+    StoreAway,
+    StoredResults,
+    Taken,
+)
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Tally
-from remote_runner.errors import DuplicateRun, NoWorkerAvailable
+from remote_runner.errors import DuplicateRun, NotNow, NoWorkerAvailable
 from remote_runner.types import (
     Adoption,
     Command,
@@ -47,8 +58,8 @@ class LiveAttempt:
     """One attempt that runs, or may still run, on some worker: the observer of its run."""
 
     __slots__ = (
-        "_owner", "deadline", "id", "is_ending", "is_started", "job", "limits", "log", "results",
-        "run",
+        "_owner", "deadline", "id", "is_ending", "is_killed", "is_started", "job", "limits", "log",
+        "results", "run",
     )  # fmt: skip
 
     log: AttemptLog
@@ -62,6 +73,8 @@ class LiveAttempt:
         self.run: Run | None = None
         self.deadline: float | None = None
         self.is_ending = False
+        self.is_killed = False
+        """A cancel was passed on."""
         self.is_started = False
         """Its worker has said so."""
 
@@ -144,7 +157,15 @@ class Dispatcher:
         self._is_claim_open = False
         self._settled = trio.lowlevel.ParkingLot()
         self._is_telling = False
+        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
+        self._to_load: deque[tuple[Sequence[Job], Callable[[], None]]] = deque()
+        self._loading = trio.lowlevel.ParkingLot()
+        self._deadlines = trio.lowlevel.ParkingLot()
         self.is_claiming = True
+        self.is_away = False
+        """The queue is out of reach, and may believe this server dead."""
+        self.server = ""
+        """The id of this life of this server."""
         commits.before_batch = self._join_batch
 
     # --- claiming ---
@@ -334,7 +355,7 @@ class Dispatcher:
 
         def cancel(store: Store) -> tuple[bool, Job, Settled]:
             is_queued = store.get(job_id).state is JobState.QUEUED
-            job = store.cancel(job_id, self._now())
+            job = store.cancel(job_id, self._now(), signal, grace)
             return is_queued, job, self._settle(store, job)
 
         def cancelled(result: tuple[bool, Job, Settled]) -> None:
@@ -348,8 +369,9 @@ class Dispatcher:
         if job.state is JobState.RUNNING:
             attempt = self._live.get(attempt_id(job.id, job.attempt))
             if attempt is not None and attempt.run is not None:
+                attempt.is_killed = True
                 attempt.run.kill(signal, grace)
-            else:
+            elif job.server == self.server:
                 self._kills[job.id] = (signal, grace)
         else:
             self._tell(job_id)
@@ -413,22 +435,131 @@ class Dispatcher:
 
     # --- a new server's first look, and what runners tell ---
 
-    def adopt_running(self, jobs: Sequence[tuple[Job, int]]) -> None:
-        """Attempts of an earlier server, each with the output that is durable: wait for them."""
-        now = trio.current_time()
-        for job, offset in jobs:
-            attempt = self._new_attempt(job, offset)
-            attempt.deadline = now + attempt.limits.detach
-            attempt.results = self._results.reopen(
-                job.id, job.attempt, attempt.limits.max_results_size, attempt.on_result_taken
-            )
-            attempt.is_started = True
-            self.events.tell_run("job.detached", job, job.worker)
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
+        if self.is_away:
+            raise NotNow("this server cannot reach its queue now; it tries again")
+        record = worker_record(worker, boot, connection)
+        async with self._turn_of(worker.id):
+            held = [
+                (attempt.job.id, attempt.job.attempt)
+                for attempt in self._live.values()
+                if attempt.job.worker_id == worker.id and not attempt.is_ending
+            ]
+            loaded = trio.Event()
+
+            def taken(found: Taken | None) -> None:
+                if found is None:
+                    loaded.set()
+                    return
+                for key in found.lost:
+                    self._drop(key)
+                self._load(found.jobs, loaded.set)
+
+            try:
+                found = await self._commits.call(lambda s: s.take_over(record, held), taken)
+            except (NoRoom, StoreAway) as error:
+                raise NotNow(str(error)) from error
+            if found is None:
+                raise NotNow("this worker has a newer connection to another server of this queue")
+            await loaded.wait()
+
+    def _turn_of(self, worker_id: str) -> trio.Lock:
+        """One connection of a worker after the other."""
+        turn = self._turns.get(worker_id)
+        if turn is None:
+            turn = self._turns[worker_id] = trio.Lock()
+        return turn
+
+    def _load(self, jobs: Sequence[Job], then: Callable[[], None]) -> None:
+        """These attempts are this server's now: look what there is of them, then hold them."""
+        self._to_load.append((jobs, then))
+        self._loading.unpark()
+
+    async def load(self) -> None:
+        """Do so for ever, one list after the other."""
+        while True:
+            if not self._to_load:
+                await self._loading.park()
+            jobs, then = self._to_load.popleft()
+            for job in jobs:
+                offset = await self._logs.recover(job.id, job.attempt)
+                if attempt_id(job.id, job.attempt) not in self._live:
+                    self._hold(job, offset)
+            then()
+
+    def _hold(self, job: Job, offset: int) -> None:
+        """Wait for an attempt that another server had, whose output is durable up to `offset`."""
+        attempt = self._new_attempt(job, offset)
+        attempt.deadline = trio.current_time() + attempt.limits.detach
+        self._deadlines.unpark_all()
+        attempt.results = self._results.reopen(
+            job.id, job.attempt, attempt.limits.max_results_size, attempt.on_result_taken
+        )
+        attempt.is_started = True
+        self.events.tell_run("job.detached", job, job.worker)
+        self._tell(job.id)
+
+    async def recall(self, prefix: str) -> None:
+        """Hold what is nobody's of workers whose ids begin so."""
+        loaded = trio.Event()
+        await self._commits.call(
+            lambda store: store.recall(prefix), lambda jobs: self._load(jobs, loaded.set)
+        )
+        await loaded.wait()
+
+    def give_up(self, jobs: Sequence[Job]) -> None:
+        """Nobody has come for these attempts, which are this server's now."""
+        names = [attempt_id(job.id, job.attempt) for job in jobs]
+
+        def lose() -> None:
+            for name in names:
+                attempt = self._live.get(name)
+                if attempt is not None and attempt.run is None:
+                    self._lose(attempt)
+
+        self._load(jobs, lose)
+
+    def look_again(self, cancels: Sequence[Job]) -> None:
+        """What hints of other servers may have said, and were lost: these are to end."""
+        for job in cancels:
+            self._kill(job)
+        self.wake()
+
+    def _kill(self, job: Job) -> None:
+        """Somebody wants a running job to end: once is enough."""
+        attempt = self._live.get(attempt_id(job.id, job.attempt))
+        if attempt is not None and attempt.run is not None and not attempt.is_killed:
+            attempt.is_killed = True
+            attempt.run.kill(job.cancel_signal, job.cancel_grace)
+
+    def end_all(self) -> None:
+        """Whatever still runs ends now."""
+        for attempt in list(self._live.values()):
+            if attempt.run is not None:
+                attempt.run.kill(None, 0.0)
+
+    def drop_all(self) -> None:
+        """The others have taken over whatever this server had."""
+        for attempt in list(self._live.values()):
+            self._drop((attempt.job.id, attempt.job.attempt))
+
+    def _drop(self, key: AttemptKey) -> None:
+        """An attempt is another server's by now."""
+        attempt = self._live.get(attempt_id(*key))
+        if attempt is None or attempt.is_ending:
+            return
+        attempt.is_ending = True
+        if attempt.run is not None:
+            attempt.run.abandon()
+        self._forget(attempt)
+        self._tell(attempt.job.id)
 
     async def expire(self) -> None:
-        """Give up attempts of an earlier server that no worker presents in time."""
-        while due := [a.deadline for a in self._live.values() if a.deadline is not None]:
-            await trio.sleep_until(min(due))
+        """Give up what this server holds and no worker presents in time, for ever."""
+        while True:
+            due = [a.deadline for a in self._live.values() if a.deadline is not None]
+            with trio.move_on_at(min(due, default=math.inf)):
+                await self._deadlines.park()
             now = trio.current_time()
             for attempt in list(self._live.values()):
                 if attempt.deadline is not None and attempt.deadline <= now:
@@ -455,7 +586,7 @@ class Dispatcher:
         if kill is not None:
             run.kill(*kill)
         elif job.cancel_requested:
-            run.kill()
+            self._kill(job)
         limits = attempt.limits
         results = 0 if attempt.results is None else attempt.results.received
         return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach, results)

@@ -21,7 +21,7 @@ from queued_runner.logs import Logs
 from queued_runner.recount import Recount
 from queued_runner.removal import Removal
 from queued_runner.results import Results
-from queued_runner.store.base import JobNotFound, ResultNotFound, Store, StoredResults
+from queued_runner.store.base import Added, JobNotFound, ResultNotFound, Store, StoredResults
 from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.tally import Figures
 from remote_runner.results import Head
@@ -34,9 +34,8 @@ PRUNE_SECONDS: Final = 10.0
 class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
-    `newest` is the highest id that there is. `run_sync` runs a blocking function, a thread in life.
-    `require_room` raises NoRoom while no job is to be taken; it is called there. `agents` is that
-    one of the runners which HTTP speaks for.
+    `run_sync` runs a blocking function, a thread in life. `require_room` raises NoRoom while no job
+    is to be taken; it is called there. `agents` is that one of the runners which HTTP speaks for.
     """
 
     def __init__(
@@ -49,7 +48,6 @@ class QueuedRunner:
         runners: Sequence[JobRunner],
         drains: Drains,
         *,
-        newest: int,
         run_sync: RunSync | None = None,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
@@ -69,7 +67,6 @@ class QueuedRunner:
         self._dispatcher = dispatcher
         self._runners = runners
         self._drains = drains
-        self._newest = newest
         self._counts = Recount(self.counts)
         self._now = now
         self._require_room = require_room
@@ -115,20 +112,21 @@ class QueuedRunner:
         """Add jobs in one commit; all or none. Raises KeyConflict, BadDependency, NoRoom."""
         now = self._now()
 
-        def add(store: Store) -> list[int]:
+        def add(store: Store) -> Added:
             self._require_room()
             return store.add(specs, now)
 
-        def added(ids: list[int]) -> None:
-            for job_id, spec in zip(ids, specs, strict=True):
-                if job_id > self._newest:  # else it is known: its key was given before
-                    self._newest = job_id
+        def added(found: Added) -> None:
+            fresh = set(found.new)
+            for job_id, spec in zip(found.ids, specs, strict=True):
+                if job_id in fresh:  # else it is known: its key was given before
+                    fresh.discard(job_id)
                     self._dispatcher.tally.added += 1
                     self.events.tell_new(job_id, spec.name, spec.group, spec.mask)
 
         await self._commits.wait_for_room()
         self._dispatcher.wake()  # the commit that adds them claims them too
-        return await self._commits.call(add, added)
+        return (await self._commits.call(add, added)).ids
 
     # --- looking ---
 

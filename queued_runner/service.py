@@ -14,12 +14,13 @@ import structlog
 import trio
 
 from queued_runner import datadir
-from queued_runner.agents.runner import AgentRunner
+from queued_runner.agents.runner import PREFIX, AgentRunner
 from queued_runner.config import Settings
 from queued_runner.disk_room import DiskRoom
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.drains import Drains
 from queued_runner.events import Events
+from queued_runner.fleet import Fleet
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
 from queued_runner.plugs import LOCAL, REMOTE, make_runner
@@ -97,6 +98,15 @@ async def open_queue(
             now=wall,
             rng=rng or random.random,
         )
+        fleet = Fleet(
+            commits,
+            dispatcher,
+            runners,
+            name="server",
+            new_id=lambda: secrets.token_hex(8),
+            is_shared=False,
+            detach=settings.detach,
+        )
         drains = Drains(commits, runners, store.drained_workers(), wall)
         queue = QueuedRunner(
             commits,
@@ -106,7 +116,6 @@ async def open_queue(
             dispatcher,
             runners,
             drains,
-            newest=max((job.id for job in store.page(limit=1)), default=0),
             run_sync=run_sync,
             now=wall,
             require_room=room.require,
@@ -120,14 +129,16 @@ async def open_queue(
             left = await in_thread(store.running)
             kept = await in_thread(store.result_files)
             await results.recover([(job.id, job.attempt) for job in left], kept)
-            dispatcher.adopt_running(
-                [(job, await logs.recover(job.id, job.attempt)) for job in left]
-            )
+            await fleet.enter()
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(dispatcher.load)
+                if agents is not None:
+                    await dispatcher.recall(PREFIX)
                 for runner in runners:
                     await nursery.start(_keep_open, runner, dispatcher)
                 nursery.start_soon(dispatcher.run)
                 nursery.start_soon(dispatcher.expire)
+                nursery.start_soon(fleet.run)
                 nursery.start_soon(queue.removal.run, kept_for)
                 try:
                     yield queue
@@ -139,6 +150,7 @@ async def open_queue(
                     nursery.cancel_scope.cancel()
             with trio.move_on_after(5, shield=True):
                 await dispatcher.settle()
+                await fleet.leave()
                 await commits.drain()
             writers.cancel_scope.cancel()
 

@@ -38,6 +38,10 @@ class UnusableSettings(RunnerError):
     """What was asked for can never work, or must not be done."""
 
 
+class NotNow(RunnerError):
+    """What this needs cannot be reached now; it may be tried again after a moment."""
+
+
 class CannotListen(RunnerError):
     """A port is in use, or this process may not open it."""
 

@@ -32,6 +32,8 @@ class PooledWorker:
     slots: int
     own_labels: Mapping[str, str] = field(default_factory=dict)
     boot: str = ""
+    connection: int = 0
+    """How many connections this boot has made, this one included; 0: it does not say."""
     version: str = ""
     address: str = ""
     is_baseline: bool = False

@@ -29,6 +29,7 @@ class RunOwner(Protocol):
         self, run: "RemoteRun", reason: Reason, signal: str | None, grace: float | None
     ) -> None: ...
     def forget(self, run: "RemoteRun") -> None: ...
+    def abandon(self, run: "RemoteRun") -> None: ...
 
 
 class RemoteRun:
@@ -108,6 +109,9 @@ class RemoteRun:
     def forget(self) -> None:
         self._owner.forget(self)
 
+    def abandon(self) -> None:
+        self._owner.abandon(self)
+
     def kill(self, signal: str | None = None, grace: float | None = None) -> None:
         self._owner.kill(self, Reason.KILLED, signal, grace)
 
@@ -137,6 +141,9 @@ class NoHost:
     id = ""
 
     def on_capacity(self) -> None:
+        pass
+
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
         pass
 
     def adopt(self, run: Run, size: int) -> Adoption | None:

@@ -42,7 +42,7 @@ from remote_runner.protocol.messages import (
     StdinEnd,
 )
 from remote_runner.run import Nobody, NoHost, RemoteRun
-from remote_runner.server import Server, ServerSettings, Session
+from remote_runner.server import RETRY_AFTER_MS, Server, ServerSettings, Session
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
     CAN_MASK,
@@ -130,12 +130,9 @@ class RemoteRunner(DirectRuns):
                 yield
             finally:
                 self._host = NoHost()
-                self._server.say_goodbye(
+                await self._server.dismiss(
                     Goodbye("shutdown", "the server is stopping; what runs here may go on")
                 )
-                with trio.move_on_after(1, shield=True):
-                    for session in list(self._sessions.values()):
-                        await session.emitter.flush()
                 nursery.cancel_scope.cancel()
 
     async def _listen(self, port: int) -> Sequence[trio.SocketListener]:
@@ -280,6 +277,22 @@ class RemoteRunner(DirectRuns):
             # A run that was given up may still be alive there.
             run.session.send(Stale(run.id) if run.is_lost else Closed(run.id))
 
+    def abandon(self, run: RemoteRun) -> None:
+        """The run is another's by now."""
+        self._runs.pop(run.id, None)
+        self._stop_timers(run)
+        if run.session is not None:
+            run.session.worker.ahead.pop(run.id, None)
+            run.session.worker.runs.discard(run.id)
+            run.session = None
+
+    def hang_up(self) -> None:
+        """End every connection."""
+        if self._nursery is not None:
+            words = "this server cannot reach its queue now; it tries again"
+            goodbye = Goodbye("away", words, retry_after_ms=RETRY_AFTER_MS)
+            self._nursery.start_soon(self._server.dismiss, goodbye)
+
     # --- what sessions tell ---
 
     def _find_session(self, worker_id: str) -> Session | None:
@@ -295,6 +308,10 @@ class RemoteRunner(DirectRuns):
             self._host.on_worker(WorkerEvent.JOINED, worker.info)
             self._tell_drain(worker)
             self._on_capacity()
+
+    async def prepare(self, session: Session) -> None:
+        worker = session.worker
+        await self._host.prepare(worker.info, worker.boot, worker.connection)
 
     def on_ready(self, session: Session, listed: dict[str, tuple[AttemptState, int]]) -> None:
         worker = session.worker
@@ -491,11 +508,14 @@ class RemoteRunner(DirectRuns):
 
     # --- ends ---
 
-    def _end(self, run: RemoteRun, outcome: Outcome) -> None:
+    def _stop_timers(self, run: RemoteRun) -> None:
         run.is_ended = True
         for timer in run.timers:
             timer.cancel()
         run.detached_until = None
+
+    def _end(self, run: RemoteRun, outcome: Outcome) -> None:
+        self._stop_timers(run)
         session = run.session
         if session is not None:
             worker = session.worker

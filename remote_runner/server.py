@@ -17,7 +17,7 @@ import trio
 
 from remote_runner.door import Door
 from remote_runner.emitter import DuplexEmitter
-from remote_runner.errors import ConnectionLost, RemoteProtocolError, UnusableSettings
+from remote_runner.errors import ConnectionLost, NotNow, RemoteProtocolError, UnusableSettings
 from remote_runner.pool import PooledWorker
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec
@@ -50,9 +50,13 @@ MAX_LISTED: Final = 65_536
 """Attempts that one worker may list: more is a lie, or a machine that nobody has."""
 MAX_SLOTS: Final = 10_000
 MIN_HEARTBEAT: Final = 0.1
+PARTING: Final = 1.0
+"""Seconds that the last words of all connections have to be written."""
 SILENT_BEATS: Final = 3
 """Heartbeats without a word, after which a connection is dead."""
 SWAPS_PER_MINUTE: Final = 3
+RETRY_AFTER_MS: Final = 1000
+"""When a worker is to come back that cannot be heard now."""
 UNACKED_MARK: Final = 8 * 1024 * 1024
 UNACKED_PER_RUN: Final = 64 * 1024
 """Small output is acknowledged only with its outcome, so each run may hold this much more."""
@@ -95,6 +99,7 @@ class SessionOwner(Protocol):
     """What a session tells to `runner.py`: synchronous, one call an event."""
 
     def on_joined(self, session: "Session") -> None: ...
+    async def prepare(self, session: "Session") -> None: ...
     def on_ready(self, session: "Session", listed: dict[str, tuple[AttemptState, int]]) -> None: ...
     def on_slots(self, session: "Session") -> None: ...
     def on_leaving(self, session: "Session") -> None: ...
@@ -368,6 +373,8 @@ class Server:
                         raise RemoteProtocolError("the hello came too late; connect again")
                     return batch
                 for message in batch:
+                    if isinstance(message, Ready) and not session.worker.is_ready:
+                        await self._owner.prepare(session)
                     self._receive(session, message)
                 if connection.state is ConnectionState.CLOSED:
                     return []  # it has said goodbye
@@ -375,6 +382,9 @@ class Server:
                 batch = list(await session.emitter.receive_batch())
                 if not batch:
                     return []
+        except NotNow as error:
+            session.send(Goodbye("away", str(error), retry_after_ms=RETRY_AFTER_MS))
+            return []
         finally:
             self._leave(session)
 
@@ -441,7 +451,15 @@ class Server:
                     number += 1
                     session.send(Ping(number))
 
-    def say_goodbye(self, goodbye: Goodbye) -> None:
-        """Tell every worker that this server is leaving."""
-        for session in list(self._sessions.values()):
+    async def dismiss(self, goodbye: Goodbye) -> None:
+        """End every connection with these words, for which each peer has a moment."""
+        sessions = list(self._sessions.values())
+        for session in sessions:
             session.send(goodbye)
+            self._leave(session)
+        with trio.move_on_after(PARTING, shield=True):
+            for session in sessions:
+                await session.emitter.flush()
+        for session in sessions:
+            if session.emitter.is_open:
+                session.emitter.close_nowait(goodbye.message)

@@ -196,6 +196,10 @@ class Run(Protocol):
         """The outcome is durable: the runner may forget the run. Call once, after `on_closed`."""
         ...
 
+    def abandon(self) -> None:
+        """Another runner has this run by now: forget it, and say nothing of it to anybody."""
+        ...
+
     def kill(self, signal: str | None = None, grace: float | None = None) -> None:
         """Signal the process group, SIGKILL it after `grace` seconds; None: as the command says.
 
@@ -246,6 +250,16 @@ class Host(Protocol):
 
     def on_capacity(self) -> None:
         """There may be more room than before: look at `offers()` again."""
+        ...
+
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
+        """A worker is about to say what it holds: until then nothing of it can be adopted.
+
+        `connection` counts those of this process (`boot`), 0: it does not say.
+
+        Raises:
+            NotNow: it cannot be heard now, or has a newer connection to another runner.
+        """
         ...
 
     def adopt(self, run: Run, size: int) -> Adoption | None:
@@ -307,6 +321,11 @@ class JobRunner(Protocol):
         ...
 
     def workers(self) -> Sequence[WorkerInfo]: ...
+
+    def hang_up(self) -> None:
+        """End the connections with all workers, who may come back at once: the host cannot be
+        reached. Where there are none there is nothing to do."""
+        ...
 
     def drain(self, worker_id: str) -> None:
         """Place nothing new at this worker, now and whenever it connects; what runs goes on.

@@ -35,19 +35,19 @@ from simple_worker.slots import READ
 from simple_worker.window import WINDOW
 
 LOCAL: Final = "local"
-"""Name and id of the one worker that this runner is."""
+"""Name of the one worker that this runner is."""
 
 
 class LocalRun:
     """One run in this program; see `types.Run`."""
 
     worker = LOCAL
-    worker_id = LOCAL
 
     def __init__(
         self, runner: "LocalRunner", run_id: str, child: Child | SpawnFailure, observer: Observer
     ) -> None:
         self.id = run_id
+        self.worker_id = runner.worker_id
         self._runner = runner
         self._child = child
         self._observer = observer
@@ -65,6 +65,10 @@ class LocalRun:
         self._room.unpark_all()
 
     def forget(self) -> None:
+        self._runner.forget(self)
+
+    def abandon(self) -> None:
+        self.kill(None, 0)
         self._runner.forget(self)
 
     def kill(self, signal: str | None = None, grace: float | None = None) -> None:
@@ -118,6 +122,7 @@ class LocalRunner(DirectRuns):
 
     Args:
         slots: commands at once; None: as many as there are processors.
+        worker_id: the stable id of that worker, which no other one of the queue has.
         processes: starts the children; None: this machine.
         owns_process: this program has no children but the runner's, and trio runs in its main
             thread. The program becomes a subreaper then, and what a job leaves costs less to find.
@@ -127,10 +132,12 @@ class LocalRunner(DirectRuns):
         self,
         slots: int | None = None,
         *,
+        worker_id: str = LOCAL,
         processes: Processes | None = None,
         owns_process: bool = False,
     ) -> None:
         super().__init__()
+        self.worker_id = worker_id
         self._boot = secrets.token_hex(8)
         self._slots = slots if slots is not None else os.cpu_count() or 1
         self._given_processes = processes
@@ -163,7 +170,8 @@ class LocalRunner(DirectRuns):
             self._processes, self._host = processes, host
             if host is not None:
                 # What an earlier program ran is dead.
-                host.on_worker_ready(LOCAL, self._boot, frozenset())
+                await host.prepare(self.workers()[0], self._boot, 1)
+                host.on_worker_ready(self.worker_id, self._boot, frozenset())
             self._tell(WorkerEvent.JOINED)
             self._tell_drain()
             self._on_capacity()
@@ -180,7 +188,7 @@ class LocalRunner(DirectRuns):
         return self._slots - len(self._running)
 
     def offers(self, limit: int) -> Sequence[Offer]:
-        slots = (Slot(LOCAL, LOCAL, self._boot),) * min(limit, self._free)
+        slots = (Slot(LOCAL, self.worker_id, self._boot),) * min(limit, self._free)
         return [Offer({CAN_MASK: ""}, slots)] if slots else []
 
     def start(
@@ -193,7 +201,7 @@ class LocalRunner(DirectRuns):
     ) -> LocalRun:
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
-        suits = worker_id in (None, LOCAL) and not needs
+        suits = worker_id in (None, self.worker_id) and not needs
         if not suits or not self._free or self._processes is None or self._nursery is None:
             raise NoWorkerAvailable("this program has no free slot, or not the labels needed")
         child = self._processes.start(Launch(command, extra_env={"JOB_WORKER": LOCAL}))
@@ -222,13 +230,16 @@ class LocalRunner(DirectRuns):
         """The run's outcome is durable."""
         self._runs.pop(run.id, None)
 
+    def hang_up(self) -> None:
+        pass
+
     def drain(self, worker_id: str) -> None:
-        if worker_id == LOCAL and not self._is_drained:
+        if worker_id == self.worker_id and not self._is_drained:
             self._is_drained = True
             self._tell_drain()
 
     def resume(self, worker_id: str) -> None:
-        if worker_id == LOCAL and self._is_drained:
+        if worker_id == self.worker_id and self._is_drained:
             self._is_drained = False
             self._tell(WorkerEvent.RESUMED)
             self._on_capacity()
@@ -247,7 +258,7 @@ class LocalRunner(DirectRuns):
             state = "draining" if self._running else "drained"
         return [
             WorkerInfo(
-                id=LOCAL,
+                id=self.worker_id,
                 name=LOCAL,
                 state=state,
                 slots=self._slots,

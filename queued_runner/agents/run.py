@@ -117,6 +117,11 @@ class AgentRun:
         self.moved.unpark_all()
         self._owner.forget(self)
 
+    def abandon(self) -> None:
+        self.is_ended = self.is_forgotten = True
+        self.moved.unpark_all()
+        self._owner.forget(self)
+
     def kill(self, signal: str | None = None, grace: float | None = None) -> None:
         command = self.command
         grace = command.kill_grace if grace is None else grace

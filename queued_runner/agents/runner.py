@@ -229,6 +229,9 @@ class AgentRunner(JobRunner):
             for worker_id, agent in found.items()
         ]
 
+    def hang_up(self) -> None:
+        pass  # each request is a connection of its own
+
     def drain(self, worker_id: str) -> None:
         if worker_id.startswith(PREFIX):
             self._drained.add(worker_id)

@@ -405,8 +405,8 @@ class Store(Protocol):
         """Take what is to be given up by now: it is this server's, who ends it as lost."""
         ...
 
-    def strays(self) -> list[str]:
-        """The ids of workers whose attempts are nobody's."""
+    def recall(self, prefix: str) -> list[Job]:
+        """Take what is nobody's of workers whose ids begin so."""
         ...
 
     def cancels(self) -> list[Job]:

@@ -141,10 +141,3 @@ class Servers:
             " WHERE id IN (SELECT value FROM json_each(?))",
             (self.own, json.dumps(list(job_ids))),
         )
-
-    def strays(self) -> list[str]:
-        """See `base.Store.strays`."""
-        rows: Any = self._db.execute(
-            "SELECT DISTINCT worker_id FROM jobs WHERE give_up_at IS NOT NULL ORDER BY worker_id"
-        )
-        return [worker_id for (worker_id,) in rows]

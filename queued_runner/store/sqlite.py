@@ -586,9 +586,14 @@ class SQLiteStore:
             due = self._value("SELECT min(give_up_at) FROM jobs WHERE give_up_at IS NOT NULL")
             return Rescued(jobs, due)
 
-    def strays(self) -> list[str]:
+    def recall(self, prefix: str) -> list[Job]:
         with _guarded(self._path):
-            return self._servers.strays()
+            rows = self._db.execute(
+                f"SELECT {_JOB} FROM jobs WHERE give_up_at NOTNULL"
+                " AND substr(worker_id, 1, ?) = ? ORDER BY id",
+                (len(prefix), prefix),
+            )
+            return list(self._taken([_job(row) for row in rows]))
 
     def cancels(self) -> list[Job]:
         with _guarded(self._path):

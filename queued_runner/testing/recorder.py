@@ -146,6 +146,9 @@ class RecordingHost(Host):
         self._changed.set()
         self._changed = trio.Event()
 
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
+        pass
+
     def adopt(self, run: Run, size: int) -> Adoption | None:
         return None
 

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from queued_runner.agents.runner import Agent, AgentRunner
+from queued_runner.agents.runner import PREFIX, Agent, AgentRunner
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.events import Events
+from queued_runner.fleet import Fleet
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
 from queued_runner.results import Results
@@ -24,6 +25,7 @@ class AgentBench:
     def __init__(self, folder):
         self._folder = folder
         self.store = SQLiteStore(":memory:")
+        self._lives = 0
 
     def add(self, command="true", **fields):
         (job_id,) = self.store.add([JobSpec(command=command, **fields)], trio.current_time()).ids
@@ -44,16 +46,23 @@ class AgentBench:
             limits=limits or Limits(), events=Events("b", trio.current_time),
             now=trio.current_time, rng=lambda: 0.5,
         )  # fmt: skip
+        self._lives += 1
+        fleet = Fleet(
+            commits, self.dispatcher, [agents], name="server",
+            new_id=lambda: f"life-{self._lives}", is_shared=False,
+            detach=self.dispatcher.limits.detach,
+        )  # fmt: skip
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)
             nursery.start_soon(self.logs.run)
             nursery.start_soon(results.run)
-            self.dispatcher.adopt_running(
-                [(j, await self.logs.recover(j.id, j.attempt)) for j in self.store.running()]
-            )
+            await fleet.enter()
+            nursery.start_soon(self.dispatcher.load)
+            await self.dispatcher.recall(PREFIX)
             async with agents.open(self.dispatcher):
                 nursery.start_soon(self.dispatcher.run)
                 nursery.start_soon(self.dispatcher.expire)
+                nursery.start_soon(fleet.run)
                 yield agents
                 nursery.cancel_scope.cancel()
 

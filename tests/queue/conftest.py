@@ -8,6 +8,7 @@ from trio.testing import memory_stream_pair
 
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.events import Events
+from queued_runner.fleet import Fleet
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
 from queued_runner.results import Results
@@ -31,6 +32,7 @@ class QueueBench:
         self._folder = folder
         self.store = store or SQLiteStore(":memory:")
         self.commits = None
+        self._lives = 0
         self.results = None
 
     def add(self, command, **fields):
@@ -58,19 +60,29 @@ class QueueBench:
             now=trio.current_time,
             rng=lambda: 0.5,
         )
+        self._lives += 1
+        fleet = Fleet(
+            commits,
+            dispatcher,
+            runners,
+            name="server",
+            new_id=lambda: f"life-{self._lives}",
+            is_shared=False,
+            detach=dispatcher.limits.detach,
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)
             nursery.start_soon(logs.run)
             nursery.start_soon(results.run)
             running = [(job.id, job.attempt) for job in self.store.running()]
             await results.recover(running, self.store.result_files())
-            dispatcher.adopt_running(
-                [(job, await logs.recover(job.id, job.attempt)) for job in self.store.running()]
-            )
+            await fleet.enter()
+            nursery.start_soon(dispatcher.load)
             for runner in runners:
                 await nursery.start(_keep_open, runner, dispatcher)
             nursery.start_soon(dispatcher.run)
             nursery.start_soon(dispatcher.expire)
+            nursery.start_soon(fleet.run)
             yield dispatcher
             nursery.cancel_scope.cancel()
 

@@ -50,9 +50,12 @@ async def test_a_claim_that_is_answered_while_it_drains_is_given_back(
         await trio.sleep(1)
         return await inline(function)
 
-    job_id = queue.add("sleep")
     runner = LocalRunner(1, processes=processes)
     async with queue.server(runner, run_sync=slowly) as dispatcher:
+        await dispatcher.settle()  # of its first look
+        is_claiming = trio.Event()
+        job_id = queue.add("sleep")
+        dispatcher.wake()
         await is_claiming.wait()
         await dispatcher.drain()
         assert len(runner.offers(9)[0].slots) == 1

@@ -21,6 +21,9 @@ class Listener:
     def on_worker(self, event, worker):
         self.told.append((event.value, worker.name, worker.state))
 
+    async def prepare(self, worker, boot, connection):
+        pass
+
     def on_capacity(self):
         pass
 

@@ -109,6 +109,9 @@ async def test_a_new_runner_goes_on_where_its_host_says(autojump_clock, settings
     class Host:
         id = "queue"
 
+        async def prepare(self, worker, boot, connection):
+            pass
+
         def on_capacity(self):
             pass
 

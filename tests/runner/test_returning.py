@@ -99,6 +99,9 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
         ready = None
         stale = 0
 
+        async def prepare(self, worker, boot, connection):
+            pass
+
         def on_capacity(self):
             pass
 
@@ -135,6 +138,9 @@ async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
 ):
     class Canceller:
         id = "queue"
+
+        async def prepare(self, worker, boot, connection):
+            pass
 
         def on_capacity(self):
             pass

@@ -120,7 +120,6 @@ def test_what_a_dead_server_had_is_nobodys_until_it_is_given_up(a):
     as_server(a, "b")
     a(lambda s: s.bury("a", 100.0, 7.0))
     assert (a.raw.get(job.id).server, a.finish(job)) == (None, None)
-    assert a(lambda s: s.strays()) == ["id-0"]
     none = a(lambda s: s.rescue(106.9, 10))
     assert (none.jobs, none.next_due) == ((), 107.0)
     found = a(lambda s: s.rescue(107.0, 10))
@@ -182,3 +181,14 @@ def test_how_somebody_wants_a_job_to_end_is_kept_for_the_server_that_has_it(a):
     revived = a.revive(job.id)
     assert (revived.cancel_requested, revived.cancel_signal) == (False, None)
     assert revived.cancel_grace is None
+
+
+def test_what_is_nobodys_is_recalled_by_how_its_workers_are_called(a):
+    job, other = a.start(), a.start()
+    as_server(a, "b")
+    kept = a.start()
+    a(lambda s: s.bury("a", 0.0, 7.0))
+    assert a(lambda s: s.recall("other:")) == []
+    assert [j.id for j in a(lambda s: s.recall("id-"))] == [job.id, other.id]
+    assert {a.raw.get(j.id).server for j in (job, other, kept)} == {"b"}
+    assert a(lambda s: s.recall("id-")) == []

@@ -1,0 +1,201 @@
+"""This server among those of its queue: alive to the others, and heir to those that are not.
+
+Owns the beat, the burial of dead servers, the rescue of attempts for which nobody has come, and the
+fence: a server that cannot beat gives up its workers before the others take over what it has. It
+knows no database and no connection; the numbers stand in the design of several servers
+(docs/decisions/0035-several-servers-on-one-queue.md).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+import trio
+
+from queued_runner.dispatcher import Dispatcher
+from queued_runner.jobs import Job
+from queued_runner.store.base import Deposed, NoRoom, Rescued, ServerRecord, Store, StoreAway
+from queued_runner.store.commit import GroupCommit
+from remote_runner.types import JobRunner
+
+log = structlog.get_logger("queued_runner")
+
+LEASE: Final = 15.0
+"""Seconds after which a server that has not beaten is dead to the others."""
+BEAT: Final = 0.2
+"""Share of that between two beats."""
+FENCE: Final = 0.8
+"""Share of that after which one that cannot beat gives up its workers."""
+STOP: Final = 0.9
+"""Share of `detach` after which whatever still runs without a beat is ended: workers have done so
+by themselves, what runs in this process has not."""
+MAX_RESCUED: Final = 256
+"""Attempts that one commit rescues: bounds its time."""
+FULL_PAUSE: Final = 1.0
+"""Seconds until the next try while the disk has no room."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a beat has seen."""
+
+    dead: Sequence[ServerRecord]
+    rescued: Rescued
+    cancels: Sequence[Job]
+
+
+class Fleet:
+    """One life of a server.
+
+    Args:
+        commits: the one writer of the store.
+        dispatcher: has what runs here.
+        runners: whose workers are given up when the queue is out of reach.
+        name: of the server, for people; the same in each of its lives.
+        new_id: an id that no other life of a server has.
+        is_shared: there may be other servers; else whatever an earlier life left is taken at once.
+        detach: seconds after which attempts are given up that name no time of their own.
+    """
+
+    def __init__(
+        self,
+        commits: GroupCommit,
+        dispatcher: Dispatcher,
+        runners: Sequence[JobRunner],
+        *,
+        name: str,
+        new_id: Callable[[], str],
+        is_shared: bool,
+        detach: float,
+    ) -> None:
+        self._commits = commits
+        self._dispatcher = dispatcher
+        self._runners = runners
+        self._name = name
+        self._new_id = new_id
+        self._is_shared = is_shared
+        self._detach = detach
+        self._beaten = -math.inf
+        """When the last beat began that has succeeded, on trio's clock."""
+        self._steady = math.inf
+        """Since when every beat has."""
+        self._has_beaten = trio.lowlevel.ParkingLot()
+
+    async def enter(self) -> None:
+        """Become one of the servers. Raises StoreError."""
+        began = trio.current_time()
+        server = self._new_id()
+
+        def enlist(store: Store) -> None:
+            time = store.time(began)
+            store.enlist(server, self._name, time)
+            if not self._is_shared:
+                store.bury_others(time, self._detach)
+
+        await self._commits.call(enlist)
+        self._dispatcher.server = server
+        self._beaten = self._steady = began
+
+    async def leave(self) -> None:
+        """Whatever this server has is nobody's: another one, or its next life, may go on at once."""
+        if self._is_shared:
+            now, server = trio.current_time(), self._dispatcher.server
+            await self._commits.call(
+                lambda store: store.bury(server, store.time(now), self._detach)
+            )
+
+    async def run(self) -> None:
+        """Stay one of them, for ever."""
+        if not self._is_shared:
+            await self._rescue()
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._fence)
+            while True:
+                await self._beat()
+                await trio.sleep(BEAT * LEASE)
+
+    async def _rescue(self) -> None:
+        """Give up what an earlier life left, and no worker presents in time."""
+        due: float | None = trio.current_time()
+        while due is not None:
+            now = trio.current_time()
+            await trio.sleep(max(0.0, due - now))
+            now = trio.current_time()
+            try:
+                found = await self._commits.call(
+                    lambda store, now=now: store.rescue(now, MAX_RESCUED)  # type: ignore[misc]
+                )
+            except NoRoom:
+                await trio.sleep(FULL_PAUSE)
+                continue
+            self._dispatcher.give_up(found.jobs)
+            due = found.next_due
+
+    # --- one of several ---
+
+    async def _beat(self) -> None:
+        began = trio.current_time()
+        is_steady = began - self._steady >= LEASE
+
+        def look(store: Store) -> _Look:
+            time = store.time(began)
+            store.beat(time)
+            # Who was away itself cannot tell who else was.
+            known = store.servers() if is_steady else []
+            dead = [server for server in known if server.beat_at + LEASE < time]
+            for server in dead:
+                store.bury(server.id, server.beat_at + LEASE, self._detach)
+            rescued = store.rescue(time, MAX_RESCUED if is_steady else 0)
+            return _Look(dead, rescued, store.cancels())
+
+        try:
+            found = await self._commits.call(look)
+        except (NoRoom, StoreAway) as error:
+            if self._steady < math.inf:
+                log.warning("the queue cannot be reached", why=str(error))
+            self._steady = math.inf
+            return
+        except Deposed as error:
+            log.warning("this server begins anew", why=str(error))
+            self._dispatcher.drop_all()
+            await self._enter_again()
+            return
+        if self._steady == math.inf:
+            log.info("the queue is there again")
+            self._steady = began
+        for server in found.dead:
+            log.warning("server is dead", name=server.name, id=server.id)
+        self._beaten = began
+        self._has_beaten.unpark_all()
+        self._dispatcher.look_again(found.cancels)
+        self._dispatcher.give_up(found.rescued.jobs)
+
+    async def _enter_again(self) -> None:
+        try:
+            await self.enter()
+        except (NoRoom, StoreAway):
+            return  # the next beat finds this server deposed again
+        self._has_beaten.unpark_all()
+
+    async def _fence(self) -> None:
+        """Give up the workers before the others may take over what they run."""
+        while True:
+            beaten = self._beaten
+            with trio.move_on_at(beaten + FENCE * LEASE) as waiting:
+                await self._has_beaten.park()
+            if not waiting.cancelled_caught:
+                continue
+            log.warning("the queue is out of reach: workers are sent to other servers")
+            self._dispatcher.is_away = True
+            for runner in self._runners:
+                runner.hang_up()
+            with trio.move_on_after(STOP * self._detach) as waiting:
+                await self._has_beaten.park()
+            if waiting.cancelled_caught:
+                self._dispatcher.end_all()
+                await self._has_beaten.park()
+            self._dispatcher.is_away = False
+            self._dispatcher.wake()
