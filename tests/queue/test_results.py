@@ -376,7 +376,6 @@ async def test_a_stale_outcome_leaves_none(autojump_clock, queue, leave, process
 
 async def test_a_full_disk_is_waited_for(autojump_clock, queue, leave, local):
     leave("leaver", LARGE)
-    job = queue.add("leaver")
     full = [True]
 
     def require_room():
@@ -385,6 +384,8 @@ async def test_a_full_disk_is_waited_for(autojump_clock, queue, leave, local):
 
     async with queue.server(local) as dispatcher:
         queue.results.require_room = require_room
+        job = queue.add("leaver")
+        dispatcher.wake()
         await trio.sleep(10)
         assert queue.job(job).state is JobState.RUNNING
         full.clear()
