@@ -18,6 +18,7 @@ from outcome import Error
 from outcome import Outcome as Result
 
 from queued_runner.events import Events
+from queued_runner.hints import Hint, Hints, Kind
 from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults, Results
@@ -122,6 +123,7 @@ class Dispatcher:
         runners: where attempts may run; a claim takes slots of any of them.
         limits: of jobs that name none of their own.
         events: hears what becomes true of jobs and workers.
+        hints: to the other servers of the queue.
         now: wall clock, UNIX seconds. rng: jitter of the backoff.
     """
 
@@ -135,6 +137,7 @@ class Dispatcher:
         results: Results,
         limits: Limits,
         events: Events,
+        hints: Hints,
         now: Callable[[], float],
         rng: Callable[[], float],
     ) -> None:
@@ -146,9 +149,11 @@ class Dispatcher:
         self._results = results
         self._runners = runners
         self.limits = limits
+        self._hints = hints
         self._now = now
         self._rng = rng
         self._live: dict[str, LiveAttempt] = {}
+        self._live_jobs: dict[int, LiveAttempt] = {}
         self._is_claim_wanted = True
         self._next_due: float | None = None
         self._due_changed = trio.Event()
@@ -164,6 +169,8 @@ class Dispatcher:
         self.is_claiming = True
         self.is_away = False
         """The queue is out of reach, and may believe this server dead."""
+        self.asked = trio.lowlevel.ParkingLot()
+        """Where somebody waits who looks, soon, what others want of that which is live here."""
         self.server = ""
         """The id of this life of this server."""
         commits.before_batch = self._join_batch
@@ -246,7 +253,7 @@ class Dispatcher:
         attempt.log = self._logs.open(
             job.id, job.attempt, offset, attempt.limits.max_log_size, attempt.on_durable
         )
-        self._live[attempt.id] = attempt
+        self._live[attempt.id] = self._live_jobs[job.id] = attempt
         return attempt
 
     def see_start(self, job: Job, worker: str) -> None:
@@ -315,6 +322,7 @@ class Dispatcher:
                 self._see_end(job, ended)
                 if ended.state is JobState.QUEUED:
                     self.wake()
+                    self.tell_work()
             self._tell(job.id)
             self._on_settled(settled)
 
@@ -332,6 +340,8 @@ class Dispatcher:
 
     def _forget(self, attempt: LiveAttempt) -> None:
         self._live.pop(attempt.id, None)
+        if self._live_jobs.get(attempt.job.id) is attempt:
+            del self._live_jobs[attempt.job.id]
         self._kills.pop(attempt.job.id, None)
         attempt.log.end()
         if self._settled:
@@ -373,6 +383,8 @@ class Dispatcher:
                 attempt.run.kill(signal, grace)
             elif job.server == self.server:
                 self._kills[job.id] = (signal, grace)
+            else:
+                self._tell(job_id)
         else:
             self._tell(job_id)
         return job
@@ -384,6 +396,8 @@ class Dispatcher:
         def revived(job: Job) -> None:
             if job.state is not JobState.QUEUED:
                 self.tally.ended[job.state] += 1
+            else:
+                self.tell_work()
             self.events.tell_end(job)
             self._tell(job_id)
 
@@ -400,9 +414,44 @@ class Dispatcher:
         return event
 
     def _tell(self, job_id: int) -> None:
+        self._hints.send(Hint(Kind.JOB, job_id))
+        self._tell_here(job_id)
+
+    def _tell_here(self, job_id: int) -> None:
         event = self._changes.pop(job_id, None)
         if event is not None:
             event.set()
+
+    # --- other servers ---
+
+    def hear(self, hint: Hint) -> None:
+        """Another server says that something has happened."""
+        match hint.kind:
+            case Kind.WORK:
+                self.wake()
+            case Kind.JOB:
+                self._tell_here(hint.job)
+                if hint.job in self._live_jobs:
+                    self.asked.unpark_all()
+            case Kind.GROWN:
+                self._tell_here(hint.job)
+            case Kind.WANTED:
+                attempt = self._live_jobs.get(hint.job)
+                if attempt is not None:
+                    attempt.log.publish()
+            case Kind.LOST:
+                for job_id in list(self._changes):
+                    self._tell_here(job_id)
+                self.asked.unpark_all()
+                self.wake()
+
+    def ask_for_output(self, job_id: int) -> None:
+        """Somebody here follows a job that another server has."""
+        self._hints.send(Hint(Kind.WANTED, job_id))
+
+    def tell_work(self) -> None:
+        """There may be something to claim, for others too."""
+        self._hints.send(Hint(Kind.WORK))
 
     # --- those that wait for other jobs ---
 
@@ -419,6 +468,7 @@ class Dispatcher:
             self._tell(job.id)
         if settled.released:
             self.wake()
+            self.tell_work()
         if not settled.is_all and not self._is_telling:
             self._tell_dependants()
 
@@ -551,6 +601,7 @@ class Dispatcher:
         attempt.is_ending = True
         if attempt.run is not None:
             attempt.run.abandon()
+        attempt.log.is_moved = True
         self._forget(attempt)
         self._tell(attempt.job.id)
 

@@ -26,6 +26,8 @@ LEASE: Final = 15.0
 """Seconds after which a server that has not beaten is dead to the others."""
 BEAT: Final = 0.2
 """Share of that between two beats."""
+PAUSE: Final = 0.05
+"""Seconds between two beats at least."""
 FENCE: Final = 0.8
 """Share of that after which one that cannot beat gives up its workers."""
 STOP: Final = 0.9
@@ -115,7 +117,9 @@ class Fleet:
             nursery.start_soon(self._fence)
             while True:
                 await self._beat()
-                await trio.sleep(BEAT * LEASE)
+                await trio.sleep(PAUSE)
+                with trio.move_on_after(BEAT * LEASE - PAUSE):
+                    await self._dispatcher.asked.park()
 
     async def _rescue(self) -> None:
         """Give up what an earlier life left, and no worker presents in time."""

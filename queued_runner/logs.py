@@ -57,6 +57,8 @@ class AttemptLog:
         self.dropped = 0
         self.is_spilled = offset > 0
         self.is_closed = False
+        self.is_moved = False
+        """Another server has the attempt by now: whoever follows it goes on elsewhere."""
         self.pending: deque[Record] = deque()
         self.grown = trio.Event()
         self._tail: Tail | None = None

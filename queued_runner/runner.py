@@ -1,6 +1,7 @@
 """`QueuedRunner`: the durable queue as its users see it. Hands work on to who owns it."""
 
 import base64
+import math
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -27,6 +28,9 @@ from queued_runner.tally import Figures
 from remote_runner.results import Head
 from remote_runner.types import JobRunner, Output, WorkerInfo
 
+LOOK_AGAIN: Final = 1.0
+"""Seconds after which what another server may have changed is looked at, whether it says so or not.
+"""
 PRUNE_SECONDS: Final = 10.0
 """How long one call of `prune` takes at most, or a little more."""
 
@@ -34,7 +38,8 @@ PRUNE_SECONDS: Final = 10.0
 class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
-    `run_sync` runs a blocking function, a thread in life. `require_room` raises NoRoom while no job
+    `is_shared`: other servers may change what is in the queue. `run_sync` runs a blocking function,
+    a thread in life. `require_room` raises NoRoom while no job
     is to be taken; it is called there. `agents` is that one of the runners which HTTP speaks for.
     """
 
@@ -49,6 +54,7 @@ class QueuedRunner:
         drains: Drains,
         *,
         run_sync: RunSync | None = None,
+        is_shared: bool = False,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
         agents: AgentRunner | None = None,
@@ -67,6 +73,7 @@ class QueuedRunner:
         self._dispatcher = dispatcher
         self._runners = runners
         self._drains = drains
+        self._is_shared = is_shared
         self._counts = Recount(self.counts)
         self._now = now
         self._require_room = require_room
@@ -126,7 +133,9 @@ class QueuedRunner:
 
         await self._commits.wait_for_room()
         self._dispatcher.wake()  # the commit that adds them claims them too
-        return (await self._commits.call(add, added)).ids
+        ids = (await self._commits.call(add, added)).ids
+        self._dispatcher.tell_work()
+        return ids
 
     # --- looking ---
 
@@ -287,7 +296,8 @@ class QueuedRunner:
             job = await self.get(job_id)
             if is_so(job):
                 return job
-            await changed.wait()
+            with trio.move_on_after(LOOK_AGAIN if self._is_shared else math.inf):
+                await changed.wait()
 
     async def wait_started(self, job_id: int) -> Job:
         """The job, once it runs or has run, or has ended without. Raises JobNotFound."""
@@ -316,22 +326,46 @@ class QueuedRunner:
                 return False
             # Between the claim's commit and the start it runs, and nobody has its output yet.
             is_live = self._dispatcher.live_log(job_id, number) is not None
-            return is_live or job.state is not JobState.RUNNING
+            is_here = job.server == self._dispatcher.server
+            return is_live or job.state is not JobState.RUNNING or not is_here
 
         job = await (self._when(job_id, has_begun) if follow else self.get(job_id))
         number = attempt or job.attempt
-        log = self._dispatcher.live_log(job_id, number)
-        inline = None
-        if log is not None:
-            source = self._logs.follow(log, offset, stays=follow)
-        else:
-            inline = await self._read(lambda store: store.inline_output(job_id, number))
-            source = self._logs.read(job_id, number, inline, offset)
-        async with aclosing(source) as records:  # type: ignore[type-var]
-            async for record in records:
-                yield record
-        if inline is None:
-            await self.get(job_id)  # its files may have been deleted under the reader
+        while True:
+            log = self._dispatcher.live_log(job_id, number)
+            is_over = job.attempt != number or job.state is not JobState.RUNNING
+            inline = None
+            if log is not None:
+                source = self._logs.follow(log, offset, stays=follow)
+            elif follow and not is_over:
+                source = self._follow_elsewhere(job_id, number, offset)
+            else:
+                inline = await self._read(lambda store: store.inline_output(job_id, number))
+                source = self._logs.read(job_id, number, inline, offset)
+            async with aclosing(source) as records:  # type: ignore[type-var]
+                async for record in records:
+                    yield record
+                    offset = record.offset + len(record.data)
+            if inline is not None:
+                return
+            job = await self.get(job_id)  # its files may have been deleted under the reader
+            if is_over or not follow or (log is not None and not log.is_moved):
+                return
+
+    def _follow_elsewhere(self, job_id: int, number: int, offset: int) -> AsyncIterator[Record]:
+        """The output of an attempt that another server has, or nobody for now, from its files."""
+
+        async def is_over() -> bool:
+            job = await self.get(job_id)
+            if job.attempt != number or job.state is not JobState.RUNNING:
+                return True
+            self._dispatcher.ask_for_output(job_id)
+            return self._dispatcher.live_log(job_id, number) is not None
+
+        return self._logs.follow_files(
+            job_id, number, offset, change_of=lambda: self._dispatcher.change_of(job_id),
+            is_over=is_over, pause=LOOK_AGAIN,
+        )  # fmt: skip
 
     async def output(self, job_id: int) -> AsyncIterator[Output]:
         """The output of a job, one attempt after the other: replayed from the start, then followed.

@@ -27,7 +27,7 @@ from queued_runner.plugs import LOCAL, REMOTE, make_runner
 from queued_runner.results import Results
 from queued_runner.runner import QueuedRunner
 from queued_runner.store.commit import GroupCommit, RunSync
-from queued_runner.store.sqlite import SQLiteStore
+from queued_runner.stores import opened_store
 from remote_runner.errors import UnusableSettings
 from remote_runner.protocol.framing import Codec
 from remote_runner.runner import RemoteRunner
@@ -65,11 +65,7 @@ async def open_queue(
     kept_for = settings.kept_for()
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.data_dir))
-        path = settings.data_dir / datadir.DATABASE
-        store = SQLiteStore(path)
-        stack.callback(store.close)
-        reader = SQLiteStore(path, is_reader=True)
-        stack.callback(reader.close)
+        store = stack.enter_context(opened_store(settings))
         room = DiskRoom(settings.data_dir)
         wall = now or time.time
         logs = Logs(
@@ -78,7 +74,7 @@ async def open_queue(
         results = Results(
             settings.data_dir / datadir.RESULTS, run_sync=run_sync, require_room=room.require
         )
-        commits = GroupCommit(store, run_sync)
+        commits = GroupCommit(store.writer, run_sync)
         limits = Limits(
             detach=settings.detach,
             max_log_size=settings.max_log_size,
@@ -88,12 +84,13 @@ async def open_queue(
         if agents is not None:
             runners = [*runners, agents]
         dispatcher = Dispatcher(
-            store.identity(),
+            store.writer.identity(),
             commits,
             logs,
             runners,
             results=results,
             limits=limits,
+            hints=store.hints,
             events=Events(secrets.token_hex(4), wall),
             now=wall,
             rng=rng or random.random,
@@ -104,18 +101,19 @@ async def open_queue(
             runners,
             name="server",
             new_id=lambda: secrets.token_hex(8),
-            is_shared=False,
+            is_shared=store.is_shared,
             detach=settings.detach,
         )
-        drains = Drains(commits, runners, store.drained_workers(), wall)
+        drains = Drains(commits, runners, store.writer.drained_workers(), wall)
         queue = QueuedRunner(
             commits,
-            reader,
+            store.reader,
             logs,
             results,
             dispatcher,
             runners,
             drains,
+            is_shared=store.is_shared,
             run_sync=run_sync,
             now=wall,
             require_room=room.require,
@@ -126,8 +124,8 @@ async def open_queue(
             writers.start_soon(logs.run)
             writers.start_soon(results.run)
             in_thread = run_sync or trio.to_thread.run_sync
-            left = await in_thread(store.running)
-            kept = await in_thread(store.result_files)
+            left = await in_thread(store.writer.running)
+            kept = await in_thread(store.writer.result_files)
             await results.recover([(job.id, job.attempt) for job in left], kept)
             await fleet.enter()
             async with trio.open_nursery() as nursery:
@@ -139,6 +137,7 @@ async def open_queue(
                 nursery.start_soon(dispatcher.run)
                 nursery.start_soon(dispatcher.expire)
                 nursery.start_soon(fleet.run)
+                nursery.start_soon(store.hints.run, dispatcher.hear)
                 nursery.start_soon(queue.removal.run, kept_for)
                 try:
                     yield queue

@@ -9,6 +9,7 @@ from queued_runner.agents.runner import PREFIX, Agent, AgentRunner
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.events import Events
 from queued_runner.fleet import Fleet
+from queued_runner.hints import NoHints
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
 from queued_runner.results import Results
@@ -43,7 +44,7 @@ class AgentBench:
         results = Results(self._folder / "results", run_sync=inline)
         self.dispatcher = Dispatcher(
             self.store.identity(), commits, self.logs, [agents], results=results,
-            limits=limits or Limits(), events=Events("b", trio.current_time),
+            limits=limits or Limits(), events=Events("b", trio.current_time), hints=NoHints(),
             now=trio.current_time, rng=lambda: 0.5,
         )  # fmt: skip
         self._lives += 1

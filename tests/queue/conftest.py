@@ -9,6 +9,7 @@ from trio.testing import memory_stream_pair
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.events import Events
 from queued_runner.fleet import Fleet
+from queued_runner.hints import NoHints
 from queued_runner.jobs import JobSpec, Limits
 from queued_runner.logs import Logs
 from queued_runner.results import Results
@@ -57,6 +58,7 @@ class QueueBench:
             results=results,
             limits=limits or Limits(),
             events=Events("b", trio.current_time),
+            hints=NoHints(),
             now=trio.current_time,
             rng=lambda: 0.5,
         )

@@ -17,6 +17,7 @@ import queued_runner.log_files
 import queued_runner.logs
 import queued_runner.results
 import queued_runner.service
+import queued_runner.stores
 import queued_runner.store.dependencies
 import remote_runner.emitter
 import remote_runner.server
@@ -94,7 +95,7 @@ def installed():
 
 def _put_server(put):
     service = queued_runner.service
-    put(service, "SQLiteStore", lambda path, **options: SimStore(_world()))
+    put(queued_runner.stores, "SQLiteStore", lambda path, **options: SimStore(_world()))
     put(service, "Logs", partial(Logs, now=_wall))
     put(service, "time", SimpleNamespace(time=_wall))
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
