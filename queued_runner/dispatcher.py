@@ -251,8 +251,9 @@ class Dispatcher:
     def _new_attempt(self, job: Job, offset: int) -> LiveAttempt:
         attempt = LiveAttempt(self, job, job.spec.limits(self.limits))
         attempt.log = self._logs.open(
-            job.id, job.attempt, offset, attempt.limits.max_log_size, attempt.on_durable
-        )
+            job.id, job.attempt, offset, attempt.limits.max_log_size, attempt.on_durable,
+            job.handovers,
+        )  # fmt: skip
         self._live[attempt.id] = self._live_jobs[job.id] = attempt
         return attempt
 
@@ -268,6 +269,7 @@ class Dispatcher:
             attempt.job.attempt,
             attempt.limits.max_results_size,
             attempt.on_result_taken,
+            attempt.job.handovers,
         )
 
     # --- ends ---
@@ -319,6 +321,7 @@ class Dispatcher:
                 if attempt.results is not None:
                     attempt.results.discard()
             else:
+                self._results.remove_older(job.id, job.attempt, job.handovers)
                 self._see_end(job, ended)
                 if ended.state is JobState.QUEUED:
                     self.wake()
@@ -542,9 +545,6 @@ class Dispatcher:
         attempt = self._new_attempt(job, offset)
         attempt.deadline = trio.current_time() + attempt.limits.detach
         self._deadlines.unpark_all()
-        attempt.results = self._results.reopen(
-            job.id, job.attempt, attempt.limits.max_results_size, attempt.on_result_taken
-        )
         attempt.is_started = True
         self.events.tell_run("job.detached", job, job.worker)
         self._tell(job.id)
@@ -639,8 +639,7 @@ class Dispatcher:
         elif job.cancel_requested:
             self._kill(job)
         limits = attempt.limits
-        results = 0 if attempt.results is None else attempt.results.received
-        return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach, results)
+        return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach)
 
     def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         self.events.tell_worker(event, worker)

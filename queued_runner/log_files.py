@@ -2,16 +2,21 @@
 
 Owns what a record is, and every touch of a file: all of it blocks, and is called in a thread. Knows
 no attempt, no reader and no event loop; `logs.py` says what is written when.
+
+Who writes an attempt's output may change; each owner has an epoch, and its segments are named after
+it. Nobody ever writes to another's, or cuts them. From the offset on where a later epoch begins, it
+alone counts: what an earlier owner leaves there, torn or written too late, is passed over.
 """
 
 import errno
 import os
+import re
 import shutil
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from queued_runner.store.base import NoRoom
 from remote_runner.types import StreamName
@@ -59,60 +64,129 @@ def decode_records(data: bytes, offset: int) -> tuple[list[Record], int]:
     return records, at
 
 
-def cut(record: Record, offset: int) -> Record:
-    """The part of a record from `offset` on."""
-    skip = offset - record.offset
-    return record if skip <= 0 else replace(record, offset=offset, data=record.data[skip:])
+def cut(record: Record, offset: int, end: int | None = None) -> Record:
+    """The part of a record from `offset` on, and before `end`; maybe nothing."""
+    first = max(0, offset - record.offset)
+    last = len(record.data) if end is None else max(0, min(end - record.offset, len(record.data)))
+    if first == 0 and last == len(record.data):
+        return record
+    return replace(record, offset=record.offset + first, data=record.data[first:last])
+
+
+class Segment(NamedTuple):
+    """A file of output: which owner wrote it, and the offset of its first byte. Sorts as it is
+    read."""
+
+    epoch: int
+    start: int
+
+    @property
+    def name(self) -> str:
+        """Of the file; the first owner's bears no epoch."""
+        epoch = f".{self.epoch}" if self.epoch else ""
+        return f"{self.start:020}{epoch}.seg"
+
+
+_NAME: Final = re.compile(r"(\d{20})(?:\.(\d+))?\.seg")
+
+
+def _segments(folder: Path) -> list[Segment]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    found = filter(None, map(_NAME.fullmatch, names))
+    return sorted(Segment(int(match[2] or 0), int(match[1])) for match in found)
+
+
+def _limit(segments: Sequence[Segment], epoch: int) -> int | None:
+    """Where a later epoch begins, and this one counts no more."""
+    return min((each.start for each in segments if each.epoch > epoch), default=None)
 
 
 @dataclass(slots=True)
 class Cursor:
-    """Where a reader of segment files stands: in which file, at which byte of it."""
+    """Where a reader of segment files stands.
+
+    It wants the bytes from `offset` on. In `segment` it has come to byte `at`, where the record at
+    `position` begins; what is there from `limit` on is a later epoch's.
+    """
 
     offset: int
-    segment: int | None = None
+    segment: Segment | None = None
     at: int = 0
+    position: int = 0
+    limit: int | None = None
 
 
 @dataclass(slots=True)
 class Tail:
-    """Where the output of an attempt is written on: the newest segment, and its size."""
+    """Where an owner writes the output of an attempt on: its newest segment, and its size."""
 
     folder: Path
-    segment: int | None = None
+    epoch: int = 0
+    segment: Segment | None = None
     size: int = 0
+    is_named: bool = False
+    """Whether the name of the segment is durable."""
+    written: int = 0
+    """The offset below which records lie in files, synced or not."""
 
 
 def append(tail: Tail, records: list[Record]) -> None:
-    """Write and sync these records.
+    """Write and sync these records. Raised NoRoom, it is to be called with them again, and more.
 
     Raises:
-        NoRoom: there is no room; nothing of them is left behind.
+        NoRoom: there is no room; some of them may be there by now, each of these whole.
         OSError: the disk failed; what is on it is not known.
     """
+    records = [record for record in records if record.offset >= tail.written]
     is_new = tail.segment is None or tail.size >= SEGMENT_SIZE
-    segment, size = tail.segment, tail.size
-    if segment is None or is_new:
-        segment, size = records[0].offset, 0
+    if tail.segment is None or is_new:
+        segment, new = Segment(tail.epoch, records[0].offset), os.O_CREAT | os.O_EXCL
+    else:
+        segment, new = tail.segment, 0
     try:
         if is_new:
             tail.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        file = os.open(tail.folder / _segment_name(segment), flags, 0o600)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | new
+        file = os.open(tail.folder / segment.name, flags, 0o600)
     except OSError as error:
         raise _refusal(error) from error
     try:
+        if is_new:
+            tail.segment, tail.size, tail.is_named = segment, 0, False
         try:
             grown = _write_records(file, records)
         except OSError as error:
-            os.ftruncate(file, size)  # half a record would hide all that is written after it
+            _keep_whole(file, tail, records)
             raise _refusal(error) from error
         os.fdatasync(file)
     finally:
         os.close(file)
-    if is_new:
+    if not tail.is_named:
         _sync_folders(tail.folder)
-    tail.segment, tail.size = segment, size + grown
+        tail.is_named = True
+    tail.size += grown
+    if records:
+        tail.written = _end(records[-1])
+
+
+def _keep_whole(file: int, tail: Tail, records: list[Record]) -> None:
+    """Half a record would hide all that is written after it. Whole ones stay: somebody who took
+    over meanwhile may count on them."""
+    size = os.fstat(file).st_size
+    for record in records:
+        taken = _HEADER.size + len(record.data)
+        if tail.size + taken > size:
+            break
+        tail.size += taken
+        tail.written = _end(record)
+    os.ftruncate(file, tail.size)
+
+
+def _end(record: Record) -> int:
+    return record.offset + len(record.data)
 
 
 def _refusal(error: OSError) -> OSError | NoRoom:
@@ -149,83 +223,84 @@ def _sync_folders(folder: Path) -> None:
             os.close(file)
 
 
-def _segment_name(start: int) -> str:
-    return f"{start:020}.seg"
-
-
-def _segments(folder: Path) -> list[int]:
-    try:
-        return sorted(int(entry.stem) for entry in folder.glob("*.seg"))
-    except FileNotFoundError:
-        return []
-
-
 def read(folder: Path, cursor: Cursor) -> list[Record]:
     """The next records at the cursor, which moves behind them; empty at the end.
 
-    What is deleted meanwhile has its end there.
+    The folder is looked at only where the file that is being read has no more. What is deleted
+    meanwhile has its end there.
     """
-    while True:
-        segments = _segments(folder)
-        if cursor.segment is None:
-            before = [start for start in segments if start <= cursor.offset]
-            if not before:
-                return []
-            cursor.segment, cursor.at = before[-1], 0
-            position = cursor.segment
-        else:
-            position = cursor.offset
-        try:
-            found = _scan(folder, cursor, position)
-        except FileNotFoundError:
-            return []
-        if found:
+    try:
+        if cursor.segment is not None and (found := _scan(folder, cursor)):
             return found
-        following = [start for start in segments if start > cursor.segment]
-        if not following or following[0] > cursor.offset:
-            return []
-        cursor.segment, cursor.at = following[0], 0
+        while _move(cursor, _segments(folder)):
+            if found := _scan(folder, cursor):
+                return found
+    except FileNotFoundError:
+        pass
+    return []
 
 
-def _scan(folder: Path, cursor: Cursor, position: int) -> list[Record]:
-    """Read on in one segment; `position` is the offset of the record at `cursor.at`."""
+def _move(cursor: Cursor, segments: list[Segment]) -> bool:
+    """Go where the bytes at its offset count; False: nothing is new there."""
+    before = [each for each in segments if each.start <= cursor.offset]
+    if not before:
+        return False
+    segment = before[-1]
+    limit = _limit(segments, segment.epoch)
+    if (segment, limit) == (cursor.segment, cursor.limit):
+        return False
+    if segment != cursor.segment:
+        cursor.segment, cursor.at, cursor.position = segment, 0, segment.start
+    cursor.limit = limit
+    return True
+
+
+def _scan(folder: Path, cursor: Cursor) -> list[Record]:
+    """Read on in one segment."""
     size = READ_SIZE
     assert cursor.segment is not None
-    with open(folder / _segment_name(cursor.segment), "rb") as file:
-        while True:
+    with open(folder / cursor.segment.name, "rb") as file:
+        while cursor.limit is None or cursor.position < cursor.limit:
             file.seek(cursor.at)
             data = file.read(size)
-            records, used = decode_records(data, position)
+            records, used = decode_records(data, cursor.position)
             if not records:
                 if len(data) < size:
-                    return []
+                    break
                 size *= 2  # one record is larger than a read
                 continue
             cursor.at += used
-            position = records[-1].offset + len(records[-1].data)
-            kept = [
-                cut(record, cursor.offset)
-                for record in records
-                if record.offset + len(record.data) > cursor.offset
-            ]
-            if kept:
-                cursor.offset = position
+            cursor.position = _end(records[-1])
+            parts = (cut(record, cursor.offset, cursor.limit) for record in records)
+            if kept := [part for part in parts if part.data]:
+                cursor.offset = _end(kept[-1])
                 return kept
+    return []
 
 
-def count(folder: Path) -> dict[StreamName, int]:
-    """How many records of each stream there are."""
+def count(folder: Path, size: int) -> dict[StreamName, int]:
+    """How many records of each stream begin below the offset `size`, overlaps not counted twice."""
     counts = dict.fromkeys(_NUMBERS, 0)
-    for start in _segments(folder):
-        with open(folder / _segment_name(start), "rb") as file:
-            while len(header := file.read(_HEADER.size)) == _HEADER.size:
-                number, _, size = _HEADER.unpack(header)
-                stream = _STREAMS.get(number)
-                if stream is None:
-                    break
-                counts[stream] += 1
-                file.seek(size, os.SEEK_CUR)
+    segments = _segments(folder)
+    for segment in segments:
+        limit = _limit(segments, segment.epoch)
+        end = size if limit is None else min(size, limit)
+        _count(folder / segment.name, segment.start, end, counts)
     return counts
+
+
+def _count(path: Path, offset: int, end: int, counts: dict[StreamName, int]) -> None:
+    with open(path, "rb") as file:
+        left = os.fstat(file.fileno()).st_size
+        while offset < end and len(header := file.read(_HEADER.size)) == _HEADER.size:
+            number, _, size = _HEADER.unpack(header)
+            stream = _STREAMS.get(number)
+            left -= _HEADER.size + size
+            if stream is None or left < 0:
+                break  # it is torn there
+            counts[stream] += 1
+            offset += size
+            file.seek(size, os.SEEK_CUR)
 
 
 def remove(folders: Sequence[Path]) -> None:
@@ -238,20 +313,28 @@ def remove(folders: Sequence[Path]) -> None:
 
 
 def recover(folder: Path) -> int:
-    """The bytes that are there, durable now; a torn tail is cut off. Raises OSError."""
+    """The bytes that are there, whoever wrote them, durable now. Raises OSError.
+
+    Before the newest epoch that wrote began, its owner did the same: so the end of that one counts.
+    """
     segments = _segments(folder)
     if not segments:
         return 0
-    cursor = Cursor(segments[-1], segments[-1], 0)
-    position = segments[-1]
-    while _scan(folder, cursor, position):
-        position = cursor.offset
-    file = os.open(folder / _segment_name(segments[-1]), os.O_RDWR | os.O_CLOEXEC)
+    newest = segments[-1]
+    cursor = Cursor(newest.start, newest, 0, newest.start)
+    while _scan(folder, cursor):
+        pass
+    # It may have been read from memory only: its worker is about to forget it.
+    file = os.open(folder / newest.name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.ftruncate(file, cursor.at)
-        # It may have been read from memory only: its worker is about to forget it.
         os.fsync(file)
     finally:
         os.close(file)
     _sync_folders(folder)
-    return position
+    return cursor.offset
+
+
+def newest_epoch(folder: Path) -> int | None:
+    """The last one that has written; None: none has."""
+    segments = _segments(folder)
+    return segments[-1].epoch if segments else None

@@ -43,10 +43,11 @@ class AttemptLog:
 
     def __init__(
         self, logs: "Logs", job_id: int, attempt: int, offset: int, cap: int,
-        on_durable: Callable[[int], None],
+        on_durable: Callable[[int], None], epoch: int,
     ) -> None:  # fmt: skip
         self._logs = logs
-        self._key = (job_id, attempt)
+        self._epoch = epoch
+        self.key = (job_id, attempt)
         self._cap = cap
         self._on_durable = on_durable
         self._on_closed: Callable[[], None] | None = None
@@ -56,6 +57,8 @@ class AttemptLog:
         self.durable = offset
         self.dropped = 0
         self.is_spilled = offset > 0
+        self.is_published = False
+        """Whether somebody else reads its files while they grow."""
         self.is_closed = False
         self.is_moved = False
         """Another server has the attempt by now: whoever follows it goes on elsewhere."""
@@ -66,13 +69,13 @@ class AttemptLog:
     @property
     def folder(self) -> Path:
         """Where its segments lie."""
-        return self._logs.folder_of(*self._key)
+        return self._logs.folder_of(*self.key)
 
     @property
     def tail(self) -> Tail:
         """Where it is written on; owned by the writing thread. Most jobs never need it."""
         if self._tail is None:
-            self._tail = Tail(self.folder)
+            self._tail = Tail(self.folder, self._epoch)
         return self._tail
 
     def append(self, stream: StreamName, data: bytes) -> None:
@@ -94,6 +97,14 @@ class AttemptLog:
         """Put what there is into a file soon, however little it is: somebody waits for that."""
         self.is_spilled = True
         self._logs.mark_dirty(self)
+
+    def publish(self) -> None:
+        """Put what there is, and what comes, into files soon: another server reads along there.
+
+        `Logs.on_grown` is called once that is so, and whenever there is more.
+        """
+        self.is_published = True
+        self.spill()
 
     def agrees(self, output: Output) -> bool:
         """Whether bytes that came before came like this: of those that wait for the disk, the
@@ -160,6 +171,9 @@ class Logs:
         run_sync: runs a blocking function; a thread in life, inline in a simulator.
         now: wall clock, UNIX seconds.
         require_room: raises NoRoom while nothing is to be written; called in the thread.
+
+    Attributes:
+        on_grown: called with job and attempt when a published log has been synced.
     """
 
     def __init__(
@@ -170,6 +184,7 @@ class Logs:
         now: Callable[[], float] = time.time,
         require_room: Callable[[], None] = lambda: None,
     ) -> None:
+        self.on_grown: Callable[[int, int], None] = lambda job_id, attempt: None
         self._folder = folder
         self._require_room = require_room
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
@@ -189,10 +204,12 @@ class Logs:
         return self._folder / str(job_id // 1000) / str(job_id) / str(attempt)
 
     def open(
-        self, job_id: int, attempt: int, offset: int, cap: int, on_durable: Callable[[int], None]
-    ) -> AttemptLog:
-        """Begin (or go on with) the output of an attempt; bytes below `offset` are durable."""
-        return AttemptLog(self, job_id, attempt, offset, cap, on_durable)
+        self, job_id: int, attempt: int, offset: int, cap: int, on_durable: Callable[[int], None],
+        epoch: int = 0,
+    ) -> AttemptLog:  # fmt: skip
+        """Begin the output of an attempt, or go on with it as its next owner; bytes below `offset`
+        are durable. Each owner has an `epoch` of its own, higher than those before."""
+        return AttemptLog(self, job_id, attempt, offset, cap, on_durable, epoch)
 
     def mark_dirty(self, log: AttemptLog) -> None:
         """This log has records that belong on disk."""
@@ -216,6 +233,8 @@ class Logs:
             for log, records in batch[:done]:
                 self.written += sum(len(record.data) for record in records)
                 log.synced(len(records))
+                if log.is_published:
+                    self.on_grown(*log.key)
             if full is None:
                 await trio.sleep(SYNC_PAUSE)
                 continue
@@ -244,34 +263,41 @@ class Logs:
     # --- reading ---
 
     async def recover(self, job_id: int, attempt: int) -> int:
-        """The bytes of an attempt that an earlier server left, now durable; cuts a torn tail off.
+        """The bytes of an attempt that its earlier owners left, now durable: its next one goes on
+        from there.
 
         Raises:
             StoreBroken: the disk failed.
         """
-        folder = self.folder_of(job_id, attempt)
-        try:
-            offset: int = await self._run_sync(lambda: log_files.recover(folder))
-        except OSError as error:
-            raise StoreBroken(
-                f"output cannot be read: {error}; check the disk, then start again"
-            ) from error
-        return offset
+        size: int = await self._look(partial(log_files.recover, self.folder_of(job_id, attempt)))
+        return size
 
-    async def count(self, job_id: int, attempt: int) -> dict[StreamName, int]:
-        """How many pieces of each stream lie in the files of an attempt: as many as came.
+    async def count(self, job_id: int, attempt: int, size: int) -> dict[StreamName, int]:
+        """How many pieces of each stream lie in the first `size` bytes of an attempt's files: as
+        many as came.
 
         Raises:
             StoreBroken: the disk failed.
         """
-        folder = self.folder_of(job_id, attempt)
-        try:
-            counts: dict[StreamName, int] = await self._run_sync(lambda: log_files.count(folder))
-        except OSError as error:
-            raise StoreBroken(
-                f"output cannot be read: {error}; check the disk, then start again"
-            ) from error
+        counts: dict[StreamName, int] = await self._look(
+            partial(log_files.count, self.folder_of(job_id, attempt), size)
+        )
         return counts
+
+    async def free_epoch(self, job_id: int, attempt: int) -> int:
+        """An epoch after all that have written. Raises StoreBroken: the disk failed."""
+        newest: int | None = await self._look(
+            partial(log_files.newest_epoch, self.folder_of(job_id, attempt))
+        )
+        return 0 if newest is None else newest + 1
+
+    async def _look(self, look: Callable[[], Any]) -> Any:
+        try:
+            return await self._run_sync(look)
+        except OSError as error:
+            raise StoreBroken(
+                f"output cannot be read: {error}; check the disk, then start again"
+            ) from error
 
     async def read(
         self, job_id: int, attempt: int, inline: bytes | None, offset: int
@@ -309,13 +335,44 @@ class Logs:
                     yield record
             for record in _pending_from(log, cursor.offset):
                 cursor.offset = record.offset + len(record.data)
-                cursor.segment = None
                 yield record
             if cursor.offset >= log.stored_size:
                 if log.is_closed or not stays:
                     return
                 if grown is log.grown:
                     await grown.wait()
+
+    async def follow_files(
+        self,
+        job_id: int,
+        attempt: int,
+        offset: int,
+        *,
+        change_of: Callable[[], trio.Event],
+        is_over: Callable[[], Awaitable[bool]],
+        pause: float,
+    ) -> AsyncIterator[Record]:
+        """The output of an attempt that another server owns, from `offset`, as far as its files go
+        and as they grow, until it is over. What its owner never put into files is in its row then.
+
+        Args:
+            change_of: the event that is set when there may be more, or the attempt may be over. It
+                is taken before the files are read.
+            is_over: whether nothing more comes into files. Asked before each look at them.
+            pause: seconds after which they are looked at again, whatever was told.
+        """
+        folder = self.folder_of(job_id, attempt)
+        cursor = Cursor(offset)
+        is_last = False
+        while not is_last:
+            changed = change_of()
+            is_last = await is_over()
+            while records := await self._read_some(folder, cursor):
+                for record in records:
+                    yield record
+            if not is_last:
+                with trio.move_on_after(pause):
+                    await changed.wait()
 
     async def remove(self, job_ids: Sequence[int]) -> None:
         """Delete every segment of these jobs.

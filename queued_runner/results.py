@@ -1,18 +1,20 @@
 """Results at rest: few bytes beside the row of the attempt, many in one file an attempt.
 
 Owns these files, and when what has arrived is whole and durable. A file is named after job and
-attempt, never after anything in it; it counts only once the row of its attempt says so, and what
-has no row when a server starts is removed. Files are touched in threads, never on the event loop.
+attempt, never after anything in it; it counts only once the row of its attempt says so. Each owner
+of an attempt has a file of its own, named after its epoch too, and begins it afresh: workers keep
+results until the end is confirmed. Files are touched in threads, never on the event loop.
 """
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
@@ -35,27 +37,28 @@ FOLDER_DEPTH: Final = 3
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 RunSync = Callable[[Callable[[], Any]], Awaitable[Any]]
-Key = tuple[int, int]
-"""A job and the number of its attempt."""
+ResultFile = tuple[int, int, int]
+"""Whose file it is: a job, the number of its attempt, and the epoch of its owner."""
 
 
 class AttemptResults:
     """The results of an attempt while they arrive: in memory while they are few, else in a file."""
 
     def __init__(
-        self, owner: "Results", key: Key, cap: int, offset: int, on_taken: Callable[[int], None]
+        self, owner: "Results", file: ResultFile, cap: int, on_taken: Callable[[int], None]
     ) -> None:
         self._owner = owner
-        self._path = owner.path_of(*key)
+        self._path = owner.path_of(*file)
+        self._epoch = file[2]
         self._cap = cap
         self._on_taken = on_taken
         self._on_closed: Callable[[StoredResults], None] | None = None
-        self.received = offset
+        self.received = 0
         """Bytes of the stream that have come."""
-        self._written = offset
+        self._written = 0
         self._pending = bytearray()
         self._in_work = b""
-        self._is_spilled = offset > 0
+        self._is_spilled = False
         self._refusal: str | None = None
         """Why nothing of it is kept."""
 
@@ -150,7 +153,7 @@ class AttemptResults:
             return _none(f"only {size:,} of {start + head.size:,} bytes of them came")
         if head.size > self._cap:
             return _none(f"they have more than {self._cap:,} bytes")
-        return StoredResults(head, start, begin[start:] if inline else None)
+        return StoredResults(head, start, begin[start:] if inline else None, self._epoch)
 
 
 class Results:
@@ -172,35 +175,34 @@ class Results:
         self._folder = folder
         self.require_room = require_room
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
-        self._dirty: dict[int, AttemptResults] = {}
-        self._left: dict[Key, int] = {}
+        self._dirty: dict[int, _Work] = {}
         self._work = trio.lowlevel.ParkingLot()
         self._on_full = SparingLog("queued_runner", "results wait for room on the disk")
 
-    def path_of(self, job_id: int, attempt: int) -> Path:
-        """The file of an attempt, if it has one."""
-        return self._folder / str(job_id // 1000) / str(job_id) / str(attempt)
+    def path_of(self, job_id: int, attempt: int, epoch: int = 0) -> Path:
+        """The file of an attempt, if this owner of it has one."""
+        name = f"{attempt}.{epoch}" if epoch else str(attempt)
+        return self._folder / str(job_id // 1000) / str(job_id) / name
 
     # --- arriving ---
 
     def open(
-        self, job_id: int, attempt: int, cap: int, on_taken: Callable[[int], None]
+        self, job_id: int, attempt: int, cap: int, on_taken: Callable[[int], None], epoch: int = 0
     ) -> AttemptResults:
         """Begin with the results of an attempt: `cap` bytes at most; `on_taken` gets an offset
-        below which they are out of memory."""
-        return AttemptResults(self, (job_id, attempt), cap, 0, on_taken)
+        below which they are out of memory. Each owner of it has an `epoch` of its own."""
+        return AttemptResults(self, (job_id, attempt, epoch), cap, on_taken)
 
-    def reopen(
-        self, job_id: int, attempt: int, cap: int, on_taken: Callable[[int], None]
-    ) -> AttemptResults | None:
-        """Go on with those that an earlier server left unfinished; None: there are none."""
-        offset = self._left.pop((job_id, attempt), 0)
-        return AttemptResults(self, (job_id, attempt), cap, offset, on_taken) if offset else None
-
-    def mark_dirty(self, results: AttemptResults) -> None:
-        """There is something to do for these on the disk."""
-        self._dirty[id(results)] = results
+    def mark_dirty(self, work: "_Work") -> None:
+        """There is something to do for this on the disk."""
+        self._dirty[id(work)] = work
         self._work.unpark()
+
+    def remove_older(self, job_id: int, attempt: int, epoch: int) -> None:
+        """Remove, soon, what owners of an attempt before this epoch have left of its results: it
+        has ended."""
+        if epoch:
+            self.mark_dirty(_Older(self.path_of(job_id, attempt, epoch), (job_id, attempt, epoch)))
 
     async def run(self) -> None:
         """Write for ever. A full disk is tried again.
@@ -212,34 +214,33 @@ class Results:
             if not self._dirty:
                 await self._work.park()
                 continue
-            results = self._dirty.pop(next(iter(self._dirty)))
+            work = self._dirty.pop(next(iter(self._dirty)))
             try:
                 with trio.CancelScope(shield=True):
-                    stored = await self._run_sync(results.next_work())
+                    done = await self._run_sync(work.next_work())
             except NoRoom as full:
                 self._on_full.warning(why=str(full))
-                self.mark_dirty(results)
+                self.mark_dirty(work)
                 await trio.sleep(FULL_PAUSE)
             except OSError as error:
                 raise StoreBroken(
                     f"results cannot be written: {error}; check the disk, then start again"
                 ) from error
             else:
-                results.worked(stored)
+                work.worked(done)
 
-    async def recover(self, running: Collection[Key], kept: Collection[Key]) -> None:
-        """Look what an earlier server left: go on with what runs, remove what nobody has kept.
+    async def tidy(self, kept: Collection[ResultFile]) -> None:
+        """Remove what earlier servers left, but for what is kept. Nobody else may use the folder,
+        and nothing may have arrived yet.
 
         Raises:
             StoreBroken: the disk failed.
         """
         try:
-            self._left = await self._run_sync(
-                partial(_recover, self._folder, frozenset(running), frozenset(kept))
-            )
+            await self._run_sync(partial(_tidy, self._folder, frozenset(kept)))
         except OSError as error:
             raise StoreBroken(
-                f"results cannot be read: {error}; check the disk, then start again"
+                f"results cannot be removed: {error}; check the disk, then start again"
             ) from error
 
     # --- reading, removing ---
@@ -256,7 +257,8 @@ class Results:
             yield stored.inline[offset : offset + size]
             return
         try:
-            file = await self._run_sync(partial(_open, self.path_of(job_id, attempt)))
+            path = self.path_of(job_id, attempt, stored.epoch)
+            file = await self._run_sync(partial(_open, path))
         except OSError as error:
             raise ResultGone(f"it cannot be read any more: {error.strerror}") from error
         try:
@@ -279,6 +281,33 @@ class Results:
         await self._run_sync(
             partial(_remove, [self.path_of(job_id, 1).parent for job_id in job_ids])
         )
+
+
+class _Work(Protocol):
+    """Something to do on the disk: tried again while that is full, and told when it is done."""
+
+    def next_work(self) -> Callable[[], Any]: ...
+    def worked(self, done: Any) -> None: ...
+
+
+class _Older:
+    """The files of the earlier owners of an attempt, to be removed."""
+
+    def __init__(self, path: Path, file: ResultFile) -> None:
+        self._folder = path.parent
+        self._file = file
+
+    def next_work(self) -> Callable[[], None]:
+        return self._remove
+
+    def worked(self, done: None) -> None:
+        pass
+
+    def _remove(self) -> None:
+        for path in self._folder.glob("*"):
+            other = _file_of(path)
+            if other is not None and other[:2] == self._file[:2] and other[2] < self._file[2]:
+                path.unlink(missing_ok=True)
 
 
 def _remove(folders: Sequence[Path]) -> None:
@@ -349,24 +378,22 @@ def _sync(path: Path) -> None:
             os.close(file)
 
 
-def _recover(folder: Path, running: frozenset[Key], kept: frozenset[Key]) -> dict[Key, int]:
-    left: dict[Key, int] = {}
+def _tidy(folder: Path, kept: frozenset[ResultFile]) -> None:
     for path in folder.glob("*/*/*"):
-        key = _key_of(path)
-        if key in running and key not in kept:
-            _sync(path)  # it may have been read from memory only
-            left[key] = path.stat().st_size
-        elif key is not None and key not in kept:
+        file = _file_of(path)
+        if file is not None and file not in kept:
             path.unlink()
             for parent in path.parents[:2]:
                 with suppress(OSError):  # something else is in it
                     parent.rmdir()
-    return left
 
 
-def _key_of(path: Path) -> Key | None:
+_NAME: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
+
+
+def _file_of(path: Path) -> ResultFile | None:
     """Whose file it is; None: none of ours, which is left alone."""
-    job_id, attempt = path.parent.name, path.name
-    if not (job_id.isdecimal() and attempt.isdecimal()):
+    job_id, name = path.parent.name, _NAME.fullmatch(path.name)
+    if not job_id.isdecimal() or name is None:
         return None
-    return int(job_id), int(attempt)
+    return int(job_id), int(name[1]), int(name[2] or 0)

@@ -124,9 +124,8 @@ async def open_queue(
             writers.start_soon(logs.run)
             writers.start_soon(results.run)
             in_thread = run_sync or trio.to_thread.run_sync
-            left = await in_thread(store.writer.running)
-            kept = await in_thread(store.writer.result_files)
-            await results.recover([(job.id, job.attempt) for job in left], kept)
+            if not store.is_shared:
+                await results.tidy(await in_thread(store.writer.result_files))
             await fleet.enter()
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dispatcher.load)

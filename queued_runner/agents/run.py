@@ -42,7 +42,6 @@ class AgentRun:
         *,
         has_heartbeat: bool,
         command: Command,
-        following: Mapping[StreamName, int] | None = None,
     ) -> None:
         self._owner = owner
         self.id = run_id
@@ -55,7 +54,7 @@ class AgentRun:
         self.began = self.last_sign = trio.current_time()
         self.has_begun = False
         """Whether its agent has ever spoken of it."""
-        self.chunks = Chunks(following)
+        self.chunks = Chunks()
         self._gaps: dict[StreamName, tuple[int, float]] = {}
         """The chunk that a stream waits for, and since when."""
         self.received = self.acked = 0
@@ -79,6 +78,12 @@ class AgentRun:
         if self.outcome is not None:
             return self.last_sign + SETTLE
         return self.last_sign + (HEARTBEAT_LEASE if self.has_heartbeat else LEASE)
+
+    def go_on(self, offset: int, following: Mapping[StreamName, int]) -> None:
+        """An earlier server has taken so many bytes, and of each stream the chunks before these."""
+        self.received = self.acked = offset
+        self.has_begun = offset > 0
+        self.chunks = Chunks(following)
 
     def see_sign(self) -> None:
         """Its agent speaks of it: it is alive."""

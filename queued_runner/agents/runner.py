@@ -138,20 +138,19 @@ class AgentRunner(JobRunner):
         if self._host is None:
             return
         for job, attempt in await self._commits.call(_running):
-            following = await self._logs.count(job.id, job.attempt)
             run_id = attempt_id(job.id, job.attempt)
             worker_id = job.worker_id or PREFIX
             run = AgentRun(
                 self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id, job.worker_boot or "",
-                has_heartbeat=worker_id != PREFIX, following=following,
+                has_heartbeat=worker_id != PREFIX,
                 command=job.spec.to_command({}, job.spec.limits(self._limits)),
             )  # fmt: skip
             adoption = self._host.adopt(run, 0)
             if adoption is None:
                 continue
             run.observer = adoption.observer
-            run.received = run.acked = adoption.offset
-            run.has_begun = run.received > 0
+            offset = adoption.offset
+            run.go_on(offset, await self._logs.count(job.id, job.attempt, offset))
             if attempt.reason is not None:
                 run.outcome = Outcome(
                     Reason(attempt.reason), attempt.exit_code, attempt.signal, run.received
@@ -495,13 +494,15 @@ class AgentRunner(JobRunner):
                 job = await self._job(job_id, number)
                 if job.attempt != number or not (job.worker_id or "").startswith(PREFIX):
                     raise TaskOver("this attempt of the job is over, and another has begun")
-                following = (await self._logs.count(job_id, number))[stream]
-                is_full = job.log_bytes >= job.spec.limits(self._limits).max_log_size
+                attempts = await self._commits.call(lambda store: store.attempts(job_id))
+                size = attempts[-1].log_bytes
+                following = (await self._logs.count(job_id, number, size))[stream]
+                is_full = size >= job.spec.limits(self._limits).max_log_size
                 if index < following:
                     await self._require_kept(job_id, number, stream, index)
                     return
                 if index == following or is_full:
-                    await self._append_late(job, stream, [data])
+                    await self._append_late(job, size, stream, [data])
                     return
                 if index - following > MAX_AHEAD:
                     raise TooEarly(
@@ -512,12 +513,15 @@ class AgentRunner(JobRunner):
                     log.warning("output never came", attempt=attempt_id(job_id, number),
                                 stream=stream, chunk=following)  # fmt: skip
                     missing = [given_up_line(stream, at) for at in range(following, index)]
-                    await self._append_late(job, stream, [*missing, data])
+                    await self._append_late(job, size, stream, [*missing, data])
                     return
             await trio.sleep(LATE_PAUSE)
 
-    async def _append_late(self, job: Job, stream: StreamName, pieces: Sequence[bytes]) -> None:
-        size = await self._logs.recover(job.id, job.attempt)
+    async def _append_late(
+        self, job: Job, size: int, stream: StreamName, pieces: Sequence[bytes]
+    ) -> None:
+        """Go on with output that has `size` bytes: what else is in its files, nobody was told of."""
+        epoch = await self._logs.free_epoch(job.id, job.attempt)
         is_durable = trio.Event()
         cap = job.spec.limits(self._limits).max_log_size
         end = size + sum(map(len, pieces))
@@ -526,7 +530,7 @@ class AgentRunner(JobRunner):
             if offset >= end:
                 is_durable.set()
 
-        late = self._logs.open(job.id, job.attempt, size, cap, on_durable)
+        late = self._logs.open(job.id, job.attempt, size, cap, on_durable, epoch)
         for piece in pieces:
             late.append(stream, piece)
         late.spill()

@@ -127,12 +127,13 @@ class StoredOutput:
 class StoredResults:
     """The files that an attempt left: which, and all their bytes if they are few.
 
-    Else these are in a file of the attempt, from the byte `start` on.
+    Else these are in a file of the attempt, from the byte `start` on: that of its owner `epoch`.
     """
 
     head: Head
     start: int
     inline: bytes | None
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,8 +286,8 @@ class Store(Protocol):
         """What an attempt left; None: nothing, or it has not ended."""
         ...
 
-    def result_files(self) -> list[tuple[int, int]]:
-        """The attempts whose results are in a file."""
+    def result_files(self) -> list[tuple[int, int, int]]:
+        """The attempts whose results are in a file: job, number, and the epoch in its name."""
         ...
 
     def cancel(

@@ -449,22 +449,26 @@ class SQLiteStore:
     def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:
         with _guarded(self._path):
             self._db.execute(
-                "INSERT INTO results (job_id, number, head, start, data) VALUES (?, ?, ?, ?, ?)",
-                (job_id, attempt, encode_head(results.head), results.start, results.inline),
-            )
+                "INSERT INTO results (job_id, number, head, start, data, epoch)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    job_id, attempt, encode_head(results.head), results.start, results.inline,
+                    results.epoch,
+                ),
+            )  # fmt: skip
 
     def results(self, job_id: int, attempt: int) -> StoredResults | None:
         with _guarded(self._path):
             row = self._db.execute(
-                "SELECT head, start, data FROM results WHERE job_id = ? AND number = ?",
+                "SELECT head, start, data, epoch FROM results WHERE job_id = ? AND number = ?",
                 (job_id, attempt),
             ).fetchone()
-        return None if row is None else StoredResults(parse_head(row[0]), row[1], row[2])
+        return None if row is None else StoredResults(parse_head(row[0]), *row[1:])
 
-    def result_files(self) -> list[tuple[int, int]]:
+    def result_files(self) -> list[tuple[int, int, int]]:
         with _guarded(self._path):
-            rows = self._db.execute("SELECT job_id, number FROM results WHERE data IS NULL")
-            return [(job_id, number) for job_id, number in rows]
+            rows = self._db.execute("SELECT job_id, number, epoch FROM results WHERE data IS NULL")
+            return [(job_id, number, epoch) for job_id, number, epoch in rows]
 
     # --- cancelling ---
 

@@ -76,8 +76,7 @@ class QueueBench:
             nursery.start_soon(commits.run)
             nursery.start_soon(logs.run)
             nursery.start_soon(results.run)
-            running = [(job.id, job.attempt) for job in self.store.running()]
-            await results.recover(running, self.store.result_files())
+            await results.tidy(self.store.result_files())
             await fleet.enter()
             nursery.start_soon(dispatcher.load)
             for runner in runners:

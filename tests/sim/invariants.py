@@ -317,9 +317,8 @@ class Checks:
             self._fail("I15", f"the end of {name} was confirmed, and its results are not durable")
             return
         if stored.inline is None:
-            path = (
-                self._world.files.root / "results" / str(job_id // 1000) / str(job_id) / str(number)
-            )
+            name = f"{number}.{stored.epoch}" if stored.epoch else str(number)
+            path = self._world.files.root / "results" / str(job_id // 1000) / str(job_id) / name
             if self._world.files.durable_size(path) != stored.start + len(process.left):
                 self._fail(
                     "I15", f"the end of {name} was confirmed, and its results are not synced"
@@ -338,11 +337,12 @@ class Checks:
     def _durable_bytes(self, job_id, number):
         """The output of an attempt that is safe in its files."""
         at = 0
-        for path in sorted(self._world.log_folder(job_id, number).glob("*.seg")):
-            if int(path.stem) != at:
+        for path in sorted(self._world.log_folder(job_id, number).glob("*.seg"), key=_as_read):
+            start = _as_read(path)[1]
+            if start > at:
                 break
             data = path.read_bytes()[: self._world.files.durable_size(path)]
-            at += sum(len(record.data) for record in decode_records(data, at)[0])
+            at = start + sum(len(record.data) for record in decode_records(data, start)[0])
         return at
 
     def check_output(self, name, offset, stream, data, who):
@@ -394,3 +394,9 @@ class Checks:
         row = self._rows.get(job_id)
         if row is None or row.spec != self.acked_jobs[job_id]:
             self._fail("I1", f"job {job_id} was acknowledged, and does not exist")
+
+
+def _as_read(path):
+    """The epoch and the first offset of a segment, which say in which order they are read."""
+    start, _, epoch = path.stem.partition(".")
+    return int(epoch or 0), int(start)

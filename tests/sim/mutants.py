@@ -150,9 +150,40 @@ def start_before_commit(put):
     put(Dispatcher, "_claim", claim)
 
 
-@mutant("the torn end of a file stays after a crash")
+@mutant("the torn end of a file counts after a crash")
 def torn_tail(put):
-    put(queued_runner.log_files.os, "ftruncate", lambda file, size: None)
+    log_files = queued_runner.log_files
+    original = log_files.recover
+
+    def recover(folder):
+        size = original(folder)
+        for newest in log_files._segments(folder)[-1:]:
+            data = (folder / newest.name).read_bytes()
+            size += log_files.decode_records(data, newest.start)[1] < len(data)
+        return size
+
+    put(log_files, "recover", recover)
+
+
+@mutant("what a later server has written is not read")
+def epoch_not_read(put):
+    original = queued_runner.log_files._segments
+
+    def segments(folder):
+        found = original(folder)
+        return [each for each in found if each.epoch == found[0].epoch]
+
+    put(queued_runner.log_files, "_segments", segments)
+
+
+@mutant("a later server writes on in the file of an earlier one")
+def epochs_forgotten(put):
+    original = Logs.open
+
+    def open_(self, job_id, attempt, offset, cap, on_durable, epoch=0):
+        return original(self, job_id, attempt, offset, cap, on_durable)
+
+    put(Logs, "open", open_)
 
 
 @mutant("output that an earlier server stored is forgotten at a restart")

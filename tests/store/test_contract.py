@@ -461,13 +461,13 @@ HEAD = Head((ResultFile("a/ä", 3), ResultFile("b", 0)), (LeftOut("c", "it is a 
 def test_results_of_an_attempt_are_kept_as_they_are(store, inline):
     job = store.start(retries=1)
     assert store.raw.results(job.id, 1) is None
-    results = StoredResults(HEAD, 12, inline)
+    results = StoredResults(HEAD, 12, inline, 3)
     store.finish(job, JobEvent.RETRY)
     store(lambda raw: raw.add_results(job.id, 1, results))
     assert store.raw.results(job.id, 1) == results
     assert store.raw.results(job.id, 2) is None
     assert store.raw.results(job.id + 1, 1) is None
-    assert store.raw.result_files() == ([(job.id, 1)] if inline is None else [])
+    assert store.raw.result_files() == ([(job.id, 1, 3)] if inline is None else [])
 
 
 def test_results_go_with_the_end_that_is_undone(store):

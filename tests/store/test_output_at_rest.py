@@ -95,14 +95,14 @@ async def test_output_waits_for_room_and_half_of_it_is_not_left(
     written.append()
     await trio.sleep(1)
     disk.fault = apsw.FullError
-    written.append(b"later")
+    written.append(b"some words that come later")
     written.close()
     await trio.sleep(10)
     assert (written.acked, written.is_closed) == (len(PIECE), False)
     disk.fault = None
     await trio.sleep(10)
-    assert (written.acked, written.is_closed) == (len(PIECE) + 5, True)
-    assert await written.read() == PIECE + b"later"
+    assert (written.acked, written.is_closed) == (len(PIECE) + 26, True)
+    assert await written.read() == PIECE + b"some words that come later"
 
 
 async def test_output_waits_while_the_rest_is_kept_for_states(tmp_path, nursery, autojump_clock):
