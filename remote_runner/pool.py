@@ -23,6 +23,7 @@ class PooledWorker:
     """One accepted connection of a worker. `session` is unique, and identifies it here.
 
     `labels` are what runs may need: `own_labels`, which people gave it, and what it can do.
+    `connection` is its number among those of that process; 0: it does not count them.
     """
 
     session: int
@@ -33,7 +34,6 @@ class PooledWorker:
     own_labels: Mapping[str, str] = field(default_factory=dict)
     boot: str = ""
     connection: int = 0
-    """How many connections this boot has made, this one included; 0: it does not say."""
     version: str = ""
     address: str = ""
     is_baseline: bool = False

@@ -329,6 +329,7 @@ class Server:
             own_labels=own_labels,
             slots=hello.slots,
             boot=hello.boot,
+            connection=hello.connection,
             version=hello.version,
             address=address,
         )

@@ -1,6 +1,7 @@
 """The command line of the worker: options, identity on disk, signals."""
 
 import fcntl
+import functools
 import os
 import random
 import secrets
@@ -24,7 +25,7 @@ from simple_worker.machine import opened_own_machine
 from simple_worker.pull import PullWorker
 from simple_worker.session import VERSION, Identity
 from simple_worker.spool_files import SpoolFolder
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 
 
 def default_state_dir() -> Path:
@@ -59,7 +60,14 @@ def held_worker_id(folder: Path) -> Iterator[str]:
         return
 
 
-def _address(_: click.Context, __: click.Parameter, value: str) -> tuple[str, int]:
+def _addresses(
+    _: click.Context, __: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, int]]:
+    """Each once: one that is named twice is dialled no more often."""
+    return list(dict.fromkeys(_address(one) for value in values for one in value.split(",")))
+
+
+def _address(value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
     is_number = port.isascii() and port.isdigit() and len(port) <= 5
     if not (colon and host and is_number) or not 0 < int(port) < 65536:
@@ -81,8 +89,11 @@ def _server_url(_: click.Context, __: click.Parameter, url: str | None) -> str |
     return url
 
 
-def _shown(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _server(host: str, port: int) -> Server:
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return Server(
+        functools.partial(trio.open_tcp_stream, host, port), f"the runner at {shown} (--server)"
+    )
 
 
 def _size(_: click.Context, __: click.Parameter, text: str) -> int:
@@ -111,8 +122,10 @@ def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | No
 
 @click.command()
 @click.option(
-    "--server", default="127.0.0.1:8632", show_default=True, callback=_address,
-    envvar="DUPLEX_WORKER_SERVER", show_envvar=True, help="HOST:PORT of the runner.",
+    "--server", "addresses", multiple=True, default=["127.0.0.1:8632"], show_default=True,
+    callback=_addresses, metavar="HOST:PORT[,HOST:PORT…]",
+    envvar="DUPLEX_WORKER_SERVER", show_envvar=True,
+    help="The runner: all servers of one queue, tried in turn; repeatable.",
 )  # fmt: skip
 @click.option(
     "--slots", type=click.IntRange(1, 10_000), default=os.cpu_count() or 1, show_default="CPUs",
@@ -158,7 +171,7 @@ def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | No
 @click.option("--once", is_flag=True, help="Leave when the work is done.")
 @click.version_option(VERSION)
 def main(
-    server: tuple[str, int],
+    addresses: list[tuple[str, int]],
     slots: int,
     name: str,
     labels: dict[str, str],
@@ -177,9 +190,6 @@ def main(
     def say(line: str) -> None:
         click.echo(f"simple-worker {name}: {line}", err=True)
 
-    async def connect() -> trio.SocketStream:
-        return await trio.open_tcp_stream(*server)
-
     async def work(worker_id: str) -> None:
         async with opened_own_machine(work_dir, say) as machine:
             identity = Identity(worker_id, secrets.token_hex(8), name, slots, labels, token)
@@ -192,12 +202,11 @@ def main(
             else:
                 worker = Worker(
                     identity,
-                    connect,
+                    [_server(*address) for address in addresses],
                     machine,
                     rng=random.random,
                     now=time.time,
                     say=say,
-                    runner=f"the runner at {_shown(*server)} (--server)",
                     spool=SpoolFolder(
                         machine.folder.path,
                         spool_limit,

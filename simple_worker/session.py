@@ -55,7 +55,8 @@ class Identity:
     labels: Mapping[str, str] = field(default_factory=dict)
     token: str | None = None
 
-    def hello(self) -> Hello:
+    def hello(self, connection: int) -> Hello:
+        """What it says on its connection of this number; the first one of a process is 1."""
         return Hello(
             (PROTOCOL_VERSION, PROTOCOL_VERSION),
             self.worker_id,
@@ -66,6 +67,7 @@ class Identity:
             VERSION,
             self.token,
             (MASK,),
+            connection,
         )
 
 
@@ -83,6 +85,7 @@ class Session:
 
     Args:
         identity: see there.
+        number: of the connections of this process, counted from 1.
         slots: gets all that concerns attempts.
         why_not: asked before the work begins, with the server's id: a sentence ends it.
         on_welcome: called once the runner has accepted this worker.
@@ -92,12 +95,13 @@ class Session:
     def __init__(
         self,
         identity: Identity,
+        number: int,
         slots: Slots,
         why_not: Callable[[str], str | None],
         on_welcome: Callable[["Session"], None],
         on_drain: Callable[[], None],
     ) -> None:
-        self._identity = identity
+        self._hello = identity.hello(number)
         self._slots = slots
         self._why_not = why_not
         self._on_welcome = on_welcome
@@ -218,7 +222,7 @@ class Session:
             return ()
 
     async def _greet(self) -> Sequence[Message]:
-        self.send(self._identity.hello())
+        self.send(self._hello)
         batch: Sequence[Message] = ()
         self._why = "nobody there who welcomes a worker; is it the HTTP port, perhaps?"
         with trio.move_on_after(WELCOME_TIMEOUT):

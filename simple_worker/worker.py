@@ -1,27 +1,28 @@
-"""The worker: dials the runner, comes back after cuts, stops its jobs in time, leaves when drained.
+"""The worker: dials a server, comes back after cuts, stops its jobs in time, leaves when drained.
 
 Owns when there is a connection and when the worker is done. A connection is `session.py`'s, what
-runs is `slots.py`'s.
+runs is `slots.py`'s, and which of several servers is dialled is `rota.py`'s.
 """
 
 import errno
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from remote_runner.protocol.messages import Draining
 from simple_worker.attempts import HeldAttempt
-from simple_worker.backoff import reconnect_delay
 from simple_worker.fences import BEAT
 from simple_worker.processes import Processes
-from simple_worker.session import Identity, Session
+from simple_worker.rota import Rota
+from simple_worker.session import Ending, Identity, Session
 from simple_worker.slots import Slots
 from simple_worker.spool_files import SpoolFolder
 
 CONNECT: Final = 10.0
-"""Seconds that a runner may take to answer at all."""
+"""Seconds that a server may take to answer at all."""
 FENCE: Final = 0.9
 """Share of `detach` after which a worker without contact stops an attempt by itself."""
 ASK: Final = 0.25
@@ -43,16 +44,27 @@ Connect = Callable[[], Awaitable[trio.abc.Stream]]
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a worker may connect: `connect` dials, and raises OSError when there is nobody.
+
+    `name` is what the person who watches calls it.
+    """
+
+    connect: Connect
+    name: str = "the runner"
+
+
 class Worker:
-    """Runs children for one runner.
+    """Runs children for one runner, which may have several servers.
 
     Args:
         identity: who it is.
-        connect: dials; raises OSError when there is nobody.
+        servers: those of the runner, at least one; it is connected to one at a time.
         processes: starts children.
-        rng: 0 to 1, the jitter of reconnecting. now: wall clock, UNIX seconds.
+        rng: at least 0 and below 1, the order of the servers and the jitter of reconnecting.
+        now: wall clock, UNIX seconds.
         say: takes one line for the person who watches.
-        runner: what that person calls the runner.
         spool: where output goes that does not fit into memory, on a disk without which there is no
             new work; None: nowhere.
         once: leave when there is nothing to do.
@@ -61,22 +73,20 @@ class Worker:
     def __init__(
         self,
         identity: Identity,
-        connect: Connect,
+        servers: Sequence[Server],
         processes: Processes,
         *,
         rng: Callable[[], float],
         now: Callable[[], float],
         say: Say,
-        runner: str = "the runner",
         spool: SpoolFolder | None = None,
         once: bool = False,
     ) -> None:
         self._identity = identity
-        self._connect = connect
-        self._rng = rng
+        self._servers = servers
+        self._rota = Rota(len(servers), rng)
         self._processes = processes
         self._say = say
-        self._runner = runner
         self._once = once
         self._changed = trio.Event()
         self._draining = trio.Event()
@@ -85,6 +95,8 @@ class Worker:
         self._slots = Slots(processes, identity.slots, identity.name, now, self._on_change, spool)
         self._session: Session | None = None
         """The connection that the runner accepted last, also when it has ended."""
+        self._connections = 0
+        """How many there were; with its number in each, servers know which one is the newest."""
         self._last_beat = -math.inf
         """When the reaper, the second fence, was last told of the last contact."""
 
@@ -130,38 +142,51 @@ class Worker:
         self._changed.set()
         self._changed = trio.Event()
 
-    def _on_welcome(self, session: Session) -> None:
-        self._session = session
-        self._say(f"connected, {self._identity.slots} slots")
-        self._on_change()
-
     async def _stay_connected(self) -> None:
-        failures = 0
+        index, delay = self._rota.next(trio.current_time())
         while True:
-            retry_after = None
-            try:
-                stream = await self._dial()
-            except OSError as error:
-                failures += 1
-                self._say(f"no connection to {self._runner}: {error.strerror or error}")
-            else:
-                session = Session(
-                    self._identity, self._slots, self._why_not, self._on_welcome, self.drain
-                )
-                ending = await session.run(stream)
-                failures = 0 if ending.was_welcome else failures + 1
-                retry_after = ending.retry_after
-                what = (
-                    "no runner any more" if ending.was_welcome else f"no work from {self._runner}"
-                )
-                self._say(f"{what}: {ending.why}")
-            delay = reconnect_delay(failures, self._rng, retry_after, self._patience())
-            self._say(f"next try in {delay:.1f} s")
             await trio.sleep(delay)
+            ending = await self._converse(self._servers[index])
+            now = trio.current_time()
+            self._rota.on_end(
+                index,
+                now,
+                was_welcome=ending.was_welcome,
+                retry_after=ending.retry_after,
+                patience=self._patience(),
+            )
+            index, delay = self._rota.next(now)
+            where = f" at {self._servers[index].name}" if len(self._servers) > 1 else ""
+            self._say(f"next try in {delay:.1f} s{where}")
 
-    async def _dial(self) -> trio.abc.Stream:
-        with trio.move_on_after(min(CONNECT, max(1.0, self._patience() / 2))):
-            return await self._connect()
+    async def _converse(self, server: Server) -> Ending:
+        """One try at one server, and all that follows if it takes this worker."""
+
+        def on_welcome(session: Session) -> None:
+            self._session = session
+            self._rota.on_welcome()
+            self._say(f"connected to {server.name}, {self._identity.slots} slots")
+            self._on_change()
+
+        try:
+            stream = await self._dial(server)
+        except OSError as error:
+            self._say(f"no connection to {server.name}: {error.strerror or error}")
+            return Ending(str(error), was_welcome=False)
+        self._connections += 1
+        session = Session(
+            self._identity, self._connections, self._slots, self._why_not, on_welcome, self.drain
+        )
+        ending = await session.run(stream)
+        what = "no runner any more" if ending.was_welcome else f"no work from {server.name}"
+        self._say(f"{what}: {ending.why}")
+        return ending
+
+    async def _dial(self, server: Server) -> trio.abc.Stream:
+        # A share of what is left for each, so that one that hangs does not keep it from the others.
+        share = self._patience() / (len(self._servers) + 1)
+        with trio.move_on_after(min(CONNECT, max(1.0, share))):
+            return await server.connect()
         raise TimeoutError(errno.ETIMEDOUT, "it does not answer")
 
     def _patience(self) -> float:

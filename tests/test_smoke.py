@@ -6,7 +6,7 @@ from trio.testing import memory_stream_pair
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Reason
 from simple_worker.session import Identity
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 from tests.worker.simulation import SimulatedProcesses
 
 LINES = [
@@ -56,7 +56,7 @@ async def test_a_job_runs_from_start_to_outcome_across_a_cut(autojump_clock, nur
         cable = Cable(runner, nursery)
         worker = Worker(
             Identity("w-1", "b-1", "worker", 1),
-            cable.connect,
+            [Server(cable.connect)],
             processes,
             rng=lambda: 0.5,
             now=trio.current_time,

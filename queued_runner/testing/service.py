@@ -95,9 +95,10 @@ class RunningService:
         module: str = "simple_worker", **more: Any,
     ) -> subprocess.Popen[bytes]:  # fmt: skip
         """`python -m simple_worker`, or a `module` like it, which connects when it can."""
+        if "--server" not in options:  # a second one would be another server of the same queue
+            options = ("--server", f"127.0.0.1:{self.facts['port']}", *options)
         return self.start(
-            name, sys.executable, "-m", module,
-            "--server", f"127.0.0.1:{self.facts['port']}", "--name", name, "--slots", slots,
+            name, sys.executable, "-m", module, "--name", name, "--slots", slots,
             "--state-dir", self.folder / name, *options, **more,
         )  # fmt: skip
 

@@ -155,7 +155,8 @@ class Pong:
 class Hello:
     """A full worker introduces itself, before anything else. `protocol` is (lowest, highest).
 
-    `features` are what it can do that an earlier release could not: `MASK`.
+    `features` are what it can do that an earlier release could not: `MASK`. `connection` is the
+    number of this one among those of its boot, from 1; 0: it does not count them.
     """
 
     protocol: tuple[int, int]
@@ -167,6 +168,7 @@ class Hello:
     version: str
     token: str | None = None
     features: tuple[str, ...] = ()
+    connection: int = 0
 
 
 AttemptState = Literal["running", "ended"]
@@ -367,6 +369,7 @@ def _parse_hello(a: _Arguments) -> Hello:
         labels=a.key_strings(m, "labels") or {},
         token=a.key_text(m, "token"),
         features=a.key_texts(m, "features", MAX_TEXT),
+        connection=a.key_integer(m, "connection") or 0,
         **texts,
     )
 
@@ -540,7 +543,7 @@ def _hello_to_wire(m: Hello) -> list[Any]:
     fields = _without_none(
         protocol=list(m.protocol), worker_id=m.worker_id, boot=m.boot, name=m.name, slots=m.slots,
         labels=dict(m.labels), version=m.version, token=m.token,
-        features=list(m.features) or None,
+        features=list(m.features) or None, connection=m.connection or None,
     )  # fmt: skip
     return ["hello", fields]
 

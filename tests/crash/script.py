@@ -20,7 +20,7 @@ from queued_runner.store.base import StoreBroken
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.runner import RemoteRunner
 from simple_worker.session import Identity
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 from tests.queue.conftest import QueueBench, Wire, inline
 from tests.simdisk import SimFiles
 from tests.worker.simulation import SimulatedProcesses
@@ -100,7 +100,7 @@ class _Machine:
             wire = Wire(nursery)
             worker = Worker(
                 Identity("w", "boot", "w", 4),
-                lambda: wire.dial("w"),
+                [Server(lambda: wire.dial("w"))],
                 self._processes,
                 rng=lambda: 0.5,
                 now=trio.current_time,

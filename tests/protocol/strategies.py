@@ -58,7 +58,7 @@ FROM_WORKER = st.one_of(
     st.builds(Goodbye, texts, texts, maybe_numbers),
     st.builds(
         Hello, st.just((1, 1)), st.sampled_from(("liar", "other")), texts, texts, numbers,
-        st.just({}), texts, st.none(), st.sampled_from(((), ("mask", ""))),
+        st.just({}), texts, st.none(), st.sampled_from(((), ("mask", ""))), numbers,
     ),
 )  # fmt: skip
 

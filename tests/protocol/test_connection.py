@@ -35,7 +35,7 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.protocol.states import FROM_RUNNER, FROM_WORKER, ConnectionState, Role, mermaid
 
-HELLO = Hello((1, 1), "w-1", "b-1", "box", 4, {"gpu": "yes"}, "0.1.0", token="secret")
+HELLO = Hello((1, 1), "w-1", "b-1", "box", 4, {"gpu": "yes"}, "0.1.0", token="secret", connection=7)
 WELCOME = Welcome(1, "s-1", 7, 10_000, 120_000, 65_536)
 
 MESSAGES = [
@@ -72,6 +72,27 @@ MESSAGES = [
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: to_wire(m)[0])
 def test_a_message_survives_the_wire(message):
     assert parse(to_wire(message)) == message
+
+
+@pytest.mark.parametrize("number", [0, 1, 1 << 53, 3.0])
+def test_a_hello_may_number_its_connection(number):
+    name, fields = to_wire(HELLO)
+    assert parse([name, {**fields, "connection": number}]).connection == number
+
+
+def test_a_hello_need_not_number_its_connection():
+    name, fields = to_wire(HELLO)
+    del fields["connection"]
+    hello = parse([name, fields])
+    assert hello.connection == 0
+    assert to_wire(hello) == [name, fields]
+
+
+@pytest.mark.parametrize("number", [-1, (1 << 53) + 1, 1.5, "1", True, [1]])
+def test_the_number_of_a_connection_is_a_number(number):
+    name, fields = to_wire(HELLO)
+    with pytest.raises(RemoteProtocolError, match="connection is not an integer"):
+        parse([name, {**fields, "connection": number}])
 
 
 json_like = st.recursive(

@@ -16,7 +16,7 @@ from queued_runner.results import Results
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import SQLiteStore
 from simple_worker.session import Identity
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 from tests.worker.simulation import SimulatedProcesses
 
 
@@ -153,7 +153,7 @@ def start_worker(nursery, processes):
     def start(wire, name):
         worker = Worker(
             Identity(name, f"boot-{name}", name, 1),
-            lambda: wire.dial(name),
+            [Server(lambda: wire.dial(name))],
             processes,
             rng=lambda: 0.5,
             now=trio.current_time,

@@ -10,7 +10,7 @@ from queued_runner.testing.conformance import JobRunnerConformance
 from remote_runner.runner import RemoteRunner
 from simple_worker.machine import opened_machine
 from simple_worker.session import Identity
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 
 
 class TestRemoteRunner(JobRunnerConformance):
@@ -29,7 +29,7 @@ class TestRemoteRunner(JobRunnerConformance):
 
             async with opened_machine(tmp_path) as machine, trio.open_nursery() as nursery:
                 worker = Worker(
-                    Identity("w-1", "b-1", "name", 2), dial, machine,
+                    Identity("w-1", "b-1", "name", 2), [Server(dial)], machine,
                     rng=lambda: 0.5, now=lambda: 0.0, say=lambda line: None,
                 )  # fmt: skip
                 nursery.start_soon(worker.run)

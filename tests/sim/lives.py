@@ -10,7 +10,7 @@ from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
 from simple_worker.session import Identity
 from simple_worker.spool_files import SpoolFolder
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 from tests.sim import actors
 from tests.sim.actors import Actor, Crashed
 from tests.sim.clients import Gone
@@ -143,7 +143,7 @@ class WorkerLife:
         self.disk = WorkerDisk(world.files.root, plan.spool, lambda line: world.note("says", line))
         self._worker = Worker(
             Identity(plan.name, self.boot, plan.name, plan.slots, plan.labels, "token"),
-            self._dial,
+            [Server(self._dial)],
             self.machine,
             rng=world.jitter.random,
             now=world.wall,

@@ -5,7 +5,7 @@ import trio
 
 from simple_worker.machine import opened_machine
 from simple_worker.session import Identity
-from simple_worker.worker import Worker
+from simple_worker.worker import Server, Worker
 from tests.worker.simulation import Network, SimulatedDisk, SimulatedProcesses
 
 
@@ -14,15 +14,18 @@ class WorkerBench:
 
     def __init__(self, nursery):
         self.network = Network()
+        self.other = Network()
+        """Where a second server of the queue is, for a worker that knows it."""
         self.processes = SimulatedProcesses()
         self.said = []
         self.left = trio.Event()
         self._nursery = nursery
 
-    def start(self, slots=2, once=False, spool=None):
+    def start(self, slots=2, once=False, spool=None, is_one_of_two=False):
+        servers = [Server(self.network.connect, "the one"), Server(self.other.connect, "the other")]
         self.worker = Worker(
             Identity("w-1", "b-1", "name", slots, {"os": "linux"}),
-            self.network.connect,
+            servers if is_one_of_two else [Server(self.network.connect)],
             self.processes,
             rng=lambda: 0.5,
             now=lambda: 1234.5,

@@ -124,10 +124,13 @@ class Network:
     def __init__(self):
         self._send, self._calls = trio.open_memory_channel(100)
         self.is_up = True
+        self.connect_hangs = False
 
     async def connect(self):
         if not self.is_up:
             raise OSError("the network is down")
+        if self.connect_hangs:
+            await trio.sleep_forever()
         ours, theirs = memory_stream_pair()
         await self._send.send(theirs)
         return ours

@@ -28,6 +28,8 @@ def run_worker(home, *options):
         (["--server", "bad"], "'bad' is not HOST:PORT, for example 127.0.0.1:8632"),
         (["--server", "host:99999"], "'host:99999' is not HOST:PORT"),
         (["--server", ":8632"], "':8632' is not HOST:PORT"),
+        (["--server", "a:1,b"], "'b' is not HOST:PORT"),
+        (["--server", "a:1", "--server", "b:0"], "'b:0' is not HOST:PORT"),
         (["--server", "host:٣"], "'host:٣' is not HOST:PORT"),
         (["--server", "a..b:1"], "'a..b' cannot be the name of a host"),
         (["--server", f"{'x' * 64}:1"], "cannot be the name of a host"),
@@ -92,6 +94,27 @@ def test_a_runner_that_cannot_be_reached_is_named(service, server, sentence):
     )  # fmt: skip
     service.wait_for(lambda: sentence in service.logs(), "the sentence")
     assert "Errno" not in service.logs()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--server", "127.0.0.1:1,[::1]:1"],
+        ["--server", "127.0.0.1:1", "--server", "[::1]:1", "--server", "127.0.0.1:1"],
+        None,
+    ],
+)
+def test_several_servers_are_tried_in_turn(service, options):
+    if options is None:
+        service.env["DUPLEX_WORKER_SERVER"] = "127.0.0.1:1,[::1]:1"
+    service.start(
+        "lost", sys.executable, "-m", "simple_worker", "--name", "lost",
+        *(options or []), "--state-dir", service.folder / "lost",
+    )  # fmt: skip
+    for address in ("127.0.0.1:1", "[::1]:1"):
+        sentence = f"no connection to the runner at {address} (--server): "
+        service.wait_for(lambda text=sentence: text in service.logs(), "the sentence")
+    assert ":8632" not in service.logs()
 
 
 def test_a_worker_at_the_http_port_is_told_so(service):

@@ -92,7 +92,7 @@ async def test_an_attempt_from_spawn_to_closed(autojump_clock, bench):
     bench.start()
     async with bench.network.ready() as runner:
         assert runner.hello == Hello(
-            (1, 1), "w-1", "b-1", "name", 2, {"os": "linux"}, "0.1.0", features=("mask",)
+            (1, 1), "w-1", "b-1", "name", 2, {"os": "linux"}, "0.1.0", None, ("mask",), 1
         )
         assert runner.ready.free_slots == 2
         await runner.say(
