@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from queued_runner.jobs import JobState
+from queued_runner.store.url import StoreURL, parse_store
 from remote_runner.errors import UnusableSettings
 
 
@@ -27,6 +28,9 @@ class Settings:
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
     `runner` names the `JobRunner` that runs the jobs, `runner_options` are the keyword arguments
     that it is made with. `remote`, which listens for workers, has the options of this class.
+    `store` is where the queue is kept, see `parse_store`; None: in the data directory.
+    `processes` is how many servers share that store behind the same ports, and `process`, from 1,
+    which of them this one is; None: the only one, or the one that keeps them.
     """
 
     data_dir: Path
@@ -49,6 +53,50 @@ class Settings:
     keep_failed: float = 90 * 86_400.0
     runner: str = "remote"
     runner_options: Mapping[str, Any] = field(default_factory=dict)
+    store: str | None = field(default=None, repr=False)
+    processes: int = 1
+    process: int | None = None
+
+    @property
+    def own_dir(self) -> Path:
+        """The folder of this server alone, inside the data directory that several may share."""
+        if self.process is None:
+            return self.data_dir
+        return self.data_dir / "processes" / str(self.process)
+
+    def store_url(self) -> StoreURL | None:
+        """Where the queue is kept; None: in the data directory.
+
+        Raises:
+            UnusableSettings: what was said is no store.
+        """
+        return None if self.store is None else parse_store(self.store)
+
+    def require_shareable(self) -> None:
+        """Refuse what several processes behind one port cannot do.
+
+        Raises:
+            UnusableSettings: why, and what to change.
+        """
+        if self.processes == 1:
+            return
+        url = self.store_url()
+        if url is None or not url.is_shared:
+            raise UnusableSettings(
+                "--processes needs --store postgresql://…: a queue in a file of SQLite belongs to"
+                " one process"
+            )
+        if self.agent_api:
+            raise UnusableSettings(
+                "--processes cannot be had with --agent-api: what agents have pulled is known to"
+                " one process alone, and their next request may reach another; give them a server"
+                " of their own on the same --store"
+            )
+        if self.local_slots or self.runner != "remote":
+            raise UnusableSettings(
+                "--processes divides the workers that connect; --local-slots, and another --runner"
+                " than remote, are for a server that is one process"
+            )
 
     def kept_for(self) -> dict[JobState, float]:
         """For how long jobs are kept after their end, by state; those not named for ever.

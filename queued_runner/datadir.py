@@ -87,6 +87,32 @@ def read_or_create_token(folder: Path) -> str:
     return read_token(path)
 
 
+def describe(
+    folder: Path,
+    *,
+    detach: float,
+    port: int | None,
+    json_port: int | None,
+    http_host: str,
+    http_port: int | None,
+) -> dict[str, Any]:
+    """What clients are told about a server of this process; a port is None where it has none.
+
+    `detach` is for how many seconds its jobs run on while it is away.
+    """
+    facts: dict[str, Any] = {"pid": os.getpid(), "data_dir": str(folder), "detach": detach}
+    if port is not None:
+        facts["port"] = port
+    if json_port is not None:
+        facts["json_port"] = json_port
+    if http_port is not None:
+        host = f"[{http_host}]" if ":" in http_host else http_host
+        facts["http_port"] = http_port
+        facts["url"] = f"http://{host}:{http_port}"
+        facts["token_file"] = str((folder / TOKEN).resolve())
+    return facts
+
+
 @contextmanager
 def announced(folder: Path, facts: Mapping[str, Any]) -> Iterator[None]:
     """Tell clients on this machine where the server is, while entered."""

@@ -1,7 +1,6 @@
 """The composition root: puts the parts together, in one nursery, and takes them apart in order."""
 
 import gc
-import os
 import random
 import secrets
 import time
@@ -59,12 +58,12 @@ async def open_queue(
 
     Raises:
         UnusableSettings: for how long jobs are kept is no time.
-        DataDirUnusable: another server has the data directory.
+        DataDirUnusable: another server has the data directory, or the file of the store.
         StoreError: the store cannot be opened.
     """
     kept_for = settings.kept_for()
     with ExitStack() as stack:
-        stack.enter_context(datadir.hold(settings.data_dir))
+        stack.enter_context(datadir.hold(settings.own_dir))
         store = stack.enter_context(opened_store(settings))
         room = DiskRoom(settings.data_dir)
         wall = now or time.time
@@ -200,6 +199,7 @@ def _remote_runner(settings: Settings) -> RemoteRunner:
         settings.host,
         settings.port,
         json_port=settings.json_port,
+        reuse_port=settings.process is not None,
         settings=ServerSettings(
             token=token,
             allow_baseline=settings.allow_baseline,
@@ -226,60 +226,70 @@ async def open_runner(
     folder = Path(data_dir) if data_dir is not None else datadir.default_data_dir()
     settings = Settings(data_dir=folder, port=port, http_port=None, **options)
     settings.require_safe()
+    if settings.processes != 1:
+        raise UnusableSettings("a program has one process for its queue; serve has --processes")
     runners, _ = build_runners(settings, owns_process=False)
     async with open_queue(settings, runners) as queue:
         yield queue
 
 
-async def serve(settings: Settings, stop: trio.Event) -> None:
+async def serve(
+    settings: Settings,
+    stop: trio.Event,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
     """The whole service, as all that this process does, until `stop` is set.
 
-    Raises as `open_runner`.
+    It has started once it serves. Raises as `open_runner`.
     """
     from queued_runner.http.app import create_app
     from queued_runner.http.server import bind, serve_http
 
     settings.require_safe()
+    settings.require_shareable()
     runners, remote = build_runners(settings, owns_process=True)
     async with open_queue(settings, runners) as queue:
         closing = trio.Event()
-        facts: dict[str, Any] = {
-            "pid": os.getpid(), "data_dir": str(settings.data_dir), "detach": settings.detach,
-        }  # fmt: skip
-        if remote is not None:
-            facts["port"] = remote.port
-            if Codec.JSON_LINES in remote.ports:
-                facts["json_port"] = remote.ports[Codec.JSON_LINES]
+        http_port = None
         async with trio.open_nursery() as nursery:
             if settings.http_port is not None:
                 token = datadir.read_or_create_token(settings.data_dir)
-                sock = bind(settings.http_host, settings.http_port)
-                port = sock.getsockname()[1]
+                sock = bind(
+                    settings.http_host,
+                    settings.http_port,
+                    reuse_port=settings.process is not None,
+                )
+                http_port = sock.getsockname()[1]
                 app = create_app(
                     queue,
                     token=token,
-                    port=port,
+                    port=http_port,
                     shutdown=closing,
                     cors_origins=settings.cors_origins,
                     agents=queue.agents,
                 )
                 await nursery.start(_serve_http, serve_http, sock, app, closing)
-                host = (
-                    f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
-                )
-                facts["http_port"] = port
-                facts["url"] = f"http://{host}:{port}"
-                facts["token_file"] = str((settings.data_dir / datadir.TOKEN).resolve())
             # What is loaded by now stays. To walk all of it, as a full collection of garbage does,
             # would hold the event loop for 50 ms.
             gc.freeze()
-            with datadir.announced(settings.data_dir, facts):
+            ports = {} if remote is None else remote.ports
+            facts = datadir.describe(
+                settings.data_dir,
+                detach=settings.detach,
+                port=ports.get(Codec.MSGPACK),
+                json_port=ports.get(Codec.JSON_LINES),
+                http_host=settings.http_host,
+                http_port=http_port,
+            )
+            with datadir.announced(settings.own_dir, facts):
                 log.info(
                     "ready",
                     workers=f"{settings.host}:{remote.port}" if remote else settings.runner,
                     api=facts.get("url"),
-                    queue=str(settings.data_dir),
+                    queue=str(settings.own_dir),
                 )
+                task_status.started()
                 await stop.wait()
                 queue.stop_claiming()
                 if settings.drain:

@@ -9,6 +9,7 @@ from queued_runner.config import Settings
 from queued_runner.hints import Hints, NoHints
 from queued_runner.store.base import Store
 from queued_runner.store.sqlite import SQLiteStore
+from remote_runner.errors import UnusableSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +32,38 @@ def opened_store(settings: Settings) -> Iterator[OpenStore]:
     """The store that these settings name, while entered.
 
     Raises:
+        UnusableSettings: there is no such store.
+        DataDirUnusable: another server has its file.
         StoreError: it cannot be opened.
     """
+    url = settings.store_url()
     with ExitStack() as stack:
-        path = settings.data_dir / datadir.DATABASE
-        writer = SQLiteStore(path)
-        stack.callback(writer.close)
-        reader = SQLiteStore(path, is_reader=True)
-        stack.callback(reader.close)
-        yield OpenStore(writer, reader)
+        if url is None or url.path is not None:
+            path = settings.data_dir / datadir.DATABASE
+            if url is not None and url.path is not None:
+                path = url.path
+                if path.parent.resolve() != settings.data_dir.resolve():
+                    stack.enter_context(datadir.hold(path.parent))
+            writer = SQLiteStore(path)
+            stack.callback(writer.close)
+            reader = SQLiteStore(path, is_reader=True)
+            stack.callback(reader.close)
+            yield OpenStore(writer, reader)
+        else:
+            yield _opened_postgres(url.url, stack)
+
+
+def _opened_postgres(url: str, stack: ExitStack) -> OpenStore:
+    try:
+        from queued_runner.store.postgres import PostgresReader, PostgresStore
+        from queued_runner.store.postgres_hints import PostgresHints
+        from queued_runner.store.postgres_session import READERS
+    except ImportError as error:
+        raise UnusableSettings(
+            "a store in PostgreSQL needs its driver; install duplex-runner[postgres]"
+        ) from error
+    writer = PostgresStore(url)
+    stack.callback(writer.close)
+    reader = PostgresReader(url)
+    stack.callback(reader.close)
+    return OpenStore(writer, reader, READERS, True, PostgresHints(url))

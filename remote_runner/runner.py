@@ -16,12 +16,12 @@ import trio
 
 from remote_runner.direct import DirectRuns
 from remote_runner.errors import (
-    CannotListen,
     ConnectionLost,
     DuplicateRun,
     NoWorkerAvailable,
     RemoteProtocolError,
 )
+from remote_runner.listening import open_listeners
 from remote_runner.overdue import Overdue
 from remote_runner.pool import Pool, PooledWorker
 from remote_runner.protocol.framing import Codec
@@ -77,6 +77,7 @@ class RemoteRunner(DirectRuns):
         host: address to listen on; loopback unless credentials are configured.
         port: for workers; 0 picks a free one, None opens no listener (see `handle_stream`).
         json_port: a second port whose silent peers are spoken to in JSON lines; None for none.
+        reuse_port: other processes listen on these ports too; see `open_listeners`.
         settings: timers, credentials, limits.
     """
 
@@ -86,11 +87,13 @@ class RemoteRunner(DirectRuns):
         port: int | None = DEFAULT_PORT,
         *,
         json_port: int | None = None,
+        reuse_port: bool = False,
         settings: ServerSettings | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings or ServerSettings()
         self._address = host
+        self._reuse_port = reuse_port
         self._wanted = {Codec.MSGPACK: port, Codec.JSON_LINES: json_port}
         self.ports: dict[Codec, int] = {}
         self._pool = Pool()
@@ -120,7 +123,9 @@ class RemoteRunner(DirectRuns):
             self._overdue.open(nursery)
             for codec, port in self._wanted.items():
                 if port is not None:
-                    listeners = await self._listen(port)
+                    listeners = await open_listeners(
+                        self._address, port, reuse_port=self._reuse_port
+                    )
                     self.ports[codec] = listeners[0].socket.getsockname()[1]
                     nursery.start_soon(self._server.serve, listeners, codec)
             nursery.start_soon(self._server.keep_alive)
@@ -134,12 +139,6 @@ class RemoteRunner(DirectRuns):
                     Goodbye("shutdown", "the server is stopping; what runs here may go on")
                 )
                 nursery.cancel_scope.cancel()
-
-    async def _listen(self, port: int) -> Sequence[trio.SocketListener]:
-        try:
-            return await trio.open_tcp_listeners(port, host=self._address)
-        except OSError as error:
-            raise CannotListen(self._address, port, error.strerror or str(error)) from error
 
     @property
     def port(self) -> int:

@@ -5,8 +5,10 @@ It owns the exit status of the service. What the service does stands in `queued_
 
 import errno
 import logging
+import os
 import signal
 import sys
+from dataclasses import replace
 from typing import Any, Final
 
 import click
@@ -15,7 +17,7 @@ import trio
 
 from queued_runner.cli.output import is_coloured
 from queued_runner.config import Settings
-from queued_runner.service import serve
+from queued_runner.lifeline import Lifeline, Place, Word
 from remote_runner.errors import CannotListen, RunnerError, UnusableSettings
 
 EX_IOERR: Final = 74
@@ -25,19 +27,30 @@ EX_CONFIG: Final = 78
 def serve_until_signal(settings: Settings) -> None:
     """Run the service until SIGTERM or SIGINT; a second one ends it at once.
 
+    With several processes this one starts them, or is one of those that it has started.
+
     Raises:
         SystemExit: it could not run; a sentence that says why was printed.
     """
     failure: BaseException | None = None
+    status = 0
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take local jobs' status
     try:
-        trio.run(_serve, settings)
+        place = Place.take(os.environ)
+        if place is not None:
+            trio.run(_serve_in, place, settings)
+        elif settings.processes > 1:
+            status = trio.run(_keep_processes, settings)
+        else:
+            trio.run(_serve, settings)
     except* (RunnerError, OSError) as group:
         failure = _first(group)
     if failure is not None:
         hint = _hint(failure, settings)
         click.echo(f"remote-runner: {failure}{hint}", err=True)
         sys.exit(EX_CONFIG if isinstance(failure, UnusableSettings) else EX_IOERR)
+    if status:
+        sys.exit(status)
 
 
 def _first(error: BaseException) -> BaseException:
@@ -61,20 +74,57 @@ def _port_hint(error: CannotListen, settings: Settings) -> str:
     return f" with {option}, or 0 for any free one"
 
 
-async def _serve(settings: Settings) -> None:
+async def _keep_processes(settings: Settings) -> int:
+    from queued_runner.processes import keep_processes
+
+    command = [sys.executable, *sys.orig_argv[1:]]
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        return await keep_processes(settings, command, signals)
+
+
+async def _serve_in(place: Place, settings: Settings) -> None:
+    """As one of several: who started this process says when it is to stop."""
+    settings = replace(
+        settings,
+        process=place.number,
+        port=place.port,
+        http_port=place.http_port,
+        json_port=place.json_port,
+    )
+    with Lifeline(place) as lifeline:
+        await _serve(settings, lifeline)
+
+
+async def _serve(settings: Settings, lifeline: Lifeline | None = None) -> None:
+    from queued_runner.service import serve
+
     stop = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
 
-            async def listen() -> None:
-                async for _ in signals:
-                    if stop.is_set():
-                        nursery.cancel_scope.cancel()
-                    stop.set()
+            async def obey_signals() -> None:
+                await anext(signals)
+                stop.set()
+                await anext(signals)
+                nursery.cancel_scope.cancel()
 
-            nursery.start_soon(listen)
-            await serve(settings, stop)
-            nursery.cancel_scope.cancel()
+            async def obey(lifeline: Lifeline) -> None:
+                while word := await lifeline.word():
+                    stop.set()
+                    if word is Word.AT_ONCE:
+                        nursery.cancel_scope.cancel()
+                stop.set()
+
+            async def run(*, task_status: trio.TaskStatus[None]) -> None:
+                await serve(settings, stop, task_status=task_status)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(obey_signals)
+            if lifeline is not None:
+                nursery.start_soon(obey, lifeline)
+            await nursery.start(run)
+            if lifeline is not None:
+                await lifeline.tell_ready()
 
 
 def configure_logging(form: str, level: str) -> None:
