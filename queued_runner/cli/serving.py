@@ -38,6 +38,13 @@ def serve_until_signal(settings: Settings) -> None:
     try:
         place = Place.take(os.environ)
         if place is not None:
+            settings = replace(
+                settings,
+                process=place.number,
+                port=place.port,
+                http_port=place.http_port,
+                json_port=place.json_port,
+            )
             trio.run(_serve_in, place, settings)
         elif settings.processes > 1:
             status = trio.run(_keep_processes, settings)
@@ -84,13 +91,6 @@ async def _keep_processes(settings: Settings) -> int:
 
 async def _serve_in(place: Place, settings: Settings) -> None:
     """As one of several: who started this process says when it is to stop."""
-    settings = replace(
-        settings,
-        process=place.number,
-        port=place.port,
-        http_port=place.http_port,
-        json_port=place.json_port,
-    )
     with Lifeline(place) as lifeline:
         await _serve(settings, lifeline)
 
