@@ -1,18 +1,17 @@
-"""Who waits for whom, in SQLite: written with new jobs, told when a job has ended.
+"""Who waits for whom: written with new jobs, told when a job has ended.
 
 It owns the tables `dependencies` and `settling`. It decides nothing about `after` (`graph.py`), and
 opens no transaction. A job without `after` costs nothing here.
 """
 
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
-
-import apsw
 
 from queued_runner.jobs import JobState
 from queued_runner.lifecycle import JobEvent, move
 from queued_runner.store.base import STRANDED, Settled, Stranded
+from queued_runner.store.database import Database, Dialect
 from queued_runner.store.graph import NewJob, Wait, wait_of, waits_of
 from queued_runner.store.needs import needs_text
 from remote_runner.types import CAN_MASK
@@ -29,8 +28,9 @@ which may be megabytes."""
 class Dependencies:
     """The dependencies in one database. Call `begin` with each transaction."""
 
-    def __init__(self, db: apsw.Connection) -> None:
+    def __init__(self, db: Database, dialect: Dialect) -> None:
         self._db = db
+        self._sql = dialect
         self._budget = BUDGET
 
     def begin(self) -> None:
@@ -47,18 +47,23 @@ class Dependencies:
         """
         given = {reference for job in jobs.values() for reference in job.spec.after}
         names = {item for item in given if isinstance(item, str)}
-        rows: Any = self._db.execute(
-            "SELECT key, id FROM jobs WHERE key IN (SELECT value FROM json_each(?))",
-            (json.dumps(sorted(names - keys.keys())),),
+        rows = self._db.execute(
+            f"SELECT key, id FROM jobs WHERE key {self._sql.among}",
+            (self._sql.listed(names - keys.keys()),),
         )
-        ids_by_key = {**{name: keys[name] for name in names & keys.keys()}, **dict(rows)}
+        stored = dict(rows)
+        of_list = {name: keys[name] for name in names & keys.keys()}
         ids = {item for item in given if isinstance(item, int)}
-        return waits_of(jobs, ids_by_key, self._states(ids.union(ids_by_key.values())))
+        states = self._states(ids.union(stored.values(), of_list.values()))
+        # One of them may have been deleted by somebody else between the two looks.
+        stored = {key: job_id for key, job_id in stored.items() if job_id in states}
+        return waits_of(jobs, of_list | stored, states)
 
     def _states(self, ids: Collection[int]) -> dict[int, JobState]:
+        """Of those that there are; they stay so until the transaction ends."""
         rows = self._db.execute(
-            "SELECT id, state FROM jobs WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(ids)),),
+            f"SELECT id, state FROM jobs WHERE id {self._sql.among} ORDER BY id{self._sql.lock}",
+            (self._sql.listed(ids),),
         )
         return {job_id: JobState(state) for job_id, state in rows}
 
@@ -86,11 +91,10 @@ class Dependencies:
         )
         self._mark_awaited({other for wait in waits.values() for other in wait.open})
 
-    def _mark_awaited(self, job_ids: Iterable[int]) -> None:
+    def _mark_awaited(self, job_ids: Collection[int]) -> None:
         self._db.execute(
-            "UPDATE jobs SET is_awaited = 1"
-            " WHERE id IN (SELECT value FROM json_each(?)) AND is_awaited = 0",
-            (json.dumps(sorted(job_ids)),),
+            f"UPDATE jobs SET is_awaited = 1 WHERE id {self._sql.among} AND is_awaited = 0",
+            (self._sql.listed(job_ids),),
         )
 
     # --- ends ---
@@ -98,21 +102,24 @@ class Dependencies:
     def owe(self, job_ids: Sequence[int]) -> None:
         """These jobs have ended, and others wait for them."""
         self._db.executemany(
-            "INSERT OR REPLACE INTO settling (job_id) VALUES (?)", [(job_id,) for job_id in job_ids]
+            "INSERT INTO settling (job_id) VALUES (?)"
+            " ON CONFLICT (job_id) DO UPDATE SET told_to = 0",
+            [(job_id,) for job_id in job_ids],
         )
 
     def settle(self, now: float) -> Settled:
-        """Tell dependants, as many as this transaction has time for."""
+        """Tell dependants, as many as this transaction has time for; what somebody else tells just
+        now is left to them."""
         stranded: list[Stranded] = []
         released: list[int] = []
         while self._budget > 0:
             row = self._db.execute(
-                "SELECT job_id, told_to, state FROM settling JOIN jobs ON id = job_id"
-                " ORDER BY job_id LIMIT 1"
+                f"SELECT job_id, told_to FROM settling ORDER BY job_id LIMIT 1{self._sql.pass_by}"
             ).fetchone()
             if row is None:
                 return Settled(tuple(stranded), tuple(released))
-            job_id, told_to, state = row
+            job_id, told_to = row
+            (state,) = self._db.execute("SELECT state FROM jobs WHERE id = ?", (job_id,)).fetchone()
             limit = self._budget
             dependants = [
                 found
@@ -135,38 +142,45 @@ class Dependencies:
             self._budget -= len(dependants) + JOB_COST
         return Settled(tuple(stranded), tuple(released), is_all=False)
 
-    def _close(self, job_id: int, dependants: Sequence[int]) -> str:
-        """Those of them that still waited for the job, as JSON; they do no longer."""
-        rows: Any = self._db.execute(
+    def _close(self, job_id: int, dependants: Collection[int]) -> list[int]:
+        """Those of them that still waited for the job; they do no longer."""
+        rows = self._db.execute(
             "UPDATE dependencies SET is_open = 0 WHERE after_id = ? AND is_open = 1"
-            " AND job_id IN (SELECT value FROM json_each(?)) RETURNING job_id",
-            (job_id, json.dumps(dependants)),
+            f" AND job_id {self._sql.among} RETURNING job_id",
+            (job_id, self._sql.listed(dependants)),
         )
-        return json.dumps([found for (found,) in rows])
+        return [found for (found,) in rows]
 
-    def _release(self, waiting: str) -> list[int]:
-        rows: list[Any] = self._db.execute(
+    def _release(self, waiting: Collection[int]) -> list[int]:
+        rows = self._db.execute(
             "UPDATE jobs SET waits_for = waits_for - 1"
-            " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' AND waits_for > 0"
+            f" WHERE id {self._sql.among} AND state = 'queued' AND waits_for > 0"
             " RETURNING id, waits_for",
-            (waiting,),
-        ).fetchall()
-        return [job_id for job_id, waits_for in rows if not waits_for]
+            (self._sql.listed(waiting),),
+        )
+        return sorted(job_id for job_id, waits_for in rows if not waits_for)
 
-    def _strand(self, waiting: str, now: float) -> list[Stranded]:
+    def _strand(self, waiting: Collection[int], now: float) -> list[Stranded]:
         state = move(JobState.QUEUED, JobEvent.STRAND)
-        rows: list[Any] = self._db.execute(
+        rows = self._db.execute(
             "UPDATE jobs SET state = ?, reason = ?, finished_at = ?, waits_for = 0"
-            " WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' AND waits_for > 0"
-            " RETURNING id, name, grp, attempt,"
-            " CASE WHEN instr(needs, ?) THEN spec -> '$.mask' END, is_awaited",
-            (state.value, STRANDED, now, waiting, _HAS_SECRETS),
-        ).fetchall()
-        self.owe([job_id for job_id, *_, is_awaited in rows if is_awaited])
+            f" WHERE id {self._sql.among} AND state = 'queued' AND waits_for > 0"
+            " RETURNING id, name, grp, attempt, needs, is_awaited",
+            (state.value, STRANDED, now, self._sql.listed(waiting)),
+        )
+        found = sorted(rows.fetchall())
+        self.owe([job_id for job_id, *_, is_awaited in found if is_awaited])
         return [
-            Stranded(job_id, name, group, attempt, tuple(json.loads(mask)) if mask else ())
-            for job_id, name, group, attempt, mask, _ in rows
+            Stranded(job_id, name, group, attempt, self._mask(job_id, needs))
+            for job_id, name, group, attempt, needs, _ in found
         ]
+
+    def _mask(self, job_id: int, needs: str) -> tuple[str, ...]:
+        """The secrets of a job. Read in Python: SQL would not read a NUL of its `stdin`."""
+        if _HAS_SECRETS not in needs:
+            return ()
+        (text,) = self._db.execute("SELECT spec FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        return tuple(json.loads(text).get("mask", ()))
 
     # --- a person's retry ---
 
@@ -177,28 +191,18 @@ class Dependencies:
             return
         wait = wait_of(after, self._states(after))
         self._db.execute(
-            "UPDATE dependencies SET is_open = after_id IN (SELECT value FROM json_each(?))"
+            "UPDATE dependencies"
+            f" SET is_open = CASE WHEN after_id {self._sql.among} THEN 1 ELSE 0 END"
             " WHERE job_id = ?",
-            (json.dumps(wait.open), job_id),
+            (self._sql.listed(wait.open), job_id),
         )
         # One that has failed is waited for, for a moment: who waits can be stranded.
         waits_for = 1 if wait.is_stranded else len(wait.open)
         self._db.execute("UPDATE jobs SET waits_for = ? WHERE id = ?", (waits_for, job_id))
         if wait.is_stranded:
-            self._strand(json.dumps([job_id]), now)
+            self._strand([job_id], now)
         else:
             self._mark_awaited(wait.open)
-
-    # --- looking ---
-
-    def of(self, job_id: int) -> list[tuple[int, JobState, bool]]:
-        """What a job comes after: each with its state, and whether it is still waited for."""
-        rows = self._db.execute(
-            "SELECT id, state, is_open FROM dependencies JOIN jobs ON id = after_id"
-            " WHERE job_id = ? ORDER BY id",
-            (job_id,),
-        )
-        return [(other, JobState(state), bool(is_open)) for other, state, is_open in rows]
 
 
 def _standing(wait: Wait, now: float) -> tuple[Any, ...]:

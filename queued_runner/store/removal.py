@@ -1,76 +1,71 @@
-"""Deleting jobs from SQLite: which may go, and which of the gone may still have files.
+"""Deleting jobs: which may go, and which of the gone may still have files.
 
 It owns the table `deleted`. It opens no transaction, and touches no file.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-import apsw
 
 from queued_runner.jobs import JobState
 from queued_runner.store.base import Expired
+from queued_runner.store.database import Database, Dialect
+
+_ENDED = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
 
 
 def expired(
-    db: apsw.Connection, ended_before: Mapping[JobState, float], looked_to: int, limit: int
+    db: Database, ended_before: Mapping[JobState, float], looked_to: int, limit: int
 ) -> Expired:
     """See `base.Store.expired`. No index leads there: each end would have to be written into it."""
+    limits = " ".join(f"WHEN '{state.value}' THEN CAST(? AS DOUBLE PRECISION)" for state in _ENDED)
     rows: list[Any] = db.execute(
-        "SELECT seen.id, finished_at < limits.value FROM"
-        " (SELECT id, state, finished_at FROM jobs WHERE id > ? ORDER BY id LIMIT ?) AS seen"
-        " LEFT JOIN json_each(?) AS limits ON limits.key = state ORDER BY seen.id",
-        (looked_to, limit, json.dumps({state.value: time for state, time in ended_before.items()})),
+        f"SELECT id, finished_at < CASE state {limits} END FROM jobs WHERE id > ?"
+        " ORDER BY id LIMIT ?",
+        (*(ended_before.get(state) for state in _ENDED), looked_to, limit),
     ).fetchall()
     ids = tuple(job_id for job_id, is_expired in rows if is_expired)
     return Expired(ids, rows[-1][0] if len(rows) == limit else None)
 
 
-def delete(db: apsw.Connection, job_ids: Sequence[int]) -> list[int]:
-    """See `base.Store.delete`."""
+def delete(db: Database, sql: Dialect, job_ids: Sequence[int]) -> list[int]:
+    """See `base.Store.delete`. Once they are locked nobody can begin to come after them."""
     chosen = _ids(
         db,
-        "SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each(?1))"
-        " AND state IN ('succeeded', 'failed', 'cancelled')"
-        " AND id NOT IN (SELECT job_id FROM settling)",
-        job_ids,
+        f"SELECT id FROM jobs WHERE id {sql.among}"
+        f" AND state IN ('succeeded', 'failed', 'cancelled') ORDER BY id{sql.lock}",
+        sql.listed(job_ids),
     )
-    while kept := _ids(
-        db,
-        "SELECT DISTINCT id FROM jobs JOIN dependencies ON after_id = id"
-        " WHERE id IN (SELECT value FROM json_each(?1)) AND state <> 'succeeded'"
-        " AND job_id NOT IN (SELECT value FROM json_each(?1))",
-        sorted(chosen),
-    ):
+    chosen -= _ids(db, f"SELECT job_id FROM settling WHERE job_id {sql.among}", sql.listed(chosen))
+    while kept := _who_is_named(db, sql, chosen):
         chosen -= kept
     gone = sorted(chosen)
-    db.execute("DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(gone),))
+    db.execute(f"DELETE FROM jobs WHERE id {sql.among}", (sql.listed(gone),))
     db.executemany("INSERT INTO deleted (job_id) VALUES (?)", [(job_id,) for job_id in gone])
     return gone
 
 
-def _ids(db: apsw.Connection, sql: str, given: Sequence[int]) -> set[int]:
-    return {job_id for (job_id,) in db.execute(sql, (json.dumps(list(given)),))}
+def _who_is_named(db: Database, sql: Dialect, chosen: Collection[int]) -> set[int]:
+    """Those that did not succeed, and that a job which stays came after."""
+    ids = sql.listed(sorted(chosen))
+    return _ids(
+        db,
+        "SELECT DISTINCT id FROM jobs JOIN dependencies ON after_id = id"
+        f" WHERE id {sql.among} AND state <> 'succeeded' AND NOT job_id {sql.among}",
+        ids,
+        ids,
+    )
 
 
-def dependant_of(db: apsw.Connection, job_id: int) -> int | None:
-    """See `base.Store.dependant_of`."""
-    row = db.execute(
-        "SELECT min(job_id) FROM dependencies WHERE after_id = ?", (job_id,)
-    ).fetchone()
-    return None if row is None else row[0]
+def _ids(db: Database, query: str, *lists: Any) -> set[int]:
+    return {job_id for (job_id,) in db.execute(query, lists)}
 
 
-def deleted(db: apsw.Connection, limit: int) -> list[int]:
+def deleted(db: Database, limit: int) -> list[int]:
     """See `base.Store.deleted`."""
-    rows: Any = db.execute("SELECT job_id FROM deleted ORDER BY job_id LIMIT ?", (limit,))
+    rows = db.execute("SELECT job_id FROM deleted ORDER BY job_id LIMIT ?", (limit,))
     return [job_id for (job_id,) in rows]
 
 
-def forget_deleted(db: apsw.Connection, job_ids: Sequence[int]) -> None:
+def forget_deleted(db: Database, sql: Dialect, job_ids: Sequence[int]) -> None:
     """See `base.Store.forget_deleted`."""
-    db.execute(
-        "DELETE FROM deleted WHERE job_id IN (SELECT value FROM json_each(?))",
-        (json.dumps(job_ids),),
-    )
+    db.execute(f"DELETE FROM deleted WHERE job_id {sql.among}", (sql.listed(job_ids),))

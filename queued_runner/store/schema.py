@@ -1,40 +1,34 @@
-"""The schema of a SQLite store: brings a database to the newest step, each step in one transaction.
+"""The steps of the schema, as numbered scripts in `migrations/ENGINE/`. It knows no table.
 
-It reads the numbered scripts in `migrations/sqlite/`; it knows no table.
+Each step runs in one transaction with the number that says it was run; how is an engine's own.
 """
 
 from importlib import resources
 
-import apsw
-
 from queued_runner.store.base import SchemaTooNew
 
 
-def _steps() -> list[tuple[int, str]]:
-    folder = resources.files("queued_runner.store.migrations.sqlite")
-    return sorted(
-        (int(entry.name[:4]), entry.read_text(encoding="utf-8"))
-        for entry in folder.iterdir()
-        if entry.name.endswith(".sql")
-    )
+def steps_after(version: int, engine: str, place: str) -> list[tuple[int, str]]:
+    """The numbers and scripts of the steps that a database has not seen, in order.
 
-
-def migrate(db: apsw.Connection) -> None:
-    """Run the steps that this database has not seen.
+    Args:
+        version: the newest step that it has seen, 0 for none.
+        engine: the folder of its steps.
+        place: where it is, for people.
 
     Raises:
         SchemaTooNew: it has seen steps that this release does not know.
     """
-    steps = _steps()
-    version = db.pragma("user_version")
+    folder = resources.files(f"queued_runner.store.migrations.{engine}")
+    steps = sorted(
+        (int(entry.name[:4]), entry.read_text(encoding="utf-8"))
+        for entry in folder.iterdir()
+        if entry.name.endswith(".sql")
+    )
     newest = steps[-1][0]
     if version > newest:
         raise SchemaTooNew(
-            f"the queue at {db.filename} was written by a newer release (schema {version}, this one"
-            f" knows {newest}); install that release again, or choose another data directory"
+            f"the queue at {place} was written by a newer release (schema {version}, this one"
+            f" knows {newest}); install that release again, or choose another place for the queue"
         )
-    for number, script in steps:
-        if number > version:
-            with db:
-                db.execute(script)
-                db.pragma("user_version", number)
+    return [(number, script) for number, script in steps if number > version]

@@ -556,7 +556,7 @@ def first_is_enough(put):
         self._db.execute(
             "UPDATE jobs SET waits_for = 1 WHERE waits_for > 1"
             " AND id IN (SELECT value FROM json_each(?))",
-            (waiting,),
+            (json.dumps(waiting),),
         )
         return original(self, waiting)
 
@@ -596,7 +596,7 @@ def success_counts_twice(put):
 
     def close(self, job_id, dependants):
         original(self, job_id, dependants)
-        return json.dumps(dependants)
+        return dependants
 
     put(Dependencies, "_close", close)
 

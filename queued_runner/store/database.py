@@ -1,0 +1,48 @@
+"""What the verbs need of a database, and the words in which engines differ. Pure.
+
+The verbs (`reads.py`, `verbs.py`, `dependencies.py`, `removal.py`) are written once, in the SQL
+that SQLite and PostgreSQL share; placeholders are `?`. A connection of apsw is a `Database` as it
+is, so that SQLite pays nothing for this.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+class Rows(Protocol):
+    """What a statement gave: tuples."""
+
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Database(Protocol):
+    """Where statements run, in the transaction that is open there."""
+
+    def execute(self, sql: str, bindings: Any = None, /) -> Rows: ...
+
+    def executemany(self, sql: str, bindings: Any, /) -> object:
+        """Run a statement that gives no rows once for each of some bindings."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """Parts of statements that an engine words in its own way; `""` where it needs none."""
+
+    among: str
+    """Behind a column: it is one of a list, whose binding is made by `listed`."""
+    listed: Callable[[Collection[int] | Collection[str]], Any]
+    lock: str
+    """At the end of a SELECT: nobody else changes these rows in this transaction's time. What a
+    verb decides by must be read so."""
+    pass_by: str
+    """The same, without the rows that somebody else has locked."""
+    ready: str
+    """The table of jobs, by the index that a claim walks."""
+    delayed: str
+    """The table of jobs, by the index of the delayed."""
+    unindexed: str
+    """Before a column: no index leads there."""

@@ -1,0 +1,165 @@
+"""The verbs that only look, for every engine. A reader has these alone."""
+
+import json
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Final
+
+from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from queued_runner.store import removal
+from queued_runner.store.base import Expired, JobNotFound, StoredResults
+from queued_runner.store.database import Database, Dialect
+from remote_runner.results import parse_head
+
+JOB: Final = (
+    "id, spec, state, reason, exit_code, signal, attempt, worker, worker_id, worker_boot,"
+    " created_at, run_after, started_at, finished_at, cancel_requested, failures, losses,"
+    " log_bytes, log_dropped, after_ids, waits_for, is_awaited"
+)
+"""The columns that `job_of` takes."""
+_ATTEMPT: Final = (
+    "job_id, number, worker, started_at, finished_at, reason, exit_code, signal, duration,"
+    " max_rss, cpu_time, log_bytes, log_dropped"
+)
+
+
+def job_of(row: Any, spec: JobSpec | None = None) -> Job:
+    """The job of a row; `spec` where it is known already: to read it costs the most."""
+    job_id, text, state, *facts = row
+    facts[11] = bool(facts[11])
+    facts[16] = tuple(json.loads(facts[16])) if facts[16] else ()
+    facts[18] = bool(facts[18])
+    return Job(job_id, spec or JobSpec.model_validate_json(text), JobState(state), *facts)
+
+
+class Reads:
+    """See `base.Store` for the verbs.
+
+    Args:
+        db: where they look.
+        dialect: how its engine says things.
+        guard: raises the engine's errors as those of the contract.
+    """
+
+    def __init__(self, db: Database, dialect: Dialect, guard: AbstractContextManager[None]) -> None:
+        self._db = db
+        self._sql = dialect
+        self._guard = guard
+
+    def _value(self, sql: str, *bindings: Any) -> Any:
+        row = self._db.execute(sql, bindings).fetchone()
+        return None if row is None else row[0]
+
+    def identity(self) -> str:
+        with self._guard:
+            return str(self._value("SELECT id FROM identity"))
+
+    def get(self, job_id: int) -> Job:
+        return self._find(job_id)
+
+    def _find(self, job_id: int, lock: str = "") -> Job:
+        with self._guard:
+            sql = f"SELECT {JOB} FROM jobs WHERE id = ?{lock}"
+            row = self._db.execute(sql, (job_id,)).fetchone()
+        if row is None:
+            raise JobNotFound(job_id)
+        return job_of(row)
+
+    def page(
+        self,
+        *,
+        state: JobState | None = None,
+        group: str | None = None,
+        name: str | None = None,
+        limit: int = 100,
+        before: int | None = None,
+    ) -> list[Job]:
+        # Of a million rows, nearly all share a state.
+        narrow = group is not None or name is not None
+        given = {
+            "id < ?": before,
+            f"{self._sql.unindexed if narrow else ''}state = ?": state and state.value,
+            "grp = ?": group,
+            "name = ?": name,
+        }
+        filters = {sql: value for sql, value in given.items() if value is not None}
+        where = f"WHERE {' AND '.join(filters)}" if filters else ""
+        sql = f"SELECT {JOB} FROM jobs {where} ORDER BY id DESC LIMIT ?"
+        with self._guard:
+            return [job_of(row) for row in self._db.execute(sql, (*filters.values(), limit))]
+
+    def attempts(self, job_id: int) -> list[Attempt]:
+        with self._guard:
+            sql = f"SELECT {_ATTEMPT} FROM attempts WHERE job_id = ? ORDER BY number"
+            return [Attempt(*row) for row in self._db.execute(sql, (job_id,))]
+
+    def inline_output(self, job_id: int, attempt: int) -> bytes | None:
+        with self._guard:
+            sql = "SELECT output FROM attempts WHERE job_id = ? AND number = ?"
+            value: bytes | None = self._value(sql, job_id, attempt)
+            return value
+
+    def counts(self, group: str | None = None) -> dict[JobState, int]:
+        where, bindings = ("WHERE grp = ?", (group,)) if group is not None else ("", ())
+        with self._guard:
+            rows = self._db.execute(
+                f"SELECT state, count(*) FROM jobs {where} GROUP BY state", bindings
+            )
+            return {JobState(state): number for state, number in rows}
+
+    def running(self) -> list[Job]:
+        with self._guard:
+            sql = f"SELECT {JOB} FROM jobs WHERE state = 'running' ORDER BY id"
+            return [job_of(row) for row in self._db.execute(sql)]
+
+    def next_run_after(self, now: float) -> float | None:
+        with self._guard:
+            value: float | None = self._value(
+                f"SELECT min(run_after) FROM {self._sql.delayed}"
+                " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0"
+            )
+            return value
+
+    def results(self, job_id: int, attempt: int) -> StoredResults | None:
+        with self._guard:
+            row = self._db.execute(
+                "SELECT head, start, data FROM results WHERE job_id = ? AND number = ?",
+                (job_id, attempt),
+            ).fetchone()
+        return None if row is None else StoredResults(parse_head(row[0]), row[1], row[2])
+
+    def result_files(self) -> list[tuple[int, int]]:
+        with self._guard:
+            rows = self._db.execute("SELECT job_id, number FROM results WHERE data IS NULL")
+            return [(job_id, number) for job_id, number in rows]
+
+    def dependencies(self, job_id: int) -> list[tuple[int, JobState, bool]]:
+        with self._guard:
+            rows = self._db.execute(
+                "SELECT id, state, is_open FROM dependencies JOIN jobs ON id = after_id"
+                " WHERE job_id = ? ORDER BY id",
+                (job_id,),
+            )
+            return [(other, JobState(state), bool(is_open)) for other, state, is_open in rows]
+
+    def dependant_of(self, job_id: int) -> int | None:
+        with self._guard:
+            value: int | None = self._value(
+                "SELECT min(job_id) FROM dependencies WHERE after_id = ?", job_id
+            )
+            return value
+
+    def expired(
+        self, ended_before: Mapping[JobState, float], looked_to: int, limit: int
+    ) -> Expired:
+        with self._guard:
+            return removal.expired(self._db, ended_before, looked_to, limit)
+
+    def deleted(self, limit: int) -> list[int]:
+        with self._guard:
+            return removal.deleted(self._db, limit)
+
+    def drained_workers(self) -> dict[str, str]:
+        with self._guard:
+            rows = self._db.execute("SELECT worker_id, name FROM drained_workers ORDER BY at")
+            return dict(rows)

@@ -1,0 +1,298 @@
+"""The verbs that write, for every engine: what a verb decides by is read with a lock, then written.
+
+It leaves to an engine how transactions go, how ids are given out and how a claim takes jobs.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
+from itertools import islice
+from typing import Any, Final
+
+from queued_runner.jobs import Job, JobSpec, JobState
+from queued_runner.lifecycle import JobEvent, move
+from queued_runner.retry import Decision
+from queued_runner.store import removal
+from queued_runner.store.base import (
+    KeyConflict,
+    NotEnded,
+    Settled,
+    StoredOutput,
+    StoredResults,
+)
+from queued_runner.store.database import Database, Dialect
+from queued_runner.store.dependencies import Dependencies
+from queued_runner.store.graph import NewJob
+from queued_runner.store.needs import needs_text
+from queued_runner.store.reads import JOB, Reads, job_of
+from queued_runner.store.room import Room
+from remote_runner.results import encode_head
+from remote_runner.types import Offer, Outcome, Slot
+
+MAX_DUE: Final = 10_000
+"""Delayed jobs that one claim makes ready: bounds the time that its transaction takes."""
+
+
+class Verbs(Reads, ABC):
+    """One connection that writes; see `base.Store` for the verbs, `Reads` for the arguments."""
+
+    def __init__(self, db: Database, dialect: Dialect, guard: AbstractContextManager[None]) -> None:
+        super().__init__(db, dialect, guard)
+        self._dependencies = Dependencies(db, dialect)
+        self._claimed: dict[int, JobSpec] = {}
+        """The specs of jobs that this connection has claimed and not finished."""
+
+    # --- submitting ---
+
+    @abstractmethod
+    def _new_ids(self, number: int) -> Iterator[int]:
+        """So many ids that no job has ever had, in their order; not all need be used."""
+
+    def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
+        with self._guard:
+            new_ids = self._new_ids(len(specs))
+            known = self._keyed({spec.key for spec in specs if spec.key is not None})
+            ids: list[int] = []
+            rows: list[tuple[Any, ...]] = []
+            fresh: dict[str, tuple[int, JobSpec]] = {}
+            later: dict[int, NewJob] = {}
+            later_rows: list[tuple[Any, ...]] = []
+            for index, spec in enumerate(specs):
+                if spec.key is not None:
+                    if spec.key in fresh:
+                        job_id, earlier = fresh[spec.key]
+                        if spec != earlier:
+                            raise KeyConflict(None)
+                        ids.append(job_id)
+                        continue
+                    if spec.key in known:
+                        job_id, text = known[spec.key]
+                        if JobSpec.model_validate_json(text) != spec:
+                            raise KeyConflict(job_id)
+                        ids.append(job_id)
+                        continue
+                job_id = next(new_ids)
+                if spec.key is not None:
+                    fresh[spec.key] = (job_id, spec)
+                row = (
+                    job_id, spec.model_dump_json(exclude_defaults=True), spec.name, spec.group,
+                    spec.key, spec.priority, needs_text(spec.all_needs), int(spec.delay > 0), now,
+                    now + spec.delay,
+                )  # fmt: skip
+                if spec.after:
+                    later[job_id] = NewJob(index, spec)
+                    later_rows.append(row)
+                else:
+                    rows.append(row)
+                ids.append(job_id)
+            waits = None
+            if later:
+                keys = {
+                    spec.key: job_id for spec, job_id in zip(specs, ids, strict=True) if spec.key
+                }
+                waits = self._dependencies.waits(later, keys)
+            self._db.executemany(
+                "INSERT INTO jobs (id, spec, name, grp, key, priority, needs, is_delayed,"
+                " created_at, run_after, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+                rows,
+            )
+            if waits is not None:
+                self._dependencies.insert(later_rows, waits, now)
+            return ids
+
+    def _keyed(self, keys: Collection[str]) -> dict[str, tuple[int, str]]:
+        """The ids and specs of the jobs that were added with these keys."""
+        if not keys:
+            return {}
+        rows = self._db.execute(
+            f"SELECT key, id, spec FROM jobs WHERE key {self._sql.among}",
+            (self._sql.listed(keys),),
+        )
+        return {key: (job_id, text) for key, job_id, text in rows}
+
+    # --- running ---
+
+    @abstractmethod
+    def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]: ...
+
+    def _make_ready(self, now: float) -> None:
+        """Delayed jobs that are due can be claimed."""
+        self._db.execute(
+            "UPDATE jobs SET is_delayed = 0 WHERE id IN ("
+            f"SELECT id FROM {self._sql.delayed}"
+            " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0 AND run_after <= ?"
+            f" ORDER BY run_after LIMIT ?{self._sql.pass_by})",
+            (now, MAX_DUE),
+        )
+
+    def _choose(
+        self, offers: Sequence[Offer], limit: int, lost: Collection[int] = ()
+    ) -> dict[int, Slot]:
+        """The ready jobs that get slots, by priority, then by age; and which. None of `lost`."""
+        room = Room(offers, self._next_needs)
+        but, others = (
+            (f" AND NOT id {self._sql.among}", (self._sql.listed(lost),)) if lost else ("", ())
+        )
+        candidates: list[tuple[int, int, str]] = []
+        for needs, size in room.sizes():
+            candidates += self._db.execute(
+                f"SELECT -priority, id, needs FROM {self._sql.ready}"
+                f" WHERE state = 'queued' AND is_delayed = 0 AND waits_for = 0 AND needs = ?{but}"
+                " ORDER BY priority DESC, id LIMIT ?",
+                (needs, *others, min(size, limit)),
+            )
+        candidates.sort()
+        taken = ((job_id, room.take(needs)) for _, job_id, needs in candidates)
+        return dict(islice(((job_id, slot) for job_id, slot in taken if slot), limit))
+
+    def _next_needs(self, after: str) -> str | None:
+        value: str | None = self._value(
+            f"SELECT min(needs) FROM {self._sql.ready}"
+            " WHERE state = 'queued' AND is_delayed = 0 AND waits_for = 0 AND needs > ?",
+            after,
+        )
+        return value
+
+    def finish(
+        self,
+        job_id: int,
+        attempt: int,
+        decide: Callable[[Job], Decision],
+        outcome: Outcome,
+        output: StoredOutput,
+        now: float,
+    ) -> Job | None:
+        with self._guard:
+            row = self._db.execute(
+                f"SELECT {JOB} FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'"
+                f"{self._sql.lock}",
+                (job_id, attempt),
+            ).fetchone()
+            if row is None:
+                return None
+            job = job_of(row, self._claimed.pop(job_id, None))
+            decision = decide(job)
+            state = move(job.state, decision.event)
+            is_over = state is not JobState.QUEUED
+            changed = self._db.execute(
+                "UPDATE jobs SET state = ?, is_delayed = ?, reason = ?, exit_code = ?, signal = ?,"
+                " run_after = ?, finished_at = ?, failures = failures + ?, losses = losses + ?,"
+                f" log_bytes = ?, log_dropped = ? WHERE id = ? RETURNING {JOB}",
+                (
+                    state.value, int(not is_over), decision.reason or outcome.reason.value,
+                    outcome.exit_code, outcome.signal,
+                    job.run_after if is_over else decision.run_after, now if is_over else None,
+                    int(decision.is_failure), int(decision.is_loss), output.size, output.dropped,
+                    job_id,
+                ),
+            ).fetchone()  # fmt: skip
+            self._db.execute(
+                "UPDATE attempts SET finished_at = ?, reason = ?, exit_code = ?, signal = ?,"
+                " duration = ?, max_rss = ?, cpu_time = ?, log_bytes = ?, log_dropped = ?,"
+                " output = ? WHERE job_id = ? AND number = ?",
+                (
+                    now, outcome.reason.value, outcome.exit_code, outcome.signal,
+                    outcome.duration, outcome.max_rss, outcome.cpu_time, output.size,
+                    output.dropped, output.inline, job_id, attempt,
+                ),
+            )  # fmt: skip
+            if is_over and job.is_awaited:
+                self._dependencies.owe([job_id])
+            return job_of(changed, job.spec)
+
+    def report(self, job_id: int, attempt: int, outcome: Outcome) -> bool:
+        with self._guard:
+            row = self._db.execute(
+                "UPDATE attempts SET reason = ?, exit_code = ?, signal = ?"
+                " WHERE number = ? AND job_id IN (SELECT id FROM jobs"
+                f" WHERE id = ? AND attempt = ? AND state = 'running'{self._sql.lock})"
+                " RETURNING number",
+                (
+                    outcome.reason.value, outcome.exit_code, outcome.signal, attempt, job_id,
+                    attempt,
+                ),
+            ).fetchone()  # fmt: skip
+        return row is not None
+
+    def lengthen(self, job_id: int, attempt: int, size: int, dropped: int) -> None:
+        with self._guard:
+            for table, number in (("attempts", "number"), ("jobs", "attempt")):
+                key = "job_id" if table == "attempts" else "id"
+                self._db.execute(
+                    f"UPDATE {table} SET log_bytes = ?, log_dropped = log_dropped + ?"
+                    f" WHERE {key} = ? AND {number} = ? AND finished_at IS NOT NULL",
+                    (size, dropped, job_id, attempt),
+                )
+
+    def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:
+        with self._guard:
+            self._db.execute(
+                "INSERT INTO results (job_id, number, head, start, data) VALUES (?, ?, ?, ?, ?)",
+                (job_id, attempt, encode_head(results.head), results.start, results.inline),
+            )
+
+    # --- cancelling ---
+
+    def cancel(self, job_id: int, now: float) -> Job:
+        job = self._find(job_id, self._sql.lock)
+        if job.state.is_terminal:
+            return job
+        with self._guard:
+            if job.state is JobState.RUNNING:
+                self._db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
+            else:
+                state = move(job.state, JobEvent.CANCEL)
+                self._db.execute(
+                    "UPDATE jobs SET state = ?, reason = 'cancelled', cancel_requested = 1,"
+                    " finished_at = ? WHERE id = ?",
+                    (state.value, now, job_id),
+                )
+                if job.is_awaited:
+                    self._dependencies.owe([job_id])
+        return self.get(job_id)
+
+    # --- jobs that come after others ---
+
+    def settle(self, now: float) -> Settled:
+        with self._guard:
+            return self._dependencies.settle(now)
+
+    def revive(self, job_id: int, now: float) -> Job:
+        job = self._find(job_id, self._sql.lock)
+        if not job.state.is_terminal:
+            raise NotEnded(job_id, job.state)
+        state = move(job.state, JobEvent.REVIVE)
+        with self._guard:
+            self._db.execute(
+                "UPDATE jobs SET state = ?, is_delayed = 0, run_after = ?, reason = NULL,"
+                " exit_code = NULL, signal = NULL, worker = NULL, worker_id = NULL,"
+                " worker_boot = NULL, started_at = NULL, finished_at = NULL, failures = 0,"
+                " losses = 0, cancel_requested = 0, waits_for = 0 WHERE id = ?",
+                (state.value, now, job_id),
+            )
+            self._dependencies.look_again(job_id, job.after, now)
+        return self.get(job_id)
+
+    # --- deleting ---
+
+    def delete(self, job_ids: Sequence[int]) -> list[int]:
+        with self._guard:
+            return removal.delete(self._db, self._sql, job_ids)
+
+    def forget_deleted(self, job_ids: Sequence[int]) -> None:
+        with self._guard:
+            removal.forget_deleted(self._db, self._sql, job_ids)
+
+    # --- workers ---
+
+    def drain_worker(self, worker_id: str, name: str, now: float) -> None:
+        with self._guard:
+            self._db.execute(
+                "INSERT INTO drained_workers (worker_id, name, at) VALUES (?, ?, ?)"
+                " ON CONFLICT DO NOTHING",
+                (worker_id, name, now),
+            )
+
+    def resume_worker(self, worker_id: str) -> None:
+        with self._guard:
+            self._db.execute("DELETE FROM drained_workers WHERE worker_id = ?", (worker_id,))
