@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.commands import Service
+from tests.postgres import Postgres, binaries_or_skip
 
 pytest_plugins = ["queued_runner.testing.fixtures"]
 
@@ -16,6 +17,16 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 # For a look at everything, as the demo is: HYPOTHESIS_PROFILE=quick.
 settings.register_profile("quick", settings.get_profile("patient"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests; each takes a database of its own in it."""
+    cluster = Postgres(binaries_or_skip())
+    try:
+        yield cluster
+    finally:
+        cluster.close()
 
 
 @pytest.fixture

@@ -2,8 +2,8 @@
 
 Every verb is synchronous and runs inside a transaction of `commit.GroupCommit`. Every write about
 an attempt is fenced: it counts only while the job runs, in this very attempt. A verb looks before
-it writes: one that is refused (raises anything but `StoreBroken` and `StoreFull`) has changed
-nothing, so that it may share its transaction with others.
+it writes: one that is refused (raises anything but `StoreBroken`, `StoreFull`, `StoreAway` and
+`TryAgain`) has changed nothing, so that it may share its transaction with others.
 """
 
 from collections.abc import Callable, Mapping, Sequence

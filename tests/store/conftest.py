@@ -10,13 +10,18 @@ from queued_runner.jobs import Job, JobSpec
 from queued_runner.lifecycle import JobEvent
 from queued_runner.retry import Decision
 from queued_runner.store.base import Settled, Store, StoredOutput, Stranded
+from queued_runner.store.postgres import PostgresStore
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Outcome, Reason, Slot
+from tests.postgres import Postgres
 
-ENGINES: dict[str, Callable[[Path], Store]] = {
+Engine = Callable[[Path], Store]
+SQLITE: dict[str, Engine] = {
     "sqlite-memory": lambda _: SQLiteStore(MEMORY),
     "sqlite-file": lambda folder: SQLiteStore(folder / "queue.db"),
 }
+POSTGRES = "postgres"
+
 
 SUCCESS = Outcome(Reason.EXIT, exit_code=0, duration=0.5, max_rss=4096, cpu_time=0.25)
 FAILURE = Outcome(Reason.EXIT, exit_code=3)
@@ -104,13 +109,24 @@ class Transacted:
         return self(lambda store: store.delete(job_ids))
 
 
-@pytest.fixture(params=ENGINES, scope="module")
-def engine(request: pytest.FixtureRequest) -> Callable[[Path], Store]:
-    return ENGINES[request.param]
+@pytest.fixture
+def address(postgres: Postgres) -> Iterator[str]:
+    """Of a queue of the test's own in PostgreSQL."""
+    yield postgres.new_queue()
+    postgres.drop_queues()
+
+
+@pytest.fixture(params=[*SQLITE, POSTGRES])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Opens the queue of a test, which is empty at first."""
+    if request.param != POSTGRES:
+        return SQLITE[request.param]
+    address = request.getfixturevalue("address")
+    return lambda _: PostgresStore(address)
 
 
 @pytest.fixture
-def store(engine: Callable[[Path], Store], tmp_path: Path) -> Iterator[Transacted]:
+def store(engine: Engine, tmp_path: Path) -> Iterator[Transacted]:
     opened = engine(tmp_path)
     try:
         yield Transacted(opened)

@@ -1,0 +1,205 @@
+"""Connections to PostgreSQL: how they are made, and what their errors mean to the store.
+
+It knows no table. A `Session` is the one connection that writes, a `Pool` those that look.
+"""
+
+from functools import lru_cache
+from typing import Any, Final
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8Dumper
+from psycopg_pool import ConnectionPool
+
+from queued_runner.store.base import StoreAway, StoreBroken, StoreError, StoreFull, TryAgain
+from queued_runner.store.postgres_text import EscapingDumper, UnescapingLoader
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+Cursor = psycopg.Cursor[tuple[Any, ...]]
+
+_CONNECT: Final[dict[str, Any]] = {
+    "application_name": "queued-runner",
+    "connect_timeout": 10,
+    # Else a server that is cut off would hold its locks for two hours.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""What the address may say otherwise."""
+_SETTINGS: Final = {
+    "statement_timeout": "30s",
+    "idle_in_transaction_session_timeout": "60s",
+    "jit": "off",  # it would take longer than any of our statements
+}
+READERS: Final = 4
+"""Connections that look, at most."""
+READER_WAIT: Final = 10.0
+"""Seconds that a look waits for one of them."""
+
+_AGAIN: Final = ("40001", "40P01")
+_AWAY: Final = ("08", "53", "57", "25006", "25P03", "55P03")
+"""The connection, too few resources, a shutdown or a timeout, a standby, an idle transaction, a
+lock; codes or their beginnings."""
+_BROKEN: Final = ("0A", "26", "28", "3D", "3F", "42", "58", "F0", "XX")
+"""What the server cannot do, who may do it, what is missing; errors of its disk and its own."""
+
+
+def place_of(address: str) -> str:
+    """What a database is called in messages: without user and password."""
+    try:
+        parts = conninfo_to_dict(address)
+    except psycopg.Error:
+        return "the given address"
+    host, port = parts.get("host", "localhost"), parts.get("port")
+    return f"{host}{f':{port}' if port else ''}/{parts.get('dbname', '')}"
+
+
+class Guard:
+    """Raises what the database raises as errors of the contract."""
+
+    def __init__(self, address: str) -> None:
+        self.place = place_of(address)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, psycopg.Error):
+            meant = self._meaning(error)
+            if meant is not None:
+                raise meant from error
+
+    def _meaning(self, error: psycopg.Error) -> StoreError | None:
+        """None: it is an error of this program."""
+        code, where = error.sqlstate or "", f"the database at {self.place}"
+        said = " ".join(str(error).split())
+        if code in _AGAIN or _is_taken_key(error):
+            return TryAgain(f"others were in the way at {self.place}: {said}; it can be run again")
+        if code == "53100":
+            return StoreFull(
+                f"{where} has no room on its disk; nothing was stored: free some space there, then"
+                " try again"
+            )
+        if code.startswith(_AWAY) or (
+            not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        ):
+            return StoreAway(f"{where} does not answer: {said}; it is tried again")
+        if code.startswith(_BROKEN):
+            return StoreBroken(f"{where} cannot be used: {said}; check it, then start again")
+        return None
+
+
+def _is_taken_key(error: psycopg.Error) -> bool:
+    """Whether somebody else has just added a job with the same key: who looks again finds it."""
+    return error.sqlstate == "23505" and error.diag.constraint_name == "jobs_key_key"
+
+
+@lru_cache(maxsize=256)
+def _translated(sql: str) -> str:
+    return sql.replace("%", "%%").replace("?", "%s")
+
+
+def _run(connection: Connection, sql: str, bindings: Any) -> Cursor:
+    if bindings is None:  # a script, perhaps: it goes as it is
+        return connection.execute(sql)
+    return connection.execute(_translated(sql), bindings)
+
+
+def _prepare(connection: Connection) -> None:
+    """A new connection, made fit for the store."""
+    adapters = connection.adapters
+    adapters.register_dumper(str, EscapingDumper)
+    adapters.register_loader("text", UnescapingLoader)
+    adapters.register_dumper(int, Int8Dumper)  # one type: a statement is prepared but once
+    # Not in the address: a pooler between would refuse it there.
+    calls = ", ".join("set_config(%s, %s, false)" for _ in _SETTINGS)
+    connection.execute(
+        f"SELECT {calls}", [part for setting in _SETTINGS.items() for part in setting]
+    )
+
+
+def _connection_info(address: str) -> str:
+    return make_conninfo("", **{**_CONNECT, **conninfo_to_dict(address)})
+
+
+class Session:
+    """One connection, which is made anew for the next transaction after it was lost.
+
+    A transaction begins at `begin`; outside of one each statement is one.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._info = _connection_info(address)
+        self._connection = self._connect()
+
+    def _connect(self) -> Connection:
+        connection = psycopg.connect(self._info, autocommit=True)
+        try:
+            _prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def execute(self, sql: str, bindings: Any = None, /) -> Cursor:
+        return _run(self._connection, sql, bindings)
+
+    def executemany(self, sql: str, bindings: Any, /) -> None:
+        with self._connection.cursor() as cursor:
+            cursor.executemany(_translated(sql), bindings)
+
+    def begin(self) -> None:
+        if self._connection.closed:
+            self._connection = self._connect()
+        # Whatever the database says: the verbs lock what they look at.
+        self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    def commit(self) -> None:
+        self._connection.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """End a transaction, if there is one; a connection that cannot do so any more is closed."""
+        status = self._connection.info.transaction_status
+        if status is TransactionStatus.IDLE:
+            return
+        try:
+            self._connection.execute("ROLLBACK")
+        except psycopg.Error:
+            self._connection.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Pool:
+    """Connections that look, for several threads at once. Each statement is its own transaction."""
+
+    def __init__(self, address: str) -> None:
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            _connection_info(address),
+            kwargs={"autocommit": True},
+            min_size=1,
+            max_size=READERS,
+            timeout=READER_WAIT,
+            configure=_prepare_to_look,
+            check=ConnectionPool.check_connection,
+            open=False,
+        )
+        self._pool.open(wait=False)
+
+    def execute(self, sql: str, bindings: Any = None, /) -> Cursor:
+        with self._pool.connection() as connection:
+            return _run(connection, sql, bindings)  # it holds all rows
+
+    def executemany(self, sql: str, bindings: Any, /) -> None:
+        raise NotImplementedError("a reader writes nothing")
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+def _prepare_to_look(connection: Connection) -> None:
+    _prepare(connection)
+    connection.execute("SET default_transaction_read_only = on")
