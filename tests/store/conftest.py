@@ -28,6 +28,14 @@ FAILURE = Outcome(Reason.EXIT, exit_code=3)
 NO_OUTPUT = StoredOutput(0, 0, None)
 
 
+def given(*offers: tuple[dict[str, str], int]) -> list[Offer]:
+    """Labels, and how many slots one worker with them has: the first is `w0`…"""
+    return [
+        Offer(labels, (Slot(f"w{number}", f"id-{number}", f"boot-{number}"),) * free)
+        for number, (labels, free) in enumerate(offers)
+    ]
+
+
 class Transacted:
     """A store each of whose verbs is its own transaction; the clock is `now`."""
 
@@ -52,12 +60,9 @@ class Transacted:
         return self.add(JobSpec(**{"command": "true", **fields}))[0]
 
     def claim(self, *offers: tuple[dict[str, str], int], limit: int = 1000) -> list[Job]:
-        """`offers` are labels, and how many slots one worker with them has: the first `w0`…"""
-        given = [
-            Offer(labels, (Slot(f"w{number}", f"id-{number}", f"boot-{number}"),) * free)
-            for number, (labels, free) in enumerate(offers or [({}, 100)])
-        ]
-        return self(lambda store: store.claim(given, self.now, limit))
+        """`offers`: see `given`."""
+        places = given(*(offers or [({}, 100)]))
+        return self(lambda store: store.claim(places, self.now, limit))
 
     def start(self, **fields: Any) -> Job:
         """A job that runs."""
