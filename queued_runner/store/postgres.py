@@ -82,6 +82,8 @@ class PostgresStore(Verbs):
             self._db.begin()
 
     def commit(self) -> None:
+        with self._guard:
+            self._db.wait()
         try:
             with self._guard:
                 self._db.commit()
@@ -175,7 +177,7 @@ def _migrate(session: Session, guard: Guard) -> None:
             f"the database at {guard.place} cannot keep a queue: it is PostgreSQL"
             f" {version // 10_000} with the encoding {encoding}, and must be 13 or newer with UTF8"
         )
-    session.begin()
+    session.execute("BEGIN")
     try:
         session.execute("SET LOCAL statement_timeout = 0")
         session.execute("SELECT pg_advisory_xact_lock(?)", (_MIGRATING,))
@@ -187,7 +189,7 @@ def _migrate(session: Session, guard: Guard) -> None:
         for number, script in steps_after(seen, "postgres", guard.place):
             session.execute(script)
             session.execute("UPDATE schema_version SET number = ?", (number,))
-        session.commit()
+        session.execute("COMMIT")
     except BaseException:
         session.rollback()
         raise

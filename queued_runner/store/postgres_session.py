@@ -3,6 +3,7 @@
 It knows no table. A `Session` is the one connection that writes, a `Pool` those that look.
 """
 
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import Any, Final
 
@@ -127,12 +128,16 @@ def _connection_info(address: str) -> str:
 class Session:
     """One connection, which is made anew for the next transaction after it was lost.
 
-    A transaction begins at `begin`; outside of one each statement is one.
+    A transaction begins at `begin`; outside of one each statement is one. In a transaction only a
+    statement whose rows are looked at is waited for: the others go ahead of it, and their errors
+    may come with a later one. That undoes all of them in any case.
     """
 
     def __init__(self, address: str) -> None:
         self._info = _connection_info(address)
         self._connection = self._connect()
+        self._ahead = ExitStack()
+        """Ends the sending ahead: waits for all that was sent."""
 
     def _connect(self) -> Connection:
         connection = psycopg.connect(self._info, autocommit=True)
@@ -153,16 +158,22 @@ class Session:
     def begin(self) -> None:
         if self._connection.closed:
             self._connection = self._connect()
+        self._ahead.enter_context(self._connection.pipeline())
         # Whatever the database says: the verbs lock what they look at.
         self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+
+    def wait(self) -> None:
+        """For all that was sent ahead: from here on it can only be committed or not."""
+        self._ahead.close()
 
     def commit(self) -> None:
         self._connection.execute("COMMIT")
 
     def rollback(self) -> None:
         """End a transaction, if there is one; a connection that cannot do so any more is closed."""
-        status = self._connection.info.transaction_status
-        if status is TransactionStatus.IDLE:
+        with suppress(psycopg.Error):  # it is known, or it does not matter any more
+            self._ahead.close()
+        if self._connection.info.transaction_status is TransactionStatus.IDLE:
             return
         try:
             self._connection.execute("ROLLBACK")

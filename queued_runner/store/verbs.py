@@ -6,6 +6,7 @@ It leaves to an engine how transactions go, how ids are given out and how a clai
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
@@ -174,18 +175,30 @@ class Verbs(Reads, ABC):
             decision = decide(job)
             state = move(job.state, decision.event)
             is_over = state is not JobState.QUEUED
-            changed = self._db.execute(
+            # Nothing is read back, so that PostgreSQL need not be waited for.
+            ended = replace(
+                job,
+                state=state,
+                reason=decision.reason or outcome.reason.value,
+                exit_code=outcome.exit_code,
+                signal=outcome.signal,
+                run_after=job.run_after if is_over else decision.run_after,
+                finished_at=now if is_over else None,
+                failures=job.failures + decision.is_failure,
+                losses=job.losses + decision.is_loss,
+                log_bytes=output.size,
+                log_dropped=output.dropped,
+            )
+            self._db.execute(
                 "UPDATE jobs SET state = ?, is_delayed = ?, reason = ?, exit_code = ?, signal = ?,"
-                " run_after = ?, finished_at = ?, failures = failures + ?, losses = losses + ?,"
-                f" log_bytes = ?, log_dropped = ? WHERE id = ? RETURNING {JOB}",
+                " run_after = ?, finished_at = ?, failures = ?, losses = ?, log_bytes = ?,"
+                " log_dropped = ? WHERE id = ?",
                 (
-                    state.value, int(not is_over), decision.reason or outcome.reason.value,
-                    outcome.exit_code, outcome.signal,
-                    job.run_after if is_over else decision.run_after, now if is_over else None,
-                    int(decision.is_failure), int(decision.is_loss), output.size, output.dropped,
-                    job_id,
+                    state.value, int(not is_over), ended.reason, ended.exit_code, ended.signal,
+                    ended.run_after, ended.finished_at, ended.failures, ended.losses,
+                    ended.log_bytes, ended.log_dropped, job_id,
                 ),
-            ).fetchone()  # fmt: skip
+            )  # fmt: skip
             self._db.execute(
                 "UPDATE attempts SET finished_at = ?, reason = ?, exit_code = ?, signal = ?,"
                 " duration = ?, max_rss = ?, cpu_time = ?, log_bytes = ?, log_dropped = ?,"
@@ -198,7 +211,7 @@ class Verbs(Reads, ABC):
             )  # fmt: skip
             if is_over and job.is_awaited:
                 self._dependencies.owe([job_id])
-            return job_of(changed, job.spec)
+            return ended
 
     def report(self, job_id: int, attempt: int, outcome: Outcome) -> bool:
         with self._guard:

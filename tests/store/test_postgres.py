@@ -149,16 +149,31 @@ def test_a_lost_connection_is_made_again_for_the_next_transaction(store, db):
     assert store.submit() > lost
 
 
-def test_a_commit_that_nobody_answered_is_not_taken_for_either(store, db):
+def test_a_connection_that_is_lost_before_the_commit_has_stored_nothing(store, db):
     store.raw.begin()
     store.raw.add([JobSpec(command="x")], 0.0)
     cut_connections(db)
-    with pytest.raises(StoreBroken, match="nobody knows"):
+    with pytest.raises(StoreAway):
         store.raw.commit()
+    store.raw.rollback()
+    assert store(lambda raw: raw.page()) == []
+
+
+def test_a_commit_that_nobody_answered_is_not_taken_for_either(store, db):
+    db.execute(
+        "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
+    )
+    db.execute(
+        "CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION cut()"
+    )
+    with pytest.raises(StoreBroken, match="nobody knows"):
+        store.submit()
 
 
 def test_what_was_committed_outlives_a_crash_of_the_database():
-    cluster = Postgres(binaries_or_skip(), is_durable=True)
+    cluster = Postgres(binaries_or_skip())
     try:
         address = cluster.new_queue()
         store = Transacted(PostgresStore(address))
