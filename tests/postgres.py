@@ -26,7 +26,7 @@ USER = "queue"
 
 def find_binaries() -> Path | None:
     """The folder of the newest PostgreSQL that is installed; Debian keeps it off the PATH."""
-    folders = [*Path("/usr/lib/postgresql").glob("*/bin"), *Path("/usr/pgsql").glob("*/bin")]
+    folders = [*Path("/usr/lib/postgresql").glob("*/bin")]
     if on_path := shutil.which("postgres"):
         folders.append(Path(on_path).resolve().parent)
     found = [folder for folder in folders if (folder / "initdb").exists()]

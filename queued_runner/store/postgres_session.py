@@ -31,7 +31,8 @@ _CONNECT: Final[dict[str, Any]] = {
 """What the address may say otherwise."""
 _SETTINGS: Final = {
     "statement_timeout": "30s",
-    "idle_in_transaction_session_timeout": "60s",
+    # A server that stands still in the middle of a transaction holds up all others.
+    "idle_in_transaction_session_timeout": "15s",
     "jit": "off",  # it would take longer than any of our statements
 }
 READERS: Final = 4
