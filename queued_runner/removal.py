@@ -12,7 +12,7 @@ import structlog
 import trio
 
 from queued_runner.jobs import JobState
-from queued_runner.store.base import Expired, NoRoom, NotEnded, StillNamed, Store
+from queued_runner.store.base import Expired, NoRoom, NotEnded, Reader, StillNamed, Store
 from queued_runner.store.commit import GroupCommit
 
 log = structlog.get_logger("queued_runner")
@@ -24,7 +24,7 @@ BATCH: Final = 100
 PERIOD: Final = 3600.0
 """Seconds between two passes."""
 
-Read = Callable[[Callable[[Store], Any]], Awaitable[Any]]
+Read = Callable[[Callable[[Reader], Any]], Awaitable[Any]]
 
 
 class Files(Protocol):

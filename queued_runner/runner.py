@@ -22,7 +22,14 @@ from queued_runner.logs import Logs
 from queued_runner.recount import Recount
 from queued_runner.removal import Removal
 from queued_runner.results import Results
-from queued_runner.store.base import Added, JobNotFound, ResultNotFound, Store, StoredResults
+from queued_runner.store.base import (
+    Added,
+    JobNotFound,
+    Reader,
+    ResultNotFound,
+    Store,
+    StoredResults,
+)
 from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.tally import Figures
 from remote_runner.results import Head
@@ -46,7 +53,7 @@ class QueuedRunner:
     def __init__(
         self,
         commits: GroupCommit,
-        reader: Store,
+        reader: Reader,
         logs: Logs,
         results: Results,
         dispatcher: Dispatcher,
@@ -80,7 +87,7 @@ class QueuedRunner:
         self.removal = Removal(commits, self._read, (logs, results), now=now)
         self.is_accepting = True
 
-    async def _read(self, query: Callable[[Store], Any]) -> Any:
+    async def _read(self, query: Callable[[Reader], Any]) -> Any:
         return await self._run_sync(partial(query, self._reader))
 
     # --- submitting ---

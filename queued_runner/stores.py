@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from queued_runner import datadir
 from queued_runner.config import Settings
 from queued_runner.hints import Hints, NoHints
-from queued_runner.store.base import Store
+from queued_runner.store.base import Reader, Store
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.errors import UnusableSettings
 
@@ -21,7 +21,7 @@ class OpenStore:
     """
 
     writer: Store
-    reader: Store
+    reader: Reader
     readers: int = 1
     is_shared: bool = False
     hints: Hints = field(default_factory=NoHints)

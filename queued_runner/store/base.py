@@ -217,20 +217,11 @@ class Expired:
     looked_to: int | None
 
 
-class Store(Protocol):
-    """What an engine does. `now` and every time are UNIX seconds."""
+class Reader(Protocol):
+    """What an engine tells. Times are UNIX seconds."""
 
     def identity(self) -> str:
         """What this queue is known by, from its first opening on; its copies have it too."""
-        ...
-
-    def add(self, specs: Sequence[JobSpec], now: float) -> Added:
-        """Store new jobs; a key that is known with the same body gives the known id.
-
-        Raises:
-            KeyConflict: a key is known with another body; nothing was added.
-            BadDependency: a job cannot come after what it names; nothing was added.
-        """
         ...
 
     def get(self, job_id: int) -> Job:
@@ -255,15 +246,66 @@ class Store(Protocol):
         """The records of a small finished output; None when they are in files, or nowhere."""
         ...
 
+    def next_run_after(self, now: float) -> float | None:
+        """When the next delayed job becomes due."""
+        ...
+
+    def results(self, job_id: int, attempt: int) -> StoredResults | None:
+        """What an attempt left; None: nothing, or it has not ended."""
+        ...
+
+    def result_files(self) -> list[tuple[int, int, int]]:
+        """The attempts whose results are in a file: job, number, and the epoch in its name."""
+        ...
+
+    def dependencies(self, job_id: int) -> list[tuple[int, JobState, bool]]:
+        """The jobs that one comes after: their states, and whether they are still waited for."""
+        ...
+
+    def expired(
+        self, ended_before: Mapping[JobState, float], looked_to: int, limit: int
+    ) -> Expired:
+        """Look at `limit` jobs above the id `looked_to` for those that ended before a time."""
+        ...
+
+    def dependant_of(self, job_id: int) -> int | None:
+        """One of the jobs that came after this one, if there are any."""
+        ...
+
+    def deleted(self, limit: int) -> list[int]: ...
+
+    def servers(self) -> list[ServerRecord]: ...
+
+    def workers(self) -> list[WorkerRecord]:
+        """All that are connected, to whichever server."""
+        ...
+
+    def running(self) -> list[Job]: ...
+
+    def counts(self, group: str | None = None) -> dict[JobState, int]: ...
+
+    def drained_workers(self) -> dict[str, str]:
+        """The names of the drained workers by their ids, in the order of their draining."""
+        ...
+
+
+class Store(Reader, Protocol):
+    """What an engine does. `now` and every time are UNIX seconds."""
+
+    def add(self, specs: Sequence[JobSpec], now: float) -> Added:
+        """Store new jobs; a key that is known with the same body gives the known id.
+
+        Raises:
+            KeyConflict: a key is known with another body; nothing was added.
+            BadDependency: a job cannot come after what it names; nothing was added.
+        """
+        ...
+
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
         """Move queued jobs to running, each with a new attempt at the worker who has its slot.
 
         None at a worker that is connected to another server by now.
         """
-        ...
-
-    def next_run_after(self, now: float) -> float | None:
-        """When the next delayed job becomes due."""
         ...
 
     def finish(
@@ -280,14 +322,6 @@ class Store(Protocol):
 
     def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:
         """Keep what an attempt left; in the transaction of its `finish`, once it was not stale."""
-        ...
-
-    def results(self, job_id: int, attempt: int) -> StoredResults | None:
-        """What an attempt left; None: nothing, or it has not ended."""
-        ...
-
-    def result_files(self) -> list[tuple[int, int, int]]:
-        """The attempts whose results are in a file: job, number, and the epoch in its name."""
         ...
 
     def cancel(
@@ -316,10 +350,6 @@ class Store(Protocol):
         """
         ...
 
-    def dependencies(self, job_id: int) -> list[tuple[int, JobState, bool]]:
-        """The jobs that one comes after: their states, and whether they are still waited for."""
-        ...
-
     def revive(self, job_id: int, now: float) -> Job:
         """Queue a job that has ended, as a person asks: it may fail and be lost as often again.
 
@@ -331,12 +361,6 @@ class Store(Protocol):
         """
         ...
 
-    def expired(
-        self, ended_before: Mapping[JobState, float], looked_to: int, limit: int
-    ) -> Expired:
-        """Look at `limit` jobs above the id `looked_to` for those that ended before a time."""
-        ...
-
     def delete(self, job_ids: Sequence[int]) -> list[int]:
         """Delete jobs that have ended, and say which of them: never one that others still learn of,
         and none that did not succeed before those that came after it.
@@ -344,12 +368,6 @@ class Store(Protocol):
         Their ids stay in `deleted` until `forget_deleted`: whoever keeps files of jobs looks there.
         """
         ...
-
-    def dependant_of(self, job_id: int) -> int | None:
-        """One of the jobs that came after this one, if there are any."""
-        ...
-
-    def deleted(self, limit: int) -> list[int]: ...
 
     def forget_deleted(self, job_ids: Sequence[int]) -> None:
         """The files of these deleted jobs are gone too."""
@@ -374,8 +392,6 @@ class Store(Protocol):
         """
         ...
 
-    def servers(self) -> list[ServerRecord]: ...
-
     def bury(self, server: str, at: float, detach: float) -> None:
         """A server is dead since `at`: what it had is nobody's. Each such attempt is given up after
         its own `detach`, in seconds, or this one."""
@@ -398,10 +414,6 @@ class Store(Protocol):
         """This connection has ended."""
         ...
 
-    def workers(self) -> list[WorkerRecord]:
-        """All that are connected, to whichever server."""
-        ...
-
     def rescue(self, now: float, limit: int) -> Rescued:
         """Take what is to be given up by now: it is this server's, who ends it as lost."""
         ...
@@ -414,20 +426,12 @@ class Store(Protocol):
         """What this server has and somebody wants to end."""
         ...
 
-    def running(self) -> list[Job]: ...
-
-    def counts(self, group: str | None = None) -> dict[JobState, int]: ...
-
     def drain_worker(self, worker_id: str, name: str, now: float) -> None:
         """Keep that a worker is drained; once more changes nothing."""
         ...
 
     def resume_worker(self, worker_id: str) -> None:
         """Forget that a worker is drained."""
-        ...
-
-    def drained_workers(self) -> dict[str, str]:
-        """The names of the drained workers by their ids, in the order of their draining."""
         ...
 
     def begin(self) -> None: ...

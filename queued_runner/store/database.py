@@ -38,8 +38,10 @@ class Dialect:
     lock: str
     """At the end of a SELECT: nobody else changes these rows in this transaction's time. What a
     verb decides by must be read so."""
+    share: str
+    """The same, for rows that others may only look at too."""
     pass_by: str
-    """The same, without the rows that somebody else has locked."""
+    """As `lock`, without the rows that somebody else has locked."""
     ready: str
     """The table of jobs, by the index that a claim walks."""
     delayed: str

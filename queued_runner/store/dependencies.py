@@ -76,8 +76,8 @@ class Dependencies:
         """
         self._db.executemany(
             "INSERT INTO jobs (id, spec, name, grp, key, priority, needs, is_delayed, created_at,"
-            " run_after, state, after_ids, waits_for, reason, finished_at)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " run_after, detach, state, after_ids, waits_for, reason, finished_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [(*row, *_standing(waits[row[0]], now)) for row in rows],
         )
         self._db.executemany(

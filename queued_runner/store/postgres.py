@@ -23,6 +23,7 @@ DIALECT: Final = Dialect(
     among="= ANY(?)",
     listed=list,
     lock=" FOR NO KEY UPDATE",
+    share=" FOR SHARE",
     pass_by=" FOR NO KEY UPDATE SKIP LOCKED",
     ready="jobs",
     delayed="jobs",
@@ -102,6 +103,13 @@ class PostgresStore(Verbs):
 
     # --- what the verbs leave to an engine ---
 
+    def time(self, now: float) -> float:
+        with self._guard:
+            return float(self._value("SELECT extract(epoch FROM clock_timestamp())"))
+
+    def _of_others(self, worker_id: str) -> tuple[str, tuple[str | None, ...]]:
+        return "worker_id = ? AND server IS DISTINCT FROM ?", (worker_id, self._servers.own)
+
     def _new_ids(self, number: int) -> Iterator[int]:
         rows = self._db.execute(
             "SELECT nextval('jobs_id_seq') FROM generate_series(1, ?)", (number,)
@@ -111,6 +119,7 @@ class PostgresStore(Verbs):
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
         with self._guard:
             self._make_ready(now)
+            offers = self._servers.without_moved(offers)
             jobs: list[Job] = []
             lost: set[int] = set()
             # Looks without locks, and locks only what it takes: what it left locked would look
@@ -141,13 +150,13 @@ class PostgresStore(Verbs):
             " UPDATE jobs SET state = 'running', attempt = attempt + 1, worker = place_name,"
             " worker_id = place_worker, worker_boot = place_boot, started_at = ?,"
             " finished_at = NULL, reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0,"
-            " log_dropped = 0 FROM place, free WHERE id = free_id AND place_id = free_id"
+            " log_dropped = 0, server = ?, handovers = 0 FROM place, free WHERE id = free_id AND place_id = free_id"
             f" RETURNING {JOB}"
             "), noted AS ("
             " INSERT INTO attempts (job_id, number, worker, worker_id, started_at)"
             " SELECT id, attempt, worker, worker_id, started_at FROM begun"
             f") SELECT {JOB} FROM begun",
-            ([*chosen], [*names], [*ids], [*boots], [*chosen], now),
+            ([*chosen], [*names], [*ids], [*boots], [*chosen], now, self._servers.own),
         )
         return {row[0]: job_of(row) for row in rows}
 

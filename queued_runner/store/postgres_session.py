@@ -122,8 +122,9 @@ def _prepare(connection: Connection) -> None:
     )
 
 
-def _connection_info(address: str) -> str:
-    return make_conninfo("", **{**_CONNECT, **conninfo_to_dict(address)})
+def connection_info(address: str, **others: Any) -> str:
+    """What a connection is made with; `others` stand above what is usual, below the address."""
+    return make_conninfo("", **{**_CONNECT, **others, **conninfo_to_dict(address)})
 
 
 class Session:
@@ -135,7 +136,7 @@ class Session:
     """
 
     def __init__(self, address: str) -> None:
-        self._info = _connection_info(address)
+        self._info = connection_info(address)
         self._connection = self._connect()
         self._ahead = ExitStack()
         """Ends the sending ahead: waits for all that was sent."""
@@ -190,7 +191,7 @@ class Pool:
 
     def __init__(self, address: str) -> None:
         self._pool: ConnectionPool[Connection] = ConnectionPool(
-            _connection_info(address),
+            connection_info(address),
             kwargs={"autocommit": True},
             min_size=1,
             max_size=READERS,

@@ -7,14 +7,15 @@ from typing import Any, Final
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.store import removal
-from queued_runner.store.base import Expired, JobNotFound, StoredResults
+from queued_runner.store.base import Expired, JobNotFound, ServerRecord, StoredResults, WorkerRecord
 from queued_runner.store.database import Database, Dialect
 from remote_runner.results import parse_head
 
 JOB: Final = (
     "id, spec, state, reason, exit_code, signal, attempt, worker, worker_id, worker_boot,"
     " created_at, run_after, started_at, finished_at, cancel_requested, failures, losses,"
-    " log_bytes, log_dropped, after_ids, waits_for, is_awaited"
+    " log_bytes, log_dropped, after_ids, waits_for, is_awaited, server, handovers, cancel_signal,"
+    " cancel_grace"
 )
 """The columns that `job_of` takes."""
 _ATTEMPT: Final = (
@@ -123,15 +124,15 @@ class Reads:
     def results(self, job_id: int, attempt: int) -> StoredResults | None:
         with self._guard:
             row = self._db.execute(
-                "SELECT head, start, data FROM results WHERE job_id = ? AND number = ?",
+                "SELECT head, start, data, epoch FROM results WHERE job_id = ? AND number = ?",
                 (job_id, attempt),
             ).fetchone()
-        return None if row is None else StoredResults(parse_head(row[0]), row[1], row[2])
+        return None if row is None else StoredResults(parse_head(row[0]), *row[1:])
 
-    def result_files(self) -> list[tuple[int, int]]:
+    def result_files(self) -> list[tuple[int, int, int]]:
         with self._guard:
-            rows = self._db.execute("SELECT job_id, number FROM results WHERE data IS NULL")
-            return [(job_id, number) for job_id, number in rows]
+            rows = self._db.execute("SELECT job_id, number, epoch FROM results WHERE data IS NULL")
+            return [(job_id, number, epoch) for job_id, number, epoch in rows]
 
     def dependencies(self, job_id: int) -> list[tuple[int, JobState, bool]]:
         with self._guard:
@@ -158,6 +159,18 @@ class Reads:
     def deleted(self, limit: int) -> list[int]:
         with self._guard:
             return removal.deleted(self._db, limit)
+
+    def servers(self) -> list[ServerRecord]:
+        with self._guard:
+            rows = self._db.execute("SELECT id, name, beat_at FROM servers ORDER BY id")
+            return [ServerRecord(*row) for row in rows]
+
+    def workers(self) -> list[WorkerRecord]:
+        with self._guard:
+            rows = self._db.execute(
+                "SELECT worker_id, boot, connection, facts, server FROM workers ORDER BY worker_id"
+            )
+            return [WorkerRecord(*row) for row in rows]
 
     def drained_workers(self) -> dict[str, str]:
         with self._guard:

@@ -28,6 +28,7 @@ DIALECT: Final = Dialect(
     among="IN (SELECT value FROM json_each(?))",
     listed=lambda values: json.dumps(list(values)),
     lock="",  # there is one who writes
+    share="",
     pass_by="",
     ready="jobs INDEXED BY jobs_ready",
     delayed="jobs INDEXED BY jobs_delayed",
@@ -147,6 +148,15 @@ class SQLiteStore(Verbs):
 
     # --- what the verbs leave to an engine ---
 
+    def time(self, now: float) -> float:
+        return now
+
+    def _of_others(self, worker_id: str) -> tuple[str, tuple[str | None, ...]]:
+        # Alone, what is not this one's is nobody's, which an index finds.
+        if self._servers.has_others():
+            return "worker_id = ? AND server IS DISTINCT FROM ?", (worker_id, self._servers.own)
+        return "worker_id = ? AND give_up_at IS NOT NULL", (worker_id,)
+
     def _new_ids(self, number: int) -> Iterator[int]:
         newest = self._value("SELECT seq FROM sqlite_sequence WHERE name = 'jobs'")
         return count((newest or 0) + 1)
@@ -154,7 +164,7 @@ class SQLiteStore(Verbs):
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
         with self._guard:
             self._make_ready(now)
-            chosen = self._choose(offers, limit)
+            chosen = self._choose(self._servers.without_moved(offers), limit)
             if not chosen:
                 return []
             places = json.dumps([(job_id, *slot) for job_id, slot in chosen.items()])
@@ -162,10 +172,10 @@ class SQLiteStore(Verbs):
                 "UPDATE jobs SET state = 'running', attempt = attempt + 1,"
                 " worker = place.value ->> 1, worker_id = place.value ->> 2,"
                 " worker_boot = place.value ->> 3, started_at = ?, finished_at = NULL,"
-                " reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0, log_dropped = 0"
-                " FROM json_each(?) AS place"
+                " reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0, log_dropped = 0,"
+                " server = ?, handovers = 0 FROM json_each(?) AS place"
                 f" WHERE jobs.id = place.value ->> 0 RETURNING {JOB}",
-                (now, places),
+                (now, self._servers.own, places),
             )
             jobs = {row[0]: job_of(row) for row in rows}
             self._claimed |= {job.id: job.spec for job in jobs.values()}

@@ -3,6 +3,7 @@
 It leaves to an engine how transactions go, how ids are given out and how a claim takes jobs.
 """
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -15,11 +16,16 @@ from queued_runner.lifecycle import JobEvent, move
 from queued_runner.retry import Decision
 from queued_runner.store import removal
 from queued_runner.store.base import (
+    Added,
+    AttemptKey,
     KeyConflict,
     NotEnded,
+    Rescued,
     Settled,
     StoredOutput,
     StoredResults,
+    Taken,
+    WorkerRecord,
 )
 from queued_runner.store.database import Database, Dialect
 from queued_runner.store.dependencies import Dependencies
@@ -27,6 +33,7 @@ from queued_runner.store.graph import NewJob
 from queued_runner.store.needs import needs_text
 from queued_runner.store.reads import JOB, Reads, job_of
 from queued_runner.store.room import Room
+from queued_runner.store.servers import Servers
 from remote_runner.results import encode_head
 from remote_runner.types import Offer, Outcome, Slot
 
@@ -40,6 +47,7 @@ class Verbs(Reads, ABC):
     def __init__(self, db: Database, dialect: Dialect, guard: AbstractContextManager[None]) -> None:
         super().__init__(db, dialect, guard)
         self._dependencies = Dependencies(db, dialect)
+        self._servers = Servers(db, dialect)
         self._claimed: dict[int, JobSpec] = {}
         """The specs of jobs that this connection has claimed and not finished."""
 
@@ -49,13 +57,14 @@ class Verbs(Reads, ABC):
     def _new_ids(self, number: int) -> Iterator[int]:
         """So many ids that no job has ever had, in their order; not all need be used."""
 
-    def add(self, specs: Sequence[JobSpec], now: float) -> list[int]:
+    def add(self, specs: Sequence[JobSpec], now: float) -> Added:
         with self._guard:
             new_ids = self._new_ids(len(specs))
             known = self._keyed({spec.key for spec in specs if spec.key is not None})
             ids: list[int] = []
             rows: list[tuple[Any, ...]] = []
             fresh: dict[str, tuple[int, JobSpec]] = {}
+            added: set[int] = set()
             later: dict[int, NewJob] = {}
             later_rows: list[tuple[Any, ...]] = []
             for index, spec in enumerate(specs):
@@ -73,12 +82,13 @@ class Verbs(Reads, ABC):
                         ids.append(job_id)
                         continue
                 job_id = next(new_ids)
+                added.add(job_id)
                 if spec.key is not None:
                     fresh[spec.key] = (job_id, spec)
                 row = (
                     job_id, spec.model_dump_json(exclude_defaults=True), spec.name, spec.group,
                     spec.key, spec.priority, needs_text(spec.all_needs), int(spec.delay > 0), now,
-                    now + spec.delay,
+                    now + spec.delay, spec.detach,
                 )  # fmt: skip
                 if spec.after:
                     later[job_id] = NewJob(index, spec)
@@ -94,12 +104,13 @@ class Verbs(Reads, ABC):
                 waits = self._dependencies.waits(later, keys)
             self._db.executemany(
                 "INSERT INTO jobs (id, spec, name, grp, key, priority, needs, is_delayed,"
-                " created_at, run_after, state) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
+                " created_at, run_after, detach, state)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued')",
                 rows,
             )
             if waits is not None:
                 self._dependencies.insert(later_rows, waits, now)
-            return ids
+            return Added(ids, frozenset(added))
 
     def _keyed(self, keys: Collection[str]) -> dict[str, tuple[int, str]]:
         """The ids and specs of the jobs that were added with these keys."""
@@ -166,8 +177,8 @@ class Verbs(Reads, ABC):
         with self._guard:
             row = self._db.execute(
                 f"SELECT {JOB} FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'"
-                f"{self._sql.lock}",
-                (job_id, attempt),
+                f" AND server IS NOT DISTINCT FROM ?{self._sql.lock}",
+                (job_id, attempt, self._servers.own),
             ).fetchone()
             if row is None:
                 return None
@@ -218,11 +229,11 @@ class Verbs(Reads, ABC):
             row = self._db.execute(
                 "UPDATE attempts SET reason = ?, exit_code = ?, signal = ?"
                 " WHERE number = ? AND job_id IN (SELECT id FROM jobs"
-                f" WHERE id = ? AND attempt = ? AND state = 'running'{self._sql.lock})"
-                " RETURNING number",
+                " WHERE id = ? AND attempt = ? AND state = 'running'"
+                f" AND server IS NOT DISTINCT FROM ?{self._sql.lock}) RETURNING number",
                 (
                     outcome.reason.value, outcome.exit_code, outcome.signal, attempt, job_id,
-                    attempt,
+                    attempt, self._servers.own,
                 ),
             ).fetchone()  # fmt: skip
         return row is not None
@@ -240,19 +251,29 @@ class Verbs(Reads, ABC):
     def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:
         with self._guard:
             self._db.execute(
-                "INSERT INTO results (job_id, number, head, start, data) VALUES (?, ?, ?, ?, ?)",
-                (job_id, attempt, encode_head(results.head), results.start, results.inline),
-            )
+                "INSERT INTO results (job_id, number, head, start, data, epoch)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    job_id, attempt, encode_head(results.head), results.start, results.inline,
+                    results.epoch,
+                ),
+            )  # fmt: skip
 
     # --- cancelling ---
 
-    def cancel(self, job_id: int, now: float) -> Job:
+    def cancel(
+        self, job_id: int, now: float, signal: str | None = None, grace: float | None = None
+    ) -> Job:
         job = self._find(job_id, self._sql.lock)
         if job.state.is_terminal:
             return job
         with self._guard:
             if job.state is JobState.RUNNING:
-                self._db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", (job_id,))
+                self._db.execute(
+                    "UPDATE jobs SET cancel_requested = 1, cancel_signal = ?, cancel_grace = ?"
+                    " WHERE id = ?",
+                    (signal, grace, job_id),
+                )
             else:
                 state = move(job.state, JobEvent.CANCEL)
                 self._db.execute(
@@ -280,11 +301,87 @@ class Verbs(Reads, ABC):
                 "UPDATE jobs SET state = ?, is_delayed = 0, run_after = ?, reason = NULL,"
                 " exit_code = NULL, signal = NULL, worker = NULL, worker_id = NULL,"
                 " worker_boot = NULL, started_at = NULL, finished_at = NULL, failures = 0,"
-                " losses = 0, cancel_requested = 0, waits_for = 0 WHERE id = ?",
+                " losses = 0, cancel_requested = 0, cancel_signal = NULL, cancel_grace = NULL,"
+                " waits_for = 0 WHERE id = ?",
                 (state.value, now, job_id),
             )
             self._dependencies.look_again(job_id, job.after, now)
         return self.get(job_id)
+
+    # --- servers ---
+
+    @abstractmethod
+    def time(self, now: float) -> float: ...
+
+    @abstractmethod
+    def _of_others(self, worker_id: str) -> tuple[str, tuple[str | None, ...]]:
+        """What is true, with these bindings, of a worker's running jobs that are not this
+        server's."""
+
+    def enlist(self, server: str, name: str, now: float) -> None:
+        with self._guard:
+            self._servers.enlist(server, name, now)
+
+    def beat(self, now: float) -> None:
+        with self._guard:
+            self._servers.beat(now)
+
+    def bury(self, server: str, at: float, detach: float) -> None:
+        with self._guard:
+            self._servers.bury(server, at, detach)
+
+    def bury_others(self, at: float, detach: float) -> None:
+        with self._guard:
+            self._servers.bury_others(at, detach)
+
+    def take_over(self, worker: WorkerRecord, held: Sequence[AttemptKey]) -> Taken | None:
+        with self._guard:
+            if not self._servers.admit(worker):
+                return None
+            lost = self._servers.not_own(held)
+            where, bindings = self._of_others(worker.worker_id)
+            return Taken(self._take(where, bindings, f"ORDER BY id{self._sql.lock}"), lost)
+
+    def _take(self, where: str, bindings: tuple[Any, ...], rest: str) -> tuple[Job, ...]:
+        """The running jobs of which this is true, which are this server's now."""
+        rows = self._db.execute(
+            f"SELECT {JOB} FROM jobs WHERE state = 'running' AND {where} {rest}", bindings
+        )
+        jobs = [job_of(row) for row in rows]
+        self._servers.take([job.id for job in jobs])
+        self._claimed |= {job.id: job.spec for job in jobs}
+        return tuple(
+            replace(job, server=self._servers.own, handovers=job.handovers + 1) for job in jobs
+        )
+
+    def see_worker(self, worker: WorkerRecord) -> None:
+        with self._guard:
+            self._servers.admit(worker)
+
+    def lose_worker(self, worker: WorkerRecord) -> None:
+        with self._guard:
+            self._servers.lose(worker)
+
+    def rescue(self, now: float, limit: int) -> Rescued:
+        with self._guard:
+            rest = f"ORDER BY give_up_at LIMIT ?{self._sql.pass_by}"
+            jobs = self._take("give_up_at <= ?", (now, limit), rest)
+            due = self._value("SELECT min(give_up_at) FROM jobs WHERE give_up_at IS NOT NULL")
+            return Rescued(jobs, due)
+
+    def recall(self, prefix: str) -> list[Job]:
+        with self._guard:
+            where = "give_up_at IS NOT NULL AND worker_id >= ? AND worker_id < ?"
+            bindings = (prefix, prefix + chr(sys.maxunicode))
+            return list(self._take(where, bindings, f"ORDER BY id{self._sql.pass_by}"))
+
+    def cancels(self) -> list[Job]:
+        with self._guard:
+            sql = (
+                f"SELECT {JOB} FROM jobs WHERE state = 'running' AND cancel_requested = 1"
+                " AND server = ? ORDER BY id"
+            )
+            return [job_of(row) for row in self._db.execute(sql, (self._servers.own,))]
 
     # --- deleting ---
 

@@ -140,7 +140,7 @@ def test_what_the_database_says_is_told_as_what_it_means(store, db, condition, m
 def test_a_lost_connection_is_made_again_for_the_next_transaction(store, db):
     job_id = store.submit()
     store.raw.begin()
-    (lost,) = store.raw.add([JobSpec(command="x")], 0.0)
+    (lost,) = store.raw.add([JobSpec(command="x")], 0.0).ids
     cut_connections(db)
     with pytest.raises(StoreAway):
         store.raw.get(lost)
@@ -151,7 +151,7 @@ def test_a_lost_connection_is_made_again_for_the_next_transaction(store, db):
 
 def test_a_connection_that_is_lost_before_the_commit_has_stored_nothing(store, db):
     store.raw.begin()
-    store.raw.add([JobSpec(command="x")], 0.0)
+    store.raw.add([JobSpec(command="x")], 0.0).ids
     cut_connections(db)
     with pytest.raises(StoreAway):
         store.raw.commit()
@@ -179,7 +179,7 @@ def test_what_was_committed_outlives_a_crash_of_the_database():
         store = Transacted(PostgresStore(address))
         ids = [store.submit() for _ in range(20)]
         store.raw.begin()
-        store.raw.add([JobSpec(command="not committed")], 0.0)
+        store.raw.add([JobSpec(command="not committed")], 0.0).ids
         cluster.crash()
         with pytest.raises(StoreAway):
             store.raw.counts()
@@ -234,7 +234,7 @@ def test_a_nul_in_the_input_of_a_job_hides_no_secrets(store):
 def test_several_threads_read_what_is_committed(store, address):
     reader = PostgresReader(address)
     store.raw.begin()
-    (job_id,) = store.raw.add([JobSpec(command="x")], 0.0)
+    (job_id,) = store.raw.add([JobSpec(command="x")], 0.0).ids
     assert reader.page() == []
     store.raw.commit()
     with ThreadPoolExecutor(16) as threads:
