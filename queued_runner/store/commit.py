@@ -1,7 +1,8 @@
 """The one writer: everything that arrived while the last commit ran goes into the next.
 
 Owns the order of writes and the moment they are acknowledged: after the commit, never before. On a
-full disk those who wait for an answer are refused, and what must be stored is tried again.
+full disk, and while the database is away, those who wait for an answer are refused, and what must
+be stored is tried again.
 """
 
 from collections import deque
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import outcome
 import trio
 
-from queued_runner.store.base import Store, StoreBroken, StoreFull
+from queued_runner.store.base import NoRoom, Store, StoreAway, StoreBroken, StoreFull, TryAgain
 from remote_runner.errors import RunnerError
 from remote_runner.sparing_log import SparingLog
 
@@ -25,13 +26,22 @@ MAX_BATCH: Final = 2000
 MAX_PENDING: Final = 50_000
 FULL_PAUSE: Final = 1.0
 """Seconds between two tries while the disk has no room."""
+AWAY_PAUSE: Final = 0.1
+"""Seconds until the first new try while the database is away; each pause is twice the last one."""
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between two of them at most."""
+TRIES: Final = 10
+"""How often a transaction that others stand in the way of is run, until the database is away."""
+AGAIN_PAUSE: Final = 0.005
+"""Seconds before it is run for the third time; before the second time there is none, and then each
+pause is longer by so much: the others have their turn meanwhile."""
 
 
 class _Pending(NamedTuple):
     operation: Operation
     done: Done
     is_refusable: bool
-    """Whether somebody waits for it who can be told that there is no room."""
+    """Whether somebody waits for it who can be told that it is not stored."""
 
 
 class GroupCommit:
@@ -53,6 +63,10 @@ class GroupCommit:
         self._pending: deque[_Pending] = deque()
         self._most = MAX_BATCH
         self._on_full = SparingLog("queued_runner", "states wait for room on the disk")
+        self._on_away = SparingLog("queued_runner", "states wait for the database")
+        self._away: StoreAway | None = None
+        """Why the last try did not reach the database."""
+        self._away_pause = AWAY_PAUSE
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
         self._is_broken = False
@@ -70,7 +84,9 @@ class GroupCommit:
         """
         while True:
             self.before_batch()
-            if not self._pending:
+            # While the database is away nothing may be pending: the next try is then for nothing
+            # else than to see it again.
+            if not self._pending and self._away is None:
                 await self._work.park()
                 continue
             count = min(len(self._pending), self._most)
@@ -79,11 +95,18 @@ class GroupCommit:
             try:
                 # Once begun it ends, whoever is cancelled: results belong to a finished commit.
                 with trio.CancelScope(shield=True):
-                    results = await self._run_sync(partial(self._commit, batch))
+                    results = await self._try(batch)
             except StoreFull as error:
                 self._most = max(1, count // 2)
-                self._put_back(batch, error)
+                self._put_back(batch, error, self._on_full)
                 await trio.sleep(FULL_PAUSE)
+                continue
+            except StoreAway as error:
+                self._away = error
+                self._put_back(batch, error, self._on_away)
+                self._refuse_pending(error)
+                await trio.sleep(self._away_pause)
+                self._away_pause = min(LONGEST_PAUSE, 2 * self._away_pause)
                 continue
             except StoreBroken as error:
                 self._is_broken = True
@@ -91,20 +114,43 @@ class GroupCommit:
                     pending.done(outcome.Error(error))
                 raise
             self._most = MAX_BATCH
+            self._away, self._away_pause = None, AWAY_PAUSE
             self.commits += 1
             self.operations += count
             for pending, result in zip(batch, results, strict=True):
                 pending.done(result)
 
-    def _put_back(self, batch: list[_Pending], error: StoreFull) -> None:
+    async def _try(self, batch: list[_Pending]) -> list[Any]:
+        """Commit a batch, once more at once where others stood in its way."""
+        for tries in range(TRIES):
+            try:
+                results: list[Any] = await self._run_sync(partial(self._commit, batch))
+            except TryAgain as error:
+                last = error
+                await trio.sleep(tries * AGAIN_PAUSE)
+            else:
+                return results
+        raise StoreAway(f"{last}; that was try {TRIES}") from last
+
+    def _put_back(
+        self, batch: list[_Pending], error: NoRoom | StoreAway, said: SparingLog
+    ) -> None:
         """What nobody waits for comes first again, in its order; the rest is refused."""
         kept = [pending for pending in batch if not pending.is_refusable]
         self._pending.extendleft(reversed(kept))
         if kept:
-            self._on_full.warning(why=str(error))
+            said.warning(why=str(error))
         for pending in batch:
             if pending.is_refusable:
                 pending.done(outcome.Error(error))
+
+    def _refuse_pending(self, error: StoreAway) -> None:
+        """What came during a try that has failed would not wait for the next one either."""
+        refused = [pending for pending in self._pending if pending.is_refusable]
+        self._pending = deque(pending for pending in self._pending if not pending.is_refusable)
+        self._room.unpark_all()
+        for pending in refused:
+            pending.done(outcome.Error(error))
 
     def _commit(self, batch: list[_Pending]) -> list[Any]:
         store = self._store
@@ -114,7 +160,7 @@ class GroupCommit:
             for pending in batch:
                 try:
                     results.append(outcome.Value(pending.operation(store)))
-                except (StoreBroken, StoreFull):
+                except (StoreBroken, StoreFull, StoreAway, TryAgain):
                     raise
                 except RunnerError as error:  # refused: it has changed nothing
                     results.append(outcome.Error(error))
@@ -132,17 +178,21 @@ class GroupCommit:
     def submit(self, operation: Operation, done: Done, *, is_refusable: bool = False) -> None:
         """Queue an operation; `done` gets an `outcome.Outcome` once the commit is durable.
 
-        While the disk is full it is tried again; `is_refusable`: it gets StoreFull instead.
+        While the disk is full, or the database away, it is tried again; `is_refusable`: it gets
+        StoreFull, or StoreAway, instead.
         """
         if self._is_broken:
             done(outcome.Error(StoreBroken("the queue is closed after a disk error")))
+            return
+        if is_refusable and self._away is not None:
+            done(outcome.Error(self._away))
             return
         self._pending.append(_Pending(operation, done, is_refusable))
         self.nudge()
 
     async def wait_for_room(self) -> None:
         """Return once `call` will submit without waiting; at once, without a checkpoint, if so."""
-        while len(self._pending) >= MAX_PENDING:
+        while len(self._pending) >= MAX_PENDING and self._away is None:
             await self._room.park()
 
     async def call(
@@ -155,6 +205,7 @@ class GroupCommit:
 
         Raises:
             NoRoom: there is no room on the disk for it.
+            StoreAway: the database cannot be reached.
             StoreBroken: the disk failed; nobody knows whether it is stored.
         """
         await self.wait_for_room()

@@ -4,8 +4,8 @@ import pytest
 import trio
 
 from queued_runner.jobs import JobSpec
-from queued_runner.store.base import JobNotFound, StoreBroken
-from queued_runner.store.commit import GroupCommit
+from queued_runner.store.base import JobNotFound, StoreAway, StoreBroken, TryAgain
+from queued_runner.store.commit import LONGEST_PAUSE, TRIES, GroupCommit
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Slot
 
@@ -167,3 +167,153 @@ async def test_a_nudge_asks_what_wants_to_join(store, nursery):
     commits.nudge()
     await asked.wait()
     assert store.commits == 0
+
+
+# --- a database that is away, or has others in it ---
+
+
+class DistantStore(CountingStore):
+    """A real store that is away, or stands in the way of others, as often as it is told."""
+
+    is_away = False
+    clashes = 0
+    begun = 0
+
+    def begin(self):
+        self.begun += 1
+        if self.is_away:
+            raise StoreAway("the database does not answer")
+        super().begin()
+
+    def commit(self):
+        if self.clashes:
+            self.clashes -= 1
+            raise TryAgain("deadlock")
+        super().commit()
+
+
+async def inline(function):
+    """No thread: the clock of a test would jump while it runs."""
+    await trio.lowlevel.checkpoint()
+    return function()
+
+
+@pytest.fixture
+def distant():
+    opened = DistantStore(MEMORY)
+    yield opened
+    opened.close()
+
+
+async def test_while_the_database_is_away_who_waits_is_refused_and_the_rest_is_kept_in_order(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.is_away = True
+    done = []
+    commits.submit(add("a"), done.append)
+    commits.submit(add("b"), done.append)
+    nursery.start_soon(commits.run)
+    with pytest.raises(StoreAway, match="does not answer"):
+        await commits.call(add("refused"))
+    await trio.sleep(60)
+    assert done == []
+    commits.submit(add("c"), done.append)
+    distant.is_away = False
+    await commits.drain()
+    assert [distant.get(result.unwrap()).spec.command for result in done] == ["a", "b", "c"]
+    assert len(distant.page()) == 3
+
+
+async def test_who_comes_while_the_database_is_away_is_refused_at_once(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.is_away = True
+    nursery.start_soon(commits.run)
+    with pytest.raises(StoreAway):
+        await commits.call(add("first"))
+    begun, now = distant.begun, trio.current_time()
+    with pytest.raises(StoreAway):
+        await commits.call(add("later"))
+    assert (distant.begun, trio.current_time()) == (begun, now)
+
+
+async def test_who_comes_during_a_try_that_fails_does_not_wait_for_the_next(distant, nursery):
+    disk = Disk()
+    commits = GroupCommit(distant, disk.run_sync)
+    distant.is_away = True
+    nursery.start_soon(commits.run)
+    commits.nudge()
+    refused = []
+    commits.submit(add("first"), refused.append, is_refusable=True)
+    await disk.wait_for_commit()
+    commits.submit(add("second"), refused.append, is_refusable=True)
+    await disk.let_one_through()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [type(result.error) for result in refused] == [StoreAway, StoreAway]
+
+
+async def test_a_database_that_is_back_is_noticed_though_nothing_waits_for_it(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.is_away = True
+    nursery.start_soon(commits.run)
+    with pytest.raises(StoreAway):
+        await commits.call(add("refused"))
+    await trio.sleep(100)
+    assert 50 < distant.begun < 60  # the pauses grow, up to the longest one
+    distant.is_away = False
+    await trio.sleep(LONGEST_PAUSE)
+    assert await commits.call(add("taken")) == 1
+
+
+async def test_a_transaction_that_others_stand_in_the_way_of_is_run_again_as_it_was(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.clashes = TRIES - 1
+    results = []
+    commits.submit(add("kept"), results.append)
+    commits.submit(lambda store: store.get(77), results.append)
+    nursery.start_soon(commits.run)
+    await commits.drain()
+    assert results[0].unwrap() == 1
+    assert len(results) == 2
+    assert distant.begun == TRIES
+    assert trio.current_time() < 0.5
+
+
+async def test_one_that_others_always_stand_in_the_way_of_counts_as_away(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.clashes = TRIES
+    done = []
+    commits.submit(add("kept"), done.append)
+    nursery.start_soon(commits.run)
+    with pytest.raises(StoreAway, match=f"deadlock; that was try {TRIES}"):
+        await commits.call(add("refused"))
+    await commits.drain()
+    assert done[0].unwrap() == 1
+
+
+async def test_an_operation_that_finds_the_database_away_undoes_all_of_its_batch(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    answers = [StoreAway("lost in the middle"), TryAgain("clash")]
+
+    def stumble(store):
+        if answers:
+            raise answers.pop(0)
+        return "done"
+
+    done = []
+    commits.submit(add("kept"), done.append)
+    commits.submit(stumble, done.append)
+    nursery.start_soon(commits.run)
+    await commits.drain()
+    assert [result.unwrap() for result in done] == [1, "done"]
+    assert len(distant.page()) == 1
