@@ -26,6 +26,7 @@ class Settings:
     Jobs that ended longer ago than `retention` are deleted, those that did not succeed after
     `keep_failed`; infinity: never.
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
+    Output and results lie in `logs`, which several servers may share; None: in `data_dir`.
     `runner` names the `JobRunner` that runs the jobs, `runner_options` are the keyword arguments
     that it is made with. `remote`, which listens for workers, has the options of this class.
     `store` is where the queue is kept, see `parse_store`; None: in the data directory.
@@ -34,6 +35,7 @@ class Settings:
     """
 
     data_dir: Path
+    logs: Path | None = None
     host: str = "127.0.0.1"
     port: int | None = 8632
     http_host: str = "127.0.0.1"
@@ -97,6 +99,11 @@ class Settings:
                 "--processes divides the workers that connect; --local-slots, and another --runner"
                 " than remote, are for a server that is one process"
             )
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder that holds those of output and results."""
+        return self.data_dir if self.logs is None else self.logs
 
     def kept_for(self) -> dict[JobState, float]:
         """For how long jobs are kept after their end, by state; those not named for ever.

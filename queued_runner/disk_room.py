@@ -1,11 +1,11 @@
-"""The room on the disk of the queue: what may be refused is, before what may not be has none left.
+"""The room on the disks of the queue: what may be refused is, before what may not be has none left.
 
 Owns the mark below which jobs and output are not taken. Measures, and never reserves: a file kept
 as a reserve would be anybody's as soon as it is let go.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -33,46 +33,51 @@ class Room(Protocol):
 
 
 class DiskRoom:
-    """The room below one folder. Used by several threads: each asks, none waits.
+    """The room below each of some folders. Used by several threads: each asks, none waits.
 
     Args:
-        folder: where the queue lies.
+        folders: where the queue lies, and its output.
         measure: tells the room; `os.statvfs`.
     """
 
-    def __init__(self, folder: Path, measure: Callable[[Path], Room] = os.statvfs) -> None:
-        self._folder = folder
+    def __init__(
+        self, folders: Iterable[Path], measure: Callable[[Path], Room] = os.statvfs
+    ) -> None:
+        self._is_short = dict.fromkeys(folders, False)
         self._measure = measure
-        self._is_short = False
 
     def require(self) -> None:
-        """Go on only if there is more than the reserve.
+        """Go on only if there is more than the reserve everywhere.
 
         Raises:
             NoRoom: there is not, or nobody can tell.
         """
+        for folder in self._is_short:
+            self._require(folder)
+
+    def _require(self, folder: Path) -> None:
         try:
-            room = self._measure(self._folder)
+            room = self._measure(folder)
         except OSError as error:
             raise NoRoom(
                 f"the disk of the server cannot be looked at ({error.strerror or error}); see to"
-                f" {self._folder}, then send it again"
+                f" {folder}, then send it again"
             ) from error
         free = room.f_bavail * room.f_frsize
         reserve = min(RESERVE, room.f_blocks * room.f_frsize // LEAST_SHARE)
         is_short = free < reserve
-        if is_short is not self._is_short:
-            self._is_short = is_short
+        if is_short is not self._is_short[folder]:
+            self._is_short[folder] = is_short
             if is_short:
                 log.warning(
                     "disk nearly full: no jobs and no output are taken",
-                    folder=str(self._folder), free=free, reserve=reserve,
+                    folder=str(folder), free=free, reserve=reserve,
                 )  # fmt: skip
             else:
-                log.info("disk has room again", folder=str(self._folder), free=free)
+                log.info("disk has room again", folder=str(folder), free=free)
         if is_short:
             raise NoRoom(
-                f"the disk of the server is nearly full: {_mib(free)} are free at {self._folder},"
+                f"the disk of the server is nearly full: {_mib(free)} are free at {folder},"
                 f" and it keeps {_mib(reserve)} for the jobs it has; free some space, then send it"
                 " again"
             )

@@ -535,7 +535,7 @@ class Dispatcher:
                 await self._loading.park()
             jobs, then = self._to_load.popleft()
             for job in jobs:
-                offset = await self._logs.recover(job.id, job.attempt)
+                offset = await self._logs.recover(job.id, job.attempt, job.handovers)
                 if attempt_id(job.id, job.attempt) not in self._live:
                     self._hold(job, offset)
             then()

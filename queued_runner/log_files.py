@@ -3,9 +3,10 @@
 Owns what a record is, and every touch of a file: all of it blocks, and is called in a thread. Knows
 no attempt, no reader and no event loop; `logs.py` says what is written when.
 
-Who writes an attempt's output may change; each owner has an epoch, and its segments are named after
-it. Nobody ever writes to another's, or cuts them. From the offset on where a later epoch begins, it
-alone counts: what an earlier owner leaves there, torn or written too late, is passed over.
+Who writes an attempt's output may change: each owner has an epoch, and its segments are named after
+it. Nobody ever writes to another's, or cuts them. From the offset on where the newest epoch begins,
+that one alone counts; below, what any of them has, and where several do, the newer one's. So what
+an earlier owner leaves torn, or writes too late, is passed over.
 """
 
 import errno
@@ -13,8 +14,9 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -99,9 +101,19 @@ def _segments(folder: Path) -> list[Segment]:
     return sorted(Segment(int(match[2] or 0), int(match[1])) for match in found)
 
 
-def _limit(segments: Sequence[Segment], epoch: int) -> int | None:
-    """Where a later epoch begins, and this one counts no more."""
-    return min((each.start for each in segments if each.epoch > epoch), default=None)
+def _places(segments: list[Segment], offset: int) -> Iterator[tuple[Segment, int | None]]:
+    """The segments where the byte at `offset` may be, and to which offset they count; the one to
+    be preferred first."""
+    limit = None
+    for epoch, group in groupby(reversed(segments), lambda segment: segment.epoch):
+        own = list(group)
+        begun = next((segment for segment in own if segment.start <= offset), None)
+        if begun is not None:
+            yield begun, limit
+            if epoch == segments[-1].epoch:
+                return
+        else:
+            limit = own[-1].start if limit is None else min(limit, own[-1].start)
 
 
 @dataclass(slots=True)
@@ -109,7 +121,7 @@ class Cursor:
     """Where a reader of segment files stands.
 
     It wants the bytes from `offset` on. In `segment` it has come to byte `at`, where the record at
-    `position` begins; what is there from `limit` on is a later epoch's.
+    `position` begins; what it has from `limit` on may be another's.
     """
 
     offset: int
@@ -117,6 +129,12 @@ class Cursor:
     at: int = 0
     position: int = 0
     limit: int | None = None
+
+    def move(self, segment: Segment, limit: int | None) -> None:
+        """Read on in this segment."""
+        if segment != self.segment:
+            self.segment, self.at, self.position = segment, 0, segment.start
+        self.limit = limit
 
 
 @dataclass(slots=True)
@@ -142,19 +160,20 @@ def append(tail: Tail, records: list[Record]) -> None:
     """
     records = [record for record in records if record.offset >= tail.written]
     is_new = tail.segment is None or tail.size >= SEGMENT_SIZE
-    if tail.segment is None or is_new:
-        segment, new = Segment(tail.epoch, records[0].offset), os.O_CREAT | os.O_EXCL
-    else:
-        segment, new = tail.segment, 0
+    segment = tail.segment
+    if segment is None or is_new:
+        segment = Segment(tail.epoch, records[0].offset)
     try:
         if is_new:
             tail.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | new
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         file = os.open(tail.folder / segment.name, flags, 0o600)
     except OSError as error:
         raise _refusal(error) from error
     try:
         if is_new:
+            if os.fstat(file).st_size:
+                raise FileExistsError(errno.EEXIST, "another server has written", segment.name)
             tail.segment, tail.size, tail.is_named = segment, 0, False
         try:
             grown = _write_records(file, records)
@@ -232,27 +251,13 @@ def read(folder: Path, cursor: Cursor) -> list[Record]:
     try:
         if cursor.segment is not None and (found := _scan(folder, cursor)):
             return found
-        while _move(cursor, _segments(folder)):
+        for segment, limit in _places(_segments(folder), cursor.offset):
+            cursor.move(segment, limit)
             if found := _scan(folder, cursor):
                 return found
     except FileNotFoundError:
         pass
     return []
-
-
-def _move(cursor: Cursor, segments: list[Segment]) -> bool:
-    """Go where the bytes at its offset count; False: nothing is new there."""
-    before = [each for each in segments if each.start <= cursor.offset]
-    if not before:
-        return False
-    segment = before[-1]
-    limit = _limit(segments, segment.epoch)
-    if (segment, limit) == (cursor.segment, cursor.limit):
-        return False
-    if segment != cursor.segment:
-        cursor.segment, cursor.at, cursor.position = segment, 0, segment.start
-    cursor.limit = limit
-    return True
 
 
 def _scan(folder: Path, cursor: Cursor) -> list[Record]:
@@ -279,28 +284,13 @@ def _scan(folder: Path, cursor: Cursor) -> list[Record]:
 
 
 def count(folder: Path, size: int) -> dict[StreamName, int]:
-    """How many records of each stream begin below the offset `size`, overlaps not counted twice."""
+    """How many records of each stream begin below the offset `size`."""
     counts = dict.fromkeys(_NUMBERS, 0)
-    segments = _segments(folder)
-    for segment in segments:
-        limit = _limit(segments, segment.epoch)
-        end = size if limit is None else min(size, limit)
-        _count(folder / segment.name, segment.start, end, counts)
+    cursor = Cursor(0)
+    while cursor.offset < size and (records := read(folder, cursor)):
+        for record in records:
+            counts[record.stream] += record.offset < size
     return counts
-
-
-def _count(path: Path, offset: int, end: int, counts: dict[StreamName, int]) -> None:
-    with open(path, "rb") as file:
-        left = os.fstat(file.fileno()).st_size
-        while offset < end and len(header := file.read(_HEADER.size)) == _HEADER.size:
-            number, _, size = _HEADER.unpack(header)
-            stream = _STREAMS.get(number)
-            left -= _HEADER.size + size
-            if stream is None or left < 0:
-                break  # it is torn there
-            counts[stream] += 1
-            offset += size
-            file.seek(size, os.SEEK_CUR)
 
 
 def remove(folders: Sequence[Path]) -> None:
@@ -312,10 +302,11 @@ def remove(folders: Sequence[Path]) -> None:
             continue  # most jobs have no files
 
 
-def recover(folder: Path) -> int:
-    """The bytes that are there, whoever wrote them, durable now. Raises OSError.
+def recover(folder: Path, epoch: int) -> int:
+    """The bytes that are there, whoever wrote them, durable now. From there on only what `epoch`
+    writes counts. Raises OSError.
 
-    Before the newest epoch that wrote began, its owner did the same: so the end of that one counts.
+    All before the newest epoch that has files was made durable when that one began.
     """
     segments = _segments(folder)
     if not segments:
@@ -330,8 +321,19 @@ def recover(folder: Path) -> int:
         os.fsync(file)
     finally:
         os.close(file)
+    _begin(folder / Segment(epoch, cursor.offset).name)
     _sync_folders(folder)
     return cursor.offset
+
+
+def _begin(path: Path) -> None:
+    """Make an empty segment, so that nothing an earlier owner still writes counts after this."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        # It begins with its first record then: earlier owners that write until then are rare.
 
 
 def newest_epoch(folder: Path) -> int | None:

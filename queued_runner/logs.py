@@ -262,14 +262,15 @@ class Logs:
 
     # --- reading ---
 
-    async def recover(self, job_id: int, attempt: int) -> int:
-        """The bytes of an attempt that its earlier owners left, now durable: its next one goes on
-        from there.
+    async def recover(self, job_id: int, attempt: int, epoch: int) -> int:
+        """The bytes of an attempt that its earlier owners left, now durable: its next one, which is
+        that of this epoch, goes on from there.
 
         Raises:
             StoreBroken: the disk failed.
         """
-        size: int = await self._look(partial(log_files.recover, self.folder_of(job_id, attempt)))
+        folder = self.folder_of(job_id, attempt)
+        size: int = await self._look(partial(log_files.recover, folder, epoch))
         return size
 
     async def count(self, job_id: int, attempt: int, size: int) -> dict[StreamName, int]:

@@ -65,13 +65,16 @@ async def open_queue(
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.own_dir))
         store = stack.enter_context(opened_store(settings))
-        room = DiskRoom(settings.data_dir)
+        room = DiskRoom([settings.data_dir, settings.output_dir])
         wall = now or time.time
         logs = Logs(
-            settings.data_dir / datadir.LOGS, run_sync=run_sync, now=wall, require_room=room.require
+            settings.output_dir / datadir.LOGS,
+            run_sync=run_sync,
+            now=wall,
+            require_room=room.require,
         )
         results = Results(
-            settings.data_dir / datadir.RESULTS, run_sync=run_sync, require_room=room.require
+            settings.output_dir / datadir.RESULTS, run_sync=run_sync, require_room=room.require
         )
         commits = GroupCommit(store.writer, run_sync)
         limits = Limits(

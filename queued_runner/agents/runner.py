@@ -520,7 +520,7 @@ class AgentRunner(JobRunner):
     async def _append_late(
         self, job: Job, size: int, stream: StreamName, pieces: Sequence[bytes]
     ) -> None:
-        """Go on with output that has `size` bytes: what else is in its files, nobody was told of."""
+        """Go on after the first `size` bytes: what else is in its files, nobody was told of."""
         epoch = await self._logs.free_epoch(job.id, job.attempt)
         is_durable = trio.Event()
         cap = job.spec.limits(self._limits).max_log_size

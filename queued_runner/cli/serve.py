@@ -79,6 +79,10 @@ def _is_store(context: click.Context, parameter: click.Parameter, text: str | No
     "--processes", default=1, show_default=True, type=click.IntRange(1, 64),
     help="Servers behind these ports, for more than one CPU; needs a store to share.",
 )  # fmt: skip
+@option(
+    "--logs", type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True),
+    help="Where output and results lie: a folder that is there; by default the data directory.",
+)  # fmt: skip
 @option("--local-slots", default=0, show_default=True, type=click.IntRange(0, 10_000))
 @option(
     "--runner", default="remote", show_default=True, metavar="NAME", callback=_is_installed,

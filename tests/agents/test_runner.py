@@ -83,7 +83,7 @@ async def test_what_is_answered_is_on_disk(bench, autojump_clock):
         job_id = bench.add()
         task = (await agents.pull(ANYONE)).id
         await agents.take(task, "stdout", 0, b"x\n")
-        assert await bench.logs.recover(job_id, 1) == 2  # as a new server would find it
+        assert await bench.logs.recover(job_id, 1, 1) == 2  # as a new server would find it
 
 
 async def test_output_after_the_status_is_waited_for_and_then_added(bench, autojump_clock):

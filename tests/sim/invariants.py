@@ -337,12 +337,14 @@ class Checks:
     def _durable_bytes(self, job_id, number):
         """The output of an attempt that is safe in its files."""
         at = 0
-        for path in sorted(self._world.log_folder(job_id, number).glob("*.seg"), key=_as_read):
-            start = _as_read(path)[1]
+        paths = sorted(self._world.log_folder(job_id, number).glob("*.seg"), key=_as_read)
+        for path in paths:
+            epoch, start = _as_read(path)
             if start > at:
-                break
+                continue
             data = path.read_bytes()[: self._world.files.durable_size(path)]
-            at = start + sum(len(record.data) for record in decode_records(data, start)[0])
+            end = start + sum(len(record.data) for record in decode_records(data, start)[0])
+            at = end if epoch == _as_read(paths[-1])[0] else max(at, end)
         return at
 
     def check_output(self, name, offset, stream, data, who):

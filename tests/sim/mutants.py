@@ -155,8 +155,8 @@ def torn_tail(put):
     log_files = queued_runner.log_files
     original = log_files.recover
 
-    def recover(folder):
-        size = original(folder)
+    def recover(folder, epoch):
+        size = original(folder, epoch)
         for newest in log_files._segments(folder)[-1:]:
             data = (folder / newest.name).read_bytes()
             size += log_files.decode_records(data, newest.start)[1] < len(data)
@@ -188,7 +188,7 @@ def epochs_forgotten(put):
 
 @mutant("output that an earlier server stored is forgotten at a restart")
 def forget_recovered(put):
-    async def recover(self, job_id, attempt):
+    async def recover(self, job_id, attempt, epoch):
         return 0
 
     put(Logs, "recover", recover)

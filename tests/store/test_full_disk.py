@@ -146,7 +146,7 @@ class Measure:
 )
 def test_a_reserve_is_kept_and_the_refusal_says_how_much(tmp_path, size, reserve):
     measure = Measure(size, reserve)
-    room = DiskRoom(tmp_path, measure)
+    room = DiskRoom([tmp_path], measure)
     room.require()
     measure.free = reserve - MIB
     free, kept = f"{measure.free / MIB:.1f} MiB", f"{reserve / MIB:.1f} MiB"
@@ -157,9 +157,9 @@ def test_a_reserve_is_kept_and_the_refusal_says_how_much(tmp_path, size, reserve
 
 
 def test_it_measures_the_disk_of_its_folder(tmp_path):
-    DiskRoom(tmp_path).require()
+    DiskRoom([tmp_path]).require()
 
 
 def test_a_disk_that_cannot_be_looked_at_is_waited_for(tmp_path):
     with pytest.raises(NoRoom, match=r"cannot be looked at \(No such file or directory\)"):
-        DiskRoom(tmp_path / "unmounted").require()
+        DiskRoom([tmp_path, tmp_path / "unmounted"]).require()

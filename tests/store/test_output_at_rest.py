@@ -81,7 +81,7 @@ async def test_what_a_new_server_found_in_memory_is_on_disk_before_it_is_acknowl
             await trio.sleep_forever()
     assert written.acked == 0
     disk.restart()
-    assert await logs.recover(1, 1) == len(PIECE)
+    assert await logs.recover(1, 1, 1) == len(PIECE)
     disk.keeps = 0.0
     disk.crash()
     assert await written.read() == PIECE
