@@ -14,6 +14,7 @@ from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.log_files import Record
 from queued_runner.store.base import (
     BadDependency,
+    Deposed,
     JobNotFound,
     KeyConflict,
     NoRoom,
@@ -21,6 +22,7 @@ from queued_runner.store.base import (
     ResultGone,
     ResultNotFound,
     StillNamed,
+    StoreAway,
 )
 from queued_runner.tally import Figures
 from remote_runner.results import Head
@@ -28,6 +30,7 @@ from remote_runner.types import WorkerInfo
 
 __all__ = [
     "BadDependency",
+    "Deposed",
     "Head",
     "JobNotFound",
     "KeyConflict",
@@ -38,6 +41,7 @@ __all__ = [
     "ResultGone",
     "ResultNotFound",
     "StillNamed",
+    "StoreAway",
     "WorkerLeaves",
     "WorkerNotFound",
 ]
@@ -52,7 +56,8 @@ class Queue(Protocol):
         ...
 
     async def check_room(self) -> None:
-        """Raises NoRoom while the disk has none for new jobs."""
+        """Raises NoRoom while the disk has none for new jobs, StoreAway while the queue cannot be
+        reached; anything else may raise that too."""
         ...
 
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:

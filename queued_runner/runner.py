@@ -45,8 +45,8 @@ PRUNE_SECONDS: Final = 10.0
 class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
-    `is_shared`: other servers may change what is in the queue. `run_sync` runs a blocking function,
-    a thread in life. `require_room` raises NoRoom while no job
+    `is_shared`: other servers may change what is in the queue. `readers` may use `reader` at once.
+    `run_sync` runs a blocking function, a thread in life. `require_room` raises NoRoom while no job
     is to be taken; it is called there. `agents` is that one of the runners which HTTP speaks for.
     """
 
@@ -62,6 +62,7 @@ class QueuedRunner:
         *,
         run_sync: RunSync | None = None,
         is_shared: bool = False,
+        readers: int = 1,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
         agents: AgentRunner | None = None,
@@ -69,7 +70,7 @@ class QueuedRunner:
         self.agents = agents
         self._commits = commits
         self._reader = reader
-        limiter = trio.CapacityLimiter(1)
+        limiter = trio.CapacityLimiter(readers)
 
         async def in_thread(function: Callable[[], Any]) -> Any:
             return await trio.to_thread.run_sync(function, limiter=limiter)
@@ -88,12 +89,15 @@ class QueuedRunner:
         self.is_accepting = True
 
     async def _read(self, query: Callable[[Reader], Any]) -> Any:
+        self._commits.require_reachable()
         return await self._run_sync(partial(query, self._reader))
 
     # --- submitting ---
 
     async def check_room(self) -> None:
-        """Raises NoRoom while the disk has none for new jobs."""
+        """Raises NoRoom while the disk has none for new jobs, StoreAway while the queue is out of
+        reach."""
+        self._commits.require_reachable()
         await self._run_sync(self._require_room)
 
     async def submit(

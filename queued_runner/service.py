@@ -116,6 +116,7 @@ async def open_queue(
             runners,
             drains,
             is_shared=store.is_shared,
+            readers=store.readers,
             run_sync=run_sync,
             now=wall,
             require_room=room.require,

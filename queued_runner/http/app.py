@@ -5,7 +5,7 @@ imports it, for FastAPI takes its time to load.
 """
 
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 import trio
 from fastapi import FastAPI
@@ -32,6 +32,7 @@ from queued_runner.http.routes_results import build_result_routes
 from queued_runner.http.routes_service import build_service_routes
 from queued_runner.jobs import JobSpec
 from queued_runner.queue import (
+    Deposed,
     JobNotFound,
     KeyConflict,
     NoRoom,
@@ -39,9 +40,13 @@ from queued_runner.queue import (
     Queue,
     ResultGone,
     StillNamed,
+    StoreAway,
     WorkerLeaves,
     WorkerNotFound,
 )
+
+RETRY_AFTER: Final = "2"
+"""Seconds after which a database that is away has been tried again."""
 
 
 def create_app(
@@ -67,6 +72,8 @@ def create_app(
             JobNotFound: _not_found,
             KeyConflict: _conflict,
             NoRoom: _no_room,
+            StoreAway: _away,
+            Deposed: _away,
             WorkerNotFound: _no_worker,
             WorkerLeaves: _leaves,
             ResultGone: _gone,
@@ -130,6 +137,11 @@ async def _not_ended(request: Request, error: Exception) -> Response:
 async def _no_room(request: Request, error: Exception) -> Response:
     why = str(error)
     return problem(507, f"{why[0].upper()}{why[1:]}.", {"Retry-After": "10"})
+
+
+async def _away(request: Request, error: Exception) -> Response:
+    why = str(error)
+    return problem(503, f"{why[0].upper()}{why[1:]}.", {"Retry-After": RETRY_AFTER})
 
 
 async def _no_worker(request: Request, error: Exception) -> Response:

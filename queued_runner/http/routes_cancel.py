@@ -15,7 +15,7 @@ from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.render import json_response, render_job
 from queued_runner.jobs import MAX_JOB_ID, Job, Seconds, SignalName
-from queued_runner.queue import JobNotFound, NoRoom, Queue
+from queued_runner.queue import Deposed, JobNotFound, NoRoom, Queue, StoreAway
 
 MAX_IDS: Final = 1000
 """As many as a page has: the answer shows each of them."""
@@ -77,7 +77,7 @@ async def _cancel(queue: Queue, wanted: CancelManyRequest) -> dict[int, Job | No
     """Each of the jobs, in the order in which they were named, or None where it is not there."""
     found: dict[int, Job | None] = dict.fromkeys(wanted.ids)
     rest = iter(list(found))
-    refusals: list[NoRoom] = []
+    refusals: list[Exception] = []
 
     async def work() -> None:
         for job_id in rest:
@@ -85,7 +85,7 @@ async def _cancel(queue: Queue, wanted: CancelManyRequest) -> dict[int, Job | No
                 found[job_id] = await queue.cancel(job_id, signal=wanted.signal, grace=wanted.grace)
             except JobNotFound:
                 pass
-            except NoRoom as refusal:
+            except (NoRoom, StoreAway, Deposed) as refusal:
                 refusals.append(refusal)
                 nursery.cancel_scope.cancel()
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
 from queued_runner.http.render import json_response, render_worker
-from queued_runner.queue import NoRoom, Queue
+from queued_runner.queue import NoRoom, Queue, StoreAway
 
 
 def build_service_routes(queue: Queue) -> APIRouter:
@@ -45,7 +45,7 @@ def build_service_routes(queue: Queue) -> APIRouter:
             return problem(503, "The server does not take jobs now: it starts or stops.")
         try:
             await queue.check_room()
-        except NoRoom as error:
+        except (NoRoom, StoreAway) as error:
             return problem(503, f"The server does not take jobs now: {error}.")
         return json_response({"status": "ready"})
 

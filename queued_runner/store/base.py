@@ -94,6 +94,10 @@ class StoreAway(StoreError):
     """The database cannot be reached now: nothing was stored, and it may be tried again later."""
 
 
+class InDoubt(StoreAway):
+    """The database went away while it committed: `was_committed` tells, when it is back."""
+
+
 class TryAgain(StoreError):
     """The transaction stood in the way of another one: it is undone, and may be run again now."""
 
@@ -381,7 +385,7 @@ class Store(Reader, Protocol):
         ...
 
     def enlist(self, server: str, name: str, now: float) -> None:
-        """Write as this server from here on."""
+        """Write as this server from here on: each commit of it can be found again."""
         ...
 
     def beat(self, now: float) -> None:
@@ -435,6 +439,18 @@ class Store(Reader, Protocol):
         ...
 
     def begin(self) -> None: ...
-    def commit(self) -> None: ...
+    def commit(self) -> None:
+        """Make it durable.
+
+        Raises:
+            InDoubt: nobody knows whether it is.
+            Deposed: it is not, for this server has been buried meanwhile.
+        """
+        ...
+
+    def was_committed(self) -> bool:
+        """Whether the last commit, which is in doubt, came to its end. Raises StoreAway."""
+        ...
+
     def rollback(self) -> None: ...
     def close(self) -> None: ...

@@ -13,7 +13,16 @@ from typing import Any, Final, NamedTuple, TypeVar
 import outcome
 import trio
 
-from queued_runner.store.base import NoRoom, Store, StoreAway, StoreBroken, StoreFull, TryAgain
+from queued_runner.store.base import (
+    Deposed,
+    InDoubt,
+    NoRoom,
+    Store,
+    StoreAway,
+    StoreBroken,
+    StoreFull,
+    TryAgain,
+)
 from remote_runner.errors import RunnerError
 from remote_runner.sparing_log import SparingLog
 
@@ -95,18 +104,20 @@ class GroupCommit:
             try:
                 # Once begun it ends, whoever is cancelled: results belong to a finished commit.
                 with trio.CancelScope(shield=True):
-                    results = await self._try(batch)
+                    results, doubt = await self._try(batch)
+                if doubt is not None:
+                    await self._resolve(doubt)
             except StoreFull as error:
                 self._most = max(1, count // 2)
                 self._put_back(batch, error, self._on_full)
                 await trio.sleep(FULL_PAUSE)
                 continue
-            except StoreAway as error:
-                self._away = error
+            except (StoreAway, Deposed) as error:
+                # One who was deposed is let in again: it is not away, and yet has to wait.
+                self._away = error if isinstance(error, StoreAway) else None
                 self._put_back(batch, error, self._on_away)
                 self._refuse_pending(error)
-                await trio.sleep(self._away_pause)
-                self._away_pause = min(LONGEST_PAUSE, 2 * self._away_pause)
+                await self._pause_while_away()
                 continue
             except StoreBroken as error:
                 self._is_broken = True
@@ -120,20 +131,42 @@ class GroupCommit:
             for pending, result in zip(batch, results, strict=True):
                 pending.done(result)
 
-    async def _try(self, batch: list[_Pending]) -> list[Any]:
+    async def _pause_while_away(self) -> None:
+        await trio.sleep(self._away_pause)
+        self._away_pause = min(LONGEST_PAUSE, 2 * self._away_pause)
+
+    async def _resolve(self, doubt: InDoubt) -> None:
+        """Return once a commit in doubt is known to have come to its end. Raises StoreAway: it has
+        not, and will not."""
+        self._away = doubt
+        while True:
+            self._refuse_pending(doubt)
+            try:
+                with trio.CancelScope(shield=True):
+                    was_committed = await self._run_sync(self._store.was_committed)
+            except StoreAway as error:
+                self._on_away.warning(why=str(error))
+                await self._pause_while_away()
+            else:
+                break
+        if not was_committed:
+            raise StoreAway(f"{doubt}; what was being committed is not stored")
+
+    async def _try(self, batch: list[_Pending]) -> tuple[list[Any], InDoubt | None]:
         """Commit a batch, once more at once where others stood in its way."""
         for tries in range(TRIES):
             try:
-                results: list[Any] = await self._run_sync(partial(self._commit, batch))
+                tried: tuple[list[Any], InDoubt | None]
+                tried = await self._run_sync(partial(self._commit, batch))
             except TryAgain as error:
                 last = error
                 await trio.sleep(tries * AGAIN_PAUSE)
             else:
-                return results
+                return tried
         raise StoreAway(f"{last}; that was try {TRIES}") from last
 
     def _put_back(
-        self, batch: list[_Pending], error: NoRoom | StoreAway, said: SparingLog
+        self, batch: list[_Pending], error: NoRoom | StoreAway | Deposed, said: SparingLog
     ) -> None:
         """What nobody waits for comes first again, in its order; the rest is refused."""
         kept = [pending for pending in batch if not pending.is_refusable]
@@ -144,7 +177,7 @@ class GroupCommit:
             if pending.is_refusable:
                 pending.done(outcome.Error(error))
 
-    def _refuse_pending(self, error: StoreAway) -> None:
+    def _refuse_pending(self, error: StoreAway | Deposed) -> None:
         """What came during a try that has failed would not wait for the next one either."""
         refused = [pending for pending in self._pending if pending.is_refusable]
         self._pending = deque(pending for pending in self._pending if not pending.is_refusable)
@@ -152,7 +185,8 @@ class GroupCommit:
         for pending in refused:
             pending.done(outcome.Error(error))
 
-    def _commit(self, batch: list[_Pending]) -> list[Any]:
+    def _commit(self, batch: list[_Pending]) -> tuple[list[Any], InDoubt | None]:
+        """What came of each, and why it is in doubt whether that is stored."""
         store = self._store
         results: list[Any] = []
         store.begin()
@@ -165,10 +199,13 @@ class GroupCommit:
                 except RunnerError as error:  # refused: it has changed nothing
                     results.append(outcome.Error(error))
             store.commit()
+        except InDoubt as doubt:
+            store.rollback()
+            return results, doubt
         except BaseException:
             store.rollback()
             raise
-        return results
+        return results, None
 
     def nudge(self) -> None:
         """Ask `before_batch` now, if no commit runs; else it is asked after that."""
@@ -189,6 +226,11 @@ class GroupCommit:
             return
         self._pending.append(_Pending(operation, done, is_refusable))
         self.nudge()
+
+    def require_reachable(self) -> None:
+        """Raises StoreAway while the database is away, as far as is known."""
+        if self._away is not None:
+            raise self._away
 
     async def wait_for_room(self) -> None:
         """Return once `call` will submit without waiting; at once, without a checkpoint, if so."""

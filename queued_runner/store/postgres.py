@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from queued_runner.jobs import Job
-from queued_runner.store.base import StoreAway, StoreBroken
+from queued_runner.store.base import Deposed, InDoubt, StoreAway, StoreBroken
 from queued_runner.store.database import Dialect
 from queued_runner.store.postgres_session import Guard, Pool, Session
 from queued_runner.store.reads import JOB, Reads, job_of
@@ -74,6 +74,8 @@ class PostgresStore(Verbs):
                 session.close()
                 raise
         super().__init__(session, DIALECT, guard)
+        self._commits = 0
+        """The number of the last one that was tried."""
 
     # --- transactions ---
 
@@ -84,15 +86,36 @@ class PostgresStore(Verbs):
 
     def commit(self) -> None:
         with self._guard:
+            self._mark()
             self._db.wait()
         try:
             with self._guard:
                 self._db.commit()
         except StoreAway as error:
-            raise StoreBroken(
-                f"{error} While it was lost a transaction was being committed, and nobody knows"
-                " whether it is stored; start again, which looks at what is there"
-            ) from error
+            raise InDoubt(str(error)) from error
+
+    def _mark(self) -> None:
+        """Number this transaction, so that it can be looked for if its end is not heard."""
+        if self._servers.own is None:
+            return
+        self._commits += 1
+        marked = self._db.execute(
+            "UPDATE servers SET commits = ? WHERE id = ? RETURNING id",
+            (self._commits, self._servers.own),
+        )
+        if marked.fetchone() is None:
+            raise Deposed("the other servers have buried this one")
+
+    def was_committed(self) -> bool:
+        with self._guard:
+            self._db.begin()
+            # It waits for a transaction that has not come to its end there.
+            rows = self._db.execute(
+                "SELECT commits FROM servers WHERE id = ? FOR UPDATE", (self._servers.own,)
+            ).fetchall()
+            self._db.wait()
+            self._db.rollback()
+        return rows == [(self._commits,)]
 
     def rollback(self) -> None:
         with self._guard:

@@ -127,6 +127,9 @@ class SQLiteStore(Verbs):
             if self._wal_pages >= CHECKPOINT:
                 self._checkpoint()
 
+    def was_committed(self) -> bool:
+        raise AssertionError("what SQLite commits is never in doubt")
+
     def _checkpoint(self) -> None:
         """Move what is committed into the database file, as SQLite does by itself; but it would go
         on after an error of the disk, and count as written what that error has lost."""

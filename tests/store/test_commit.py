@@ -4,7 +4,14 @@ import pytest
 import trio
 
 from queued_runner.jobs import JobSpec
-from queued_runner.store.base import JobNotFound, StoreAway, StoreBroken, TryAgain
+from queued_runner.store.base import (
+    Deposed,
+    InDoubt,
+    JobNotFound,
+    StoreAway,
+    StoreBroken,
+    TryAgain,
+)
 from queued_runner.store.commit import LONGEST_PAUSE, TRIES, GroupCommit
 from queued_runner.store.sqlite import MEMORY, SQLiteStore
 from remote_runner.types import Offer, Slot
@@ -178,6 +185,12 @@ class DistantStore(CountingStore):
     is_away = False
     clashes = 0
     begun = 0
+    doubts = 0
+    """Commits that come to their end unheard; and those that die so."""
+    deaths = 0
+    goes_away = False
+    """With a commit that is unheard."""
+    is_buried = False
 
     def begin(self):
         self.begun += 1
@@ -189,7 +202,24 @@ class DistantStore(CountingStore):
         if self.clashes:
             self.clashes -= 1
             raise TryAgain("deadlock")
+        if self.is_buried:
+            raise Deposed("buried")
+        if self.deaths:
+            self.deaths -= 1
+            self.rollback()
+            self._was_committed = False
+            raise InDoubt("unheard")
         super().commit()
+        if self.doubts:
+            self.doubts -= 1
+            self._was_committed = True
+            self.is_away = self.goes_away
+            raise InDoubt("unheard")
+
+    def was_committed(self):
+        if self.is_away:
+            raise StoreAway("the database does not answer")
+        return self._was_committed
 
 
 async def inline(function):
@@ -317,3 +347,68 @@ async def test_an_operation_that_finds_the_database_away_undoes_all_of_its_batch
     await commits.drain()
     assert [result.unwrap() for result in done] == [1, "done"]
     assert len(distant.page()) == 1
+
+
+async def test_a_commit_in_doubt_is_looked_for_and_never_run_twice(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.doubts = 1
+    done = []
+    commits.submit(add("kept"), done.append)
+    nursery.start_soon(commits.run)
+    assert await commits.call(add("waited for")) == 2
+    assert [result.unwrap() for result in done] == [1]
+    assert len(distant.page()) == 2
+
+
+async def test_one_in_doubt_that_came_to_nothing_is_run_again_where_nobody_waits(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.deaths = 1
+    done = []
+    commits.submit(add("kept"), done.append)
+    nursery.start_soon(commits.run)
+    with pytest.raises(StoreAway, match="is not stored"):
+        await commits.call(add("refused"))
+    await commits.drain()
+    assert len(done) == 1
+    assert [job.spec.command for job in distant.page()] == ["kept"]
+
+
+async def test_who_waits_for_a_commit_in_doubt_waits_until_it_is_known(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.doubts, distant.goes_away = 1, True
+    answered = []
+
+    async def submit():
+        answered.append(await commits.call(add("in doubt")))
+
+    nursery.start_soon(commits.run)
+    nursery.start_soon(submit)
+    await trio.sleep(30)
+    with pytest.raises(StoreAway):
+        await commits.call(add("later"))
+    assert answered == []
+    distant.is_away = False
+    await commits.drain()
+    assert len(answered) == len(distant.page()) == 1
+
+
+async def test_one_who_was_buried_is_refused_until_it_is_let_in_again(
+    distant, nursery, autojump_clock
+):
+    commits = GroupCommit(distant, inline)
+    distant.is_buried = True
+    done = []
+    commits.submit(add("kept"), done.append)
+    nursery.start_soon(commits.run)
+    with pytest.raises(Deposed):
+        await commits.call(add("refused"))
+    await trio.sleep(5)
+    distant.is_buried = False
+    await commits.drain()
+    assert len(done) == len(distant.page()) == 1

@@ -7,6 +7,8 @@ import pytest
 
 from queued_runner.jobs import Base64, JobSpec
 from queued_runner.store.base import (
+    Deposed,
+    InDoubt,
     SchemaTooNew,
     StoreAway,
     StoreBroken,
@@ -159,7 +161,8 @@ def test_a_connection_that_is_lost_before_the_commit_has_stored_nothing(store, d
     assert store(lambda raw: raw.page()) == []
 
 
-def test_a_commit_that_nobody_answered_is_not_taken_for_either(store, db):
+def test_a_commit_that_died_unheard_is_known_not_to_have_been(store, db):
+    store(lambda raw: raw.enlist("a", "A", 0.0))
     db.execute(
         "CREATE FUNCTION cut() RETURNS trigger LANGUAGE plpgsql AS"
         " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$"
@@ -168,8 +171,44 @@ def test_a_commit_that_nobody_answered_is_not_taken_for_either(store, db):
         "CREATE CONSTRAINT TRIGGER cut AFTER INSERT ON jobs DEFERRABLE INITIALLY DEFERRED"
         " FOR EACH ROW EXECUTE FUNCTION cut()"
     )
-    with pytest.raises(StoreBroken, match="nobody knows"):
+    with pytest.raises(InDoubt):
         store.submit()
+    assert store.raw.was_committed() is False
+    assert store(lambda raw: raw.page()) == []
+
+
+def test_a_commit_whose_answer_was_lost_is_known_to_have_been(store, db, monkeypatch):
+    store(lambda raw: raw.enlist("a", "A", 0.0))
+    session = store.raw._db
+    commit = session.commit
+
+    def commit_unheard():
+        commit()
+        cut_connections(db)
+        session.execute("SELECT 1")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "commit", commit_unheard)
+        with pytest.raises(InDoubt):
+            store.submit()
+    assert store.raw.was_committed() is True
+    assert len(store(lambda raw: raw.page())) == 1
+
+
+def test_a_server_that_was_buried_commits_nothing_more(store, address):
+    store(lambda raw: raw.enlist("a", "A", 0.0))
+    job = store.start()
+    other = Transacted(PostgresStore(address))
+    other(lambda raw: raw.enlist("b", "B", 0.0))
+    other(lambda raw: raw.bury("a", 0.0, 5.0))
+    other.raw.close()
+    with pytest.raises(Deposed):
+        store.submit()
+    with pytest.raises(Deposed):
+        store.finish(job)
+    store(lambda raw: raw.enlist("c", "A", 0.0))
+    assert store.finish(job) is None
+    assert store.submit() > job.id
 
 
 def test_what_was_committed_outlives_a_crash_of_the_database():
