@@ -33,10 +33,11 @@ class Dialect:
     """Parts of statements that an engine words in its own way; `""` where it needs none."""
 
     among: str
-    """Behind a column: it is one of a list, whose binding is made by `listed`."""
+    """Behind a column: it is one of a list, whose binding is made by `listed`. Not for an empty
+    one: PostgreSQL may find out that nothing is in it by a walk over any partial index."""
     listed: Callable[[Collection[int] | Collection[str]], Any]
     lock: str
-    """At the end of a SELECT: nobody else changes these rows in this transaction's time. What a
+    """At the end of a query: nobody else changes these rows in this transaction's time. What a
     verb decides by must be read so."""
     share: str
     """The same, for rows that others may only look at too."""
@@ -46,5 +47,8 @@ class Dialect:
     """The table of jobs, by the index that a claim walks."""
     delayed: str
     """The table of jobs, by the index of the delayed."""
-    unindexed: str
-    """Before a column: no index leads there."""
+    within: str
+    """Behind a column: it is one of what a query gives, which stands for `{}`."""
+    state: str
+    """The column `state`, where no index is to be walked for it: of a million jobs, nearly all may
+    have the same."""

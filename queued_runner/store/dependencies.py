@@ -47,11 +47,7 @@ class Dependencies:
         """
         given = {reference for job in jobs.values() for reference in job.spec.after}
         names = {item for item in given if isinstance(item, str)}
-        rows = self._db.execute(
-            f"SELECT key, id FROM jobs WHERE key {self._sql.among}",
-            (self._sql.listed(names - keys.keys()),),
-        )
-        stored = dict(rows)
+        stored = self._ids_by_key(names - keys.keys())
         of_list = {name: keys[name] for name in names & keys.keys()}
         ids = {item for item in given if isinstance(item, int)}
         states = self._states(ids.union(stored.values(), of_list.values()))
@@ -59,8 +55,16 @@ class Dependencies:
         stored = {key: job_id for key, job_id in stored.items() if job_id in states}
         return waits_of(jobs, of_list | stored, states)
 
+    def _ids_by_key(self, keys: Collection[str]) -> dict[str, int]:
+        if not keys:
+            return {}
+        sql = f"SELECT key, id FROM jobs WHERE key {self._sql.among}"
+        return dict(self._db.execute(sql, (self._sql.listed(keys),)))
+
     def _states(self, ids: Collection[int]) -> dict[int, JobState]:
         """Of those that there are; they stay so until the transaction ends."""
+        if not ids:
+            return {}
         rows = self._db.execute(
             f"SELECT id, state FROM jobs WHERE id {self._sql.among} ORDER BY id{self._sql.lock}",
             (self._sql.listed(ids),),
@@ -92,6 +96,8 @@ class Dependencies:
         self._mark_awaited({other for wait in waits.values() for other in wait.open})
 
     def _mark_awaited(self, job_ids: Collection[int]) -> None:
+        if not job_ids:
+            return
         self._db.execute(
             f"UPDATE jobs SET is_awaited = 1 WHERE id {self._sql.among} AND is_awaited = 0",
             (self._sql.listed(job_ids),),
@@ -144,6 +150,8 @@ class Dependencies:
 
     def _close(self, job_id: int, dependants: Collection[int]) -> list[int]:
         """Those of them that still waited for the job; they do no longer."""
+        if not dependants:
+            return []
         rows = self._db.execute(
             "UPDATE dependencies SET is_open = 0 WHERE after_id = ? AND is_open = 1"
             f" AND job_id {self._sql.among} RETURNING job_id",
@@ -152,19 +160,23 @@ class Dependencies:
         return [found for (found,) in rows]
 
     def _release(self, waiting: Collection[int]) -> list[int]:
+        if not waiting:
+            return []
         rows = self._db.execute(
             "UPDATE jobs SET waits_for = waits_for - 1"
-            f" WHERE id {self._sql.among} AND state = 'queued' AND waits_for > 0"
+            f" WHERE id {self._sql.among} AND {self._sql.state} = 'queued' AND waits_for > 0"
             " RETURNING id, waits_for",
             (self._sql.listed(waiting),),
         )
         return sorted(job_id for job_id, waits_for in rows if not waits_for)
 
     def _strand(self, waiting: Collection[int], now: float) -> list[Stranded]:
+        if not waiting:
+            return []
         state = move(JobState.QUEUED, JobEvent.STRAND)
         rows = self._db.execute(
             "UPDATE jobs SET state = ?, reason = ?, finished_at = ?, waits_for = 0"
-            f" WHERE id {self._sql.among} AND state = 'queued' AND waits_for > 0"
+            f" WHERE id {self._sql.among} AND {self._sql.state} = 'queued' AND waits_for > 0"
             " RETURNING id, name, grp, attempt, needs, is_awaited",
             (state.value, STRANDED, now, self._sql.listed(waiting)),
         )

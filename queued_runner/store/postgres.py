@@ -27,7 +27,8 @@ DIALECT: Final = Dialect(
     pass_by=" FOR NO KEY UPDATE SKIP LOCKED",
     ready="jobs",
     delayed="jobs",
-    unindexed="",
+    within="= ANY (ARRAY({}))",  # once, before all else
+    state="(state || '')",
 )
 _MIGRATING: Final = 0x71_75_65_75_65
 """The advisory lock of whoever changes the schema: "queue"."""
@@ -167,13 +168,15 @@ class PostgresStore(Verbs):
             " place_boot FROM unnest(?::bigint[], ?::text[], ?::text[], ?::text[])"
             " AS given (id, name, worker_id, boot)"
             "), free AS MATERIALIZED ("
-            " SELECT id AS free_id FROM jobs WHERE id = ANY(?) AND state = 'queued'"
-            " AND is_delayed = 0 AND waits_for = 0 FOR NO KEY UPDATE SKIP LOCKED"
+            " SELECT id AS free_id FROM jobs WHERE id = ANY(?)"
+            f" AND {DIALECT.state} = 'queued' AND is_delayed = 0 AND waits_for = 0"
+            f"{DIALECT.pass_by}"
             "), begun AS ("
             " UPDATE jobs SET state = 'running', attempt = attempt + 1, worker = place_name,"
             " worker_id = place_worker, worker_boot = place_boot, started_at = ?,"
             " finished_at = NULL, reason = NULL, exit_code = NULL, signal = NULL, log_bytes = 0,"
-            " log_dropped = 0, server = ?, handovers = 0 FROM place, free WHERE id = free_id AND place_id = free_id"
+            " log_dropped = 0, server = ?, handovers = 0 FROM place"
+            " WHERE id = ANY (ARRAY(SELECT free_id FROM free)) AND place_id = id"
             f" RETURNING {JOB}"
             "), noted AS ("
             " INSERT INTO attempts (job_id, number, worker, worker_id, started_at)"

@@ -33,6 +33,11 @@ _SETTINGS: Final = {
     "statement_timeout": "30s",
     # A server that stands still in the middle of a transaction holds up all others.
     "idle_in_transaction_session_timeout": "15s",
+    # Every statement has an index to walk. A plan that is made, and kept, while a table is short
+    # would walk all of it, and sort: the next minute there may be a million jobs.
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
     "jit": "off",  # it would take longer than any of our statements
 }
 READERS: Final = 4

@@ -75,11 +75,10 @@ class Reads:
         limit: int = 100,
         before: int | None = None,
     ) -> list[Job]:
-        # Of a million rows, nearly all share a state.
         narrow = group is not None or name is not None
         given = {
             "id < ?": before,
-            f"{self._sql.unindexed if narrow else ''}state = ?": state and state.value,
+            f"{self._sql.state if narrow else 'state'} = ?": state and state.value,
             "grp = ?": group,
             "name = ?": name,
         }
@@ -116,8 +115,9 @@ class Reads:
     def next_run_after(self, now: float) -> float | None:
         with self._guard:
             value: float | None = self._value(
-                f"SELECT min(run_after) FROM {self._sql.delayed}"
+                f"SELECT run_after FROM {self._sql.delayed}"
                 " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0"
+                " ORDER BY run_after LIMIT 1"
             )
             return value
 

@@ -3,7 +3,7 @@
 It owns the table `deleted`. It opens no transaction, and touches no file.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from queued_runner.jobs import JobState
@@ -32,32 +32,34 @@ def delete(db: Database, sql: Dialect, job_ids: Sequence[int]) -> list[int]:
     chosen = _ids(
         db,
         f"SELECT id FROM jobs WHERE id {sql.among}"
-        f" AND state IN ('succeeded', 'failed', 'cancelled') ORDER BY id{sql.lock}",
-        sql.listed(job_ids),
+        f" AND {sql.state} IN ('succeeded', 'failed', 'cancelled') ORDER BY id{sql.lock}",
+        sql.listed,
+        job_ids,
     )
-    chosen -= _ids(db, f"SELECT job_id FROM settling WHERE job_id {sql.among}", sql.listed(chosen))
-    while kept := _who_is_named(db, sql, chosen):
+    chosen -= _ids(db, f"SELECT job_id FROM settling WHERE job_id {sql.among}", sql.listed, chosen)
+    named = (
+        "SELECT DISTINCT id FROM jobs JOIN dependencies ON after_id = id"
+        f" WHERE id {sql.among} AND {sql.state} <> 'succeeded' AND NOT job_id {sql.among}"
+    )
+    while kept := _ids(db, named, sql.listed, chosen, chosen):
         chosen -= kept
     gone = sorted(chosen)
-    db.execute(f"DELETE FROM jobs WHERE id {sql.among}", (sql.listed(gone),))
-    db.executemany("INSERT INTO deleted (job_id) VALUES (?)", [(job_id,) for job_id in gone])
+    if gone:
+        db.execute(f"DELETE FROM jobs WHERE id {sql.among}", (sql.listed(gone),))
+        db.executemany("INSERT INTO deleted (job_id) VALUES (?)", [(job_id,) for job_id in gone])
     return gone
 
 
-def _who_is_named(db: Database, sql: Dialect, chosen: Collection[int]) -> set[int]:
-    """Those that did not succeed, and that a job which stays came after."""
-    ids = sql.listed(sorted(chosen))
-    return _ids(
-        db,
-        "SELECT DISTINCT id FROM jobs JOIN dependencies ON after_id = id"
-        f" WHERE id {sql.among} AND state <> 'succeeded' AND NOT job_id {sql.among}",
-        ids,
-        ids,
-    )
-
-
-def _ids(db: Database, query: str, *lists: Any) -> set[int]:
-    return {job_id for (job_id,) in db.execute(query, lists)}
+def _ids(
+    db: Database,
+    query: str,
+    listed: Callable[[Collection[int]], Any],
+    *lists: Collection[int],
+) -> set[int]:
+    """What a query says of some lists; nothing of empty ones."""
+    if not all(lists):
+        return set()
+    return {job_id for (job_id,) in db.execute(query, [listed(ids) for ids in lists])}
 
 
 def deleted(db: Database, limit: int) -> list[int]:

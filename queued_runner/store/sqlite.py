@@ -32,7 +32,8 @@ DIALECT: Final = Dialect(
     pass_by="",
     ready="jobs INDEXED BY jobs_ready",
     delayed="jobs INDEXED BY jobs_delayed",
-    unindexed="+",
+    within="IN ({})",
+    state="+state",
 )
 _BROKEN: Final = (
     apsw.BusyError,

@@ -130,10 +130,12 @@ class Verbs(Reads, ABC):
     def _make_ready(self, now: float) -> None:
         """Delayed jobs that are due can be claimed."""
         self._db.execute(
-            "UPDATE jobs SET is_delayed = 0 WHERE id IN ("
-            f"SELECT id FROM {self._sql.delayed}"
-            " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0 AND run_after <= ?"
-            f" ORDER BY run_after LIMIT ?{self._sql.pass_by})",
+            "UPDATE jobs SET is_delayed = 0 WHERE id "
+            + self._sql.within.format(
+                f"SELECT id FROM {self._sql.delayed}"
+                " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0 AND run_after <= ?"
+                f" ORDER BY run_after LIMIT ?{self._sql.pass_by}"
+            ),
             (now, MAX_DUE),
         )
 
@@ -159,8 +161,9 @@ class Verbs(Reads, ABC):
 
     def _next_needs(self, after: str) -> str | None:
         value: str | None = self._value(
-            f"SELECT min(needs) FROM {self._sql.ready}"
-            " WHERE state = 'queued' AND is_delayed = 0 AND waits_for = 0 AND needs > ?",
+            f"SELECT needs FROM {self._sql.ready}"
+            " WHERE state = 'queued' AND is_delayed = 0 AND waits_for = 0 AND needs > ?"
+            " ORDER BY needs LIMIT 1",
             after,
         )
         return value
@@ -228,9 +231,12 @@ class Verbs(Reads, ABC):
         with self._guard:
             row = self._db.execute(
                 "UPDATE attempts SET reason = ?, exit_code = ?, signal = ?"
-                " WHERE number = ? AND job_id IN (SELECT id FROM jobs"
-                " WHERE id = ? AND attempt = ? AND state = 'running'"
-                f" AND server IS NOT DISTINCT FROM ?{self._sql.lock}) RETURNING number",
+                " WHERE number = ? AND job_id "
+                + self._sql.within.format(
+                    "SELECT id FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'"
+                    f" AND server IS NOT DISTINCT FROM ?{self._sql.lock}"
+                )
+                + " RETURNING number",
                 (
                     outcome.reason.value, outcome.exit_code, outcome.signal, attempt, job_id,
                     attempt, self._servers.own,

@@ -78,12 +78,19 @@ class Transacted:
         output: StoredOutput = NO_OUTPUT,
         **decision: Any,
     ) -> Job | None:
+        return self(lambda _: self.finish_in(job, event, outcome, output, **decision))
+
+    def finish_in(
+        self,
+        job: Job,
+        event: JobEvent = JobEvent.SUCCEED,
+        outcome: Outcome = SUCCESS,
+        output: StoredOutput = NO_OUTPUT,
+        **decision: Any,
+    ) -> Job | None:
+        """In the transaction that is open."""
         decided = Decision(event, **decision)
-        return self(
-            lambda store: store.finish(
-                job.id, job.attempt, lambda _: decided, outcome, output, self.now
-            )
-        )
+        return self.raw.finish(job.id, job.attempt, lambda _: decided, outcome, output, self.now)
 
     def cancel(self, job_id: int) -> Job:
         return self(lambda store: store.cancel(job_id, self.now))

@@ -9,11 +9,10 @@ import pytest
 
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import JobEvent
-from queued_runner.retry import Decision
 from queued_runner.store import dependencies
 from queued_runner.store.base import BadDependency, KeyConflict, StoreError, TryAgain
 from queued_runner.store.postgres import PostgresStore
-from tests.store.conftest import FAILURE, NO_OUTPUT, SUCCESS, Transacted, given
+from tests.store.conftest import FAILURE, Transacted, given
 
 PATIENCE = 30.0
 QUEUED, FAILED, SUCCEEDED = JobState.QUEUED, JobState.FAILED, JobState.SUCCEEDED
@@ -35,13 +34,6 @@ class Server(Transacted):
                 return super().__call__(operation)
             except TryAgain:
                 self.again += 1
-
-    def finish_in(self, job, event=JobEvent.SUCCEED):
-        """In the transaction that is open."""
-        decision = Decision(event)
-        return self.raw.finish(
-            job.id, job.attempt, lambda _: decision, SUCCESS, NO_OUTPUT, self.now
-        )
 
     def meanwhile(self, function, *args, **kwargs):
         return self._thread.submit(function, *args, **kwargs)
