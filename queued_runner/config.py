@@ -103,7 +103,7 @@ class Settings:
     @property
     def output_dir(self) -> Path:
         """The folder that holds those of output and results."""
-        return self.data_dir if self.logs is None else self.logs
+        return self.data_dir if self.logs is None else Path(self.logs)
 
     def kept_for(self) -> dict[JobState, float]:
         """For how long jobs are kept after their end, by state; those not named for ever.
