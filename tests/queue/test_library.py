@@ -31,6 +31,21 @@ async def test_the_output_goes_on_with_the_attempts_that_follow(runner):
     assert await output_of(runner, job_id) == [b"1\n", b"2\n", b"3\n"]  # it can be read again
 
 
+async def test_output_and_results_may_lie_on_another_disk(tmp_path):
+    (logs := tmp_path / "logs-of-all").mkdir()
+    script = "head -c 200000 /dev/zero | tee /dev/stderr > $JOB_SCRATCH/results"
+    async with open_runner(tmp_path / "state", local_slots=1, logs=logs) as runner:
+        job_id = await runner.submit(f"mkdir $JOB_SCRATCH/results; {script}/r", shell=True)
+        assert sum(map(len, await output_of(runner, job_id))) == 200_000
+        with trio.fail_after(PATIENCE):
+            await runner.wait(job_id)
+        size, pieces = await runner.read_result(job_id, "r")
+        assert len(b"".join([piece async for piece in pieces])) == size == 200_000
+    held = {path.name for path in (tmp_path / "state").iterdir()}
+    assert held.isdisjoint({"logs", "results"})
+    assert {path.name for path in logs.iterdir()} == {"logs", "results"}
+
+
 async def test_the_output_ends_with_a_job_that_is_cancelled_between_its_attempts(runner):
     job_id = await runner.submit("echo $JOB_ATTEMPT; false", shell=True, retries=1, backoff=1000)
     with trio.fail_after(PATIENCE):

@@ -8,14 +8,14 @@ import trio
 
 from queued_runner import results as results_module
 from queued_runner.jobs import JobState, Limits
-from queued_runner.results import INLINE_LIMIT, READ_SIZE
+from queued_runner.results import INLINE_LIMIT, READ_SIZE, Results
 from queued_runner.store.base import NoRoom, ResultGone
 from remote_runner.protocol.messages import Close, Closed, ResultChunk, Resume, Spawn
 from remote_runner.results import MAX_HEAD, Head, LeftOut, ResultFile, encode_head
 from remote_runner.runner import RemoteRunner
 from simple_worker.local import LocalRunner
 from simple_worker.results import Archive
-from tests.queue.conftest import Wire
+from tests.queue.conftest import Wire, inline
 from tests.runner.conftest import Bench
 
 SMALL = {"a": b"first", "b/c": b"", "d": b"\0\xff"}
@@ -313,6 +313,59 @@ async def test_a_new_server_has_all_of_them_sent_again(autojump_clock, queue, nu
             await worker.hear(Closed)
         await queue.end_of(dispatcher, job)
         assert await read(queue, job) == LARGE
+
+
+@pytest.fixture
+def shared(tmp_path, nursery):
+    """The results of several servers in one folder, here by one that speaks for each of them."""
+    results = Results(tmp_path, run_sync=inline)
+    nursery.start_soon(results.run)
+    return results
+
+
+def open_epoch(shared, epoch, attempt=1):
+    return shared.open(1, attempt, 1 << 30, lambda offset: None, epoch)
+
+
+async def test_an_earlier_owner_that_writes_on_harms_nothing(autojump_clock, shared, tmp_path):
+    stream, kept = stream_of(LARGE), []
+    first = open_epoch(shared, 0)
+    first.append(stream[: INLINE_LIMIT + 5])
+    await trio.sleep(1)
+    second = open_epoch(shared, 2)
+    second.append(stream)
+    first.append(b"?" * INLINE_LIMIT)
+    second.close(kept.append)
+    await trio.sleep(1)
+    (stored,) = kept
+    assert stored.epoch == 2
+    first.discard()  # its end was stale
+    await trio.sleep(1)
+    assert [path.name for path in tmp_path.glob("*/*/*")] == ["1.2"]
+    place = stored.head.offset_of("big")
+    data = b"".join([piece async for piece in shared.read(1, 1, stored, *place)])
+    assert data == LARGE["big"]
+
+
+async def test_the_end_of_an_attempt_removes_what_its_earlier_owners_left(
+    autojump_clock, shared, tmp_path
+):
+    for attempt, epoch in ((1, 0), (1, 1), (1, 10), (1, 12), (2, 0), (11, 0)):
+        open_epoch(shared, epoch, attempt).append(b"x" * (INLINE_LIMIT + 1))
+    await trio.sleep(1)
+    shared.remove_older(1, 1, 10)
+    shared.remove_older(7, 1, 10)  # it has left nothing
+    await trio.sleep(1)
+    left = sorted(path.name for path in tmp_path.glob("*/*/*"))
+    assert left == ["1.10", "1.12", "11", "2"]
+
+
+async def test_a_new_server_keeps_the_file_that_its_row_names(autojump_clock, shared, tmp_path):
+    for epoch in (0, 1, 2):
+        open_epoch(shared, epoch).append(b"x" * (INLINE_LIMIT + 1))
+    await trio.sleep(1)
+    await shared.tidy([(1, 1, 1)])
+    assert [path.name for path in tmp_path.glob("*/*/*")] == ["1.1"]
 
 
 async def test_real_workers_that_are_cut_off_while_they_send(
