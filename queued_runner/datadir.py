@@ -21,6 +21,8 @@ TOKEN: Final = "token"
 DATABASE: Final = "queue.db"
 LOGS: Final = "logs"
 RESULTS: Final = "results"
+OWNER: Final = "queue"
+"""In a folder of output that lies elsewhere: the identity of the queue that it belongs to."""
 
 
 def default_data_dir() -> Path:
@@ -74,6 +76,31 @@ def write_private(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(path)
+
+
+def require_own(folder: Path, identity: str) -> None:
+    """Make a folder of output that of this queue; all its servers may have it, no other queue's.
+
+    Jobs of two queues have the same numbers, and one would remove what it takes for its own.
+
+    Raises:
+        DataDirUnusable: it is another queue's, or it cannot be used.
+    """
+    path = folder / OWNER
+    try:
+        if not path.exists():
+            write_private(path, identity + "\n")
+        owner = path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise DataDirUnusable(
+            f"the folder of output {folder} cannot be used: {error.strerror}; make it, or choose"
+            " another with --logs"
+        ) from error
+    if owner != identity:
+        raise DataDirUnusable(
+            f"the folder of output {folder} is that of another queue; choose another with --logs"
+            f" (if this queue was copied from that one, which is no more, delete {path})"
+        )
 
 
 def read_or_create_token(folder: Path) -> str:

@@ -65,6 +65,8 @@ async def open_queue(
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.own_dir))
         store = stack.enter_context(opened_store(settings))
+        if settings.logs is not None:
+            datadir.require_own(settings.output_dir, store.writer.identity())
         room = DiskRoom([settings.data_dir, settings.output_dir])
         wall = now or time.time
         logs = Logs(

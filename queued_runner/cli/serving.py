@@ -71,7 +71,8 @@ def _hint(failure: BaseException, settings: Settings) -> str:
     if isinstance(failure, CannotListen):
         return _port_hint(failure, settings)
     if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"; free some space where {settings.data_dir} lies, then start again"
+        folders = " and ".join(map(str, dict.fromkeys([settings.data_dir, settings.output_dir])))
+        return f"; free some space where the queue lies ({folders}), then start again"
     return ""
 
 

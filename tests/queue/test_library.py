@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from queued_runner.errors import DataDirUnusable
 from queued_runner.jobs import JobState
 from queued_runner.service import open_runner
 from queued_runner.store.base import JobNotFound, ResultNotFound
@@ -43,7 +44,25 @@ async def test_output_and_results_may_lie_on_another_disk(tmp_path):
         assert len(b"".join([piece async for piece in pieces])) == size == 200_000
     held = {path.name for path in (tmp_path / "state").iterdir()}
     assert held.isdisjoint({"logs", "results"})
-    assert {path.name for path in logs.iterdir()} == {"logs", "results"}
+    assert {path.name for path in logs.iterdir()} == {"logs", "queue", "results"}
+    async with open_runner(tmp_path / "state", logs=logs):
+        pass  # it is its own
+
+
+async def test_two_queues_cannot_have_their_output_in_one_folder(tmp_path):
+    (logs := tmp_path / "logs-of-all").mkdir()
+    async with open_runner(tmp_path / "one", logs=logs):
+        with pytest.raises(DataDirUnusable, match="is that of another queue"):
+            async with open_runner(tmp_path / "other", logs=logs):
+                pass
+
+
+async def test_a_folder_of_output_that_is_not_there_is_not_made(tmp_path):
+    """It may be a disk that is not mounted."""
+    with pytest.raises(DataDirUnusable, match="No such file or directory; make it"):
+        async with open_runner(tmp_path / "one", logs=tmp_path / "unmounted"):
+            pass
+    assert not (tmp_path / "unmounted").exists()
 
 
 async def test_the_output_ends_with_a_job_that_is_cancelled_between_its_attempts(runner):
