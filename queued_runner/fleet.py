@@ -101,7 +101,7 @@ class Fleet:
         self._beaten = self._steady = began
 
     async def leave(self) -> None:
-        """Whatever this server has is nobody's: another one, or its next life, may go on at once."""
+        """Whatever this server has is nobody's: another one, or its next life, may have it."""
         if self._is_shared:
             now, server = trio.current_time(), self._dispatcher.server
             await self._commits.call(

@@ -1,7 +1,7 @@
 """The servers of a queue and the workers they have; and whose the running attempts are.
 
-It owns the tables `servers` and `workers`, and the columns of jobs that say who has them. It decides
-nothing about time, and opens no transaction.
+It owns the tables `servers` and `workers`, and the columns of jobs that say who has them. It
+decides nothing about time, and opens no transaction.
 """
 
 from collections.abc import Collection, Sequence

@@ -17,8 +17,8 @@ import queued_runner.log_files
 import queued_runner.logs
 import queued_runner.results
 import queued_runner.service
-import queued_runner.stores
 import queued_runner.store.dependencies
+import queued_runner.stores
 import remote_runner.emitter
 import remote_runner.server
 import simple_worker.result_feed

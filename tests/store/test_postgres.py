@@ -153,7 +153,7 @@ def test_a_lost_connection_is_made_again_for_the_next_transaction(store, db):
 
 def test_a_connection_that_is_lost_before_the_commit_has_stored_nothing(store, db):
     store.raw.begin()
-    store.raw.add([JobSpec(command="x")], 0.0).ids
+    store.raw.add([JobSpec(command="x")], 0.0)
     cut_connections(db)
     with pytest.raises(StoreAway):
         store.raw.commit()
@@ -218,7 +218,7 @@ def test_what_was_committed_outlives_a_crash_of_the_database():
         store = Transacted(PostgresStore(address))
         ids = [store.submit() for _ in range(20)]
         store.raw.begin()
-        store.raw.add([JobSpec(command="not committed")], 0.0).ids
+        store.raw.add([JobSpec(command="not committed")], 0.0)
         cluster.crash()
         with pytest.raises(StoreAway):
             store.raw.counts()

@@ -150,14 +150,14 @@ def test_two_who_add_the_same_key_get_one_job(a, b):
 
 def test_a_key_of_somebody_else_is_refused_as_late_as_that(a, b):
     a.raw.begin()
-    a.raw.add([JobSpec(command="x", key="k")], 1.0).ids
+    a.raw.add([JobSpec(command="x", key="k")], 1.0)
     with pytest.raises(KeyConflict):
         after_it_waits(a, b, b.submit, command="y", key="k")
 
 
 def test_a_key_is_free_again_when_the_other_gave_up(a, b):
     a.raw.begin()
-    a.raw.add([JobSpec(command="x", key="k")], 1.0).ids
+    a.raw.add([JobSpec(command="x", key="k")], 1.0)
     result = b.meanwhile(b.submit, command="y", key="k")
     b.wait_until_it_waits()
     a.raw.rollback()
