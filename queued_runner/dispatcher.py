@@ -59,7 +59,7 @@ class LiveAttempt:
     """One attempt that runs, or may still run, on some worker: the observer of its run."""
 
     __slots__ = (
-        "_owner", "deadline", "id", "is_ending", "is_killed", "is_started", "job", "limits", "log",
+        "_owner", "deadline", "id", "is_ending", "is_started", "job", "kill", "limits", "log",
         "results", "run",
     )  # fmt: skip
 
@@ -74,8 +74,8 @@ class LiveAttempt:
         self.run: Run | None = None
         self.deadline: float | None = None
         self.is_ending = False
-        self.is_killed = False
-        """A cancel was passed on."""
+        self.kill: tuple[str | None, float | None] | None = None
+        """The cancel that was passed on last: signal and grace."""
         self.is_started = False
         """Its worker has said so."""
 
@@ -174,6 +174,7 @@ class Dispatcher:
         self.server = ""
         """The id of this life of this server."""
         commits.before_batch = self._join_batch
+        logs.on_grown = self._tell_grown
 
     # --- claiming ---
 
@@ -382,7 +383,7 @@ class Dispatcher:
         if job.state is JobState.RUNNING:
             attempt = self._live.get(attempt_id(job.id, job.attempt))
             if attempt is not None and attempt.run is not None:
-                attempt.is_killed = True
+                attempt.kill = signal, grace
                 attempt.run.kill(signal, grace)
             elif job.server == self.server:
                 self._kills[job.id] = (signal, grace)
@@ -451,6 +452,9 @@ class Dispatcher:
     def ask_for_output(self, job_id: int) -> None:
         """Somebody here follows a job that another server has."""
         self._hints.send(Hint(Kind.WANTED, job_id))
+
+    def _tell_grown(self, job_id: int, attempt: int) -> None:
+        self._hints.send(Hint(Kind.GROWN, job_id))
 
     def tell_work(self) -> None:
         """There may be something to claim, for others too."""
@@ -576,11 +580,12 @@ class Dispatcher:
         self.wake()
 
     def _kill(self, job: Job) -> None:
-        """Somebody wants a running job to end: once is enough."""
+        """Somebody wants a running job to end: who has said so once need not be told again."""
         attempt = self._live.get(attempt_id(job.id, job.attempt))
-        if attempt is not None and attempt.run is not None and not attempt.is_killed:
-            attempt.is_killed = True
-            attempt.run.kill(job.cancel_signal, job.cancel_grace)
+        kill = job.cancel_signal, job.cancel_grace
+        if attempt is not None and attempt.run is not None and attempt.kill != kill:
+            attempt.kill = kill
+            attempt.run.kill(*kill)
 
     def end_all(self) -> None:
         """Whatever still runs ends now."""

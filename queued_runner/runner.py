@@ -35,9 +35,11 @@ from queued_runner.tally import Figures
 from remote_runner.results import Head
 from remote_runner.types import JobRunner, Output, WorkerInfo
 
-LOOK_AGAIN: Final = 1.0
+LOOK_AGAIN: Final = 5.0
 """Seconds after which what another server may have changed is looked at, whether it says so or not.
 """
+FOLLOW_AGAIN: Final = 1.0
+"""The same of output that is followed."""
 PRUNE_SECONDS: Final = 10.0
 """How long one call of `prune` takes at most, or a little more."""
 
@@ -375,7 +377,7 @@ class QueuedRunner:
 
         return self._logs.follow_files(
             job_id, number, offset, change_of=lambda: self._dispatcher.change_of(job_id),
-            is_over=is_over, pause=LOOK_AGAIN,
+            is_over=is_over, pause=FOLLOW_AGAIN,
         )  # fmt: skip
 
     async def output(self, job_id: int) -> AsyncIterator[Output]:
