@@ -121,6 +121,17 @@ def results_in_part(put):
     put(AttemptResults, "_checked", checked)
 
 
+@mutant("a new server asks only for the rest of results that came to the one before")
+def results_not_afresh(put):
+    original = Dispatcher.adopt
+
+    def adopt(self, run, size):
+        adoption = original(self, run, size)
+        return None if adoption is None else replace(adoption, results=100)
+
+    put(Dispatcher, "adopt", adopt)
+
+
 @mutant("results are sent again from a byte too far")
 def results_one_too_far(put):
     original = ResultFeed.resume
