@@ -96,6 +96,8 @@ class Servers:
         """These offers without the slots of workers that are another server's by now; and none of
         the others moves before this transaction ends."""
         offered = sorted({slot.worker_id for offer in offers for slot in offer.slots})
+        if not offered:
+            return offers
         rows: Any = self._db.execute(
             f"SELECT worker_id, server FROM workers WHERE worker_id {self._sql.among}"
             f" ORDER BY worker_id{self._sql.share}",
@@ -117,7 +119,7 @@ class Servers:
             return frozenset()
         rows: Any = self._db.execute(
             f"SELECT id, attempt FROM jobs WHERE id {self._sql.among}"
-            " AND state = 'running' AND server IS NOT DISTINCT FROM ?",
+            f" AND {self._sql.state} = 'running' AND server IS NOT DISTINCT FROM ?",
             (self._sql.listed([job_id for job_id, _ in attempts]), self.own),
         )
         return frozenset(attempts) - {(job_id, number) for job_id, number in rows}

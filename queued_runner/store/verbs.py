@@ -345,15 +345,17 @@ class Verbs(Reads, ABC):
             if not self._servers.admit(worker):
                 return None
             lost = self._servers.not_own(held)
+            for job_id, _ in lost:
+                self._claimed.pop(job_id, None)
             where, bindings = self._of_others(worker.worker_id)
-            return Taken(self._take(where, bindings, f"ORDER BY id{self._sql.lock}"), lost)
+            return Taken(self._take(where, bindings, self._sql.lock), lost)
 
     def _take(self, where: str, bindings: tuple[Any, ...], rest: str) -> tuple[Job, ...]:
         """The running jobs of which this is true, which are this server's now."""
         rows = self._db.execute(
-            f"SELECT {JOB} FROM jobs WHERE state = 'running' AND {where} {rest}", bindings
+            f"SELECT {JOB} FROM jobs WHERE state = 'running' AND {where}{rest}", bindings
         )
-        jobs = [job_of(row) for row in rows]
+        jobs = sorted((job_of(row) for row in rows), key=lambda job: job.id)
         self._servers.take([job.id for job in jobs])
         self._claimed |= {job.id: job.spec for job in jobs}
         return tuple(
@@ -370,7 +372,7 @@ class Verbs(Reads, ABC):
 
     def rescue(self, now: float, limit: int) -> Rescued:
         with self._guard:
-            rest = f"ORDER BY give_up_at LIMIT ?{self._sql.pass_by}"
+            rest = f" ORDER BY give_up_at LIMIT ?{self._sql.pass_by}"
             jobs = self._take("give_up_at <= ?", (now, limit), rest)
             due = self._value("SELECT min(give_up_at) FROM jobs WHERE give_up_at IS NOT NULL")
             return Rescued(jobs, due)
@@ -379,7 +381,7 @@ class Verbs(Reads, ABC):
         with self._guard:
             where = "give_up_at IS NOT NULL AND worker_id >= ? AND worker_id < ?"
             bindings = (prefix, prefix + chr(sys.maxunicode))
-            return list(self._take(where, bindings, f"ORDER BY id{self._sql.pass_by}"))
+            return list(self._take(where, bindings, self._sql.pass_by))
 
     def cancels(self) -> list[Job]:
         with self._guard:

@@ -1,6 +1,7 @@
 """What is PostgreSQL's own: its errors, the schema there, lost connections, readers, plans."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import psycopg
 import pytest
@@ -14,6 +15,7 @@ from queued_runner.store.base import (
     StoreBroken,
     StoreFull,
     TryAgain,
+    WorkerRecord,
 )
 from queued_runner.store.postgres import PostgresReader, PostgresStore
 from queued_runner.store.postgres_session import place_of
@@ -308,20 +310,44 @@ def test_a_long_queue_costs_a_claim_and_an_end_nothing(store, db):
     def live(raw):
         """What servers do, in one transaction: the counts of one are not cleared before its end."""
         before = walked()
-        pair = raw.add([JobSpec(command="x"), JobSpec(command="x")], 1.0)
+        pair = raw.add([JobSpec(command="x"), JobSpec(command="x")], 1.0).ids
         raw.add([JobSpec(command="x", after=pair, needs={"no": "worker"})], 1.0)
         for job in raw.claim(given(({}, 2)), 1.0, 1000):
             store.finish_in(job)
         raw.next_run_after(1.0)
         raw.settle(1.0)
-        (keyed,) = raw.add([JobSpec(command="x", key="k")], 1.0)
+        (keyed,) = raw.add([JobSpec(command="x", key="k")], 1.0).ids
         raw.add([JobSpec(command="x", key="k")], 1.0)
         raw.cancel(keyed, 1.0)
         raw.revive(keyed, 1.0)
         raw.cancel(keyed, 1.0)
         raw.delete([keyed])
+        hand_over(raw)
         return walked() - before
 
+    def hand_over(raw):
+        """A server dies; its attempts are taken over, recalled, given up and ended."""
+        lives = [f"{next(numbers)}" for _ in range(2)]
+        raw.enlist(lives[0], "A", 1.0)
+        raw.add([JobSpec(command="x")] * 3, 1.0)
+        jobs = raw.claim(given(({}, 3)), 1.0, 1000)
+        worker = WorkerRecord("id-0", lives[0], 1)
+        raw.take_over(worker, [(job.id, job.attempt) for job in jobs])
+        raw.enlist(lives[1], "B", 1.0)
+        raw.beat(2.0)
+        raw.bury(lives[0], 0.0, 0.0)
+        raw.rescue(2.0, 1)
+        raw.recall("no such")
+        raw.take_over(WorkerRecord("id-0", lives[0], 2), [(job.id, job.attempt) for job in jobs])
+        raw.cancel(jobs[0].id, 1.0)
+        raw.cancels()
+        raw.servers(), raw.workers()
+        for job in jobs:
+            store.finish_in(job)
+        raw.lose_worker(WorkerRecord("id-0", lives[0], 2))
+        raw.bury_others(1.0, 1.0)
+
+    numbers = count()
     few = [store(live) for _ in range(8)][-1]  # after five times a plan is kept
     db.execute(
         "INSERT INTO jobs (id, spec, priority, needs, state, is_delayed, created_at, run_after)"

@@ -35,6 +35,12 @@ class Server(Transacted):
             except TryAgain:
                 self.again += 1
 
+    def add_in(self, *specs):
+        """In the transaction that is open; the database has them by then."""
+        ids = self.raw.add(specs, self.now)
+        self.raw.counts()  # whoever looks waits for all that was sent ahead
+        return ids
+
     def meanwhile(self, function, *args, **kwargs):
         return self._thread.submit(function, *args, **kwargs)
 
@@ -142,7 +148,7 @@ def test_delayed_jobs_that_are_due_are_made_ready_by_either(a, b):
 
 def test_two_who_add_the_same_key_get_one_job(a, b):
     a.raw.begin()
-    (first,) = a.raw.add([JobSpec(command="x", key="k")], 1.0).ids
+    (first,) = a.add_in(JobSpec(command="x", key="k"))
     assert after_it_waits(a, b, b.submit, command="x", key="k") == first
     assert b.again == 1
     assert [job.id for job in a.raw.page()] == [first]
@@ -150,14 +156,14 @@ def test_two_who_add_the_same_key_get_one_job(a, b):
 
 def test_a_key_of_somebody_else_is_refused_as_late_as_that(a, b):
     a.raw.begin()
-    a.raw.add([JobSpec(command="x", key="k")], 1.0)
+    a.add_in(JobSpec(command="x", key="k"))
     with pytest.raises(KeyConflict):
         after_it_waits(a, b, b.submit, command="y", key="k")
 
 
 def test_a_key_is_free_again_when_the_other_gave_up(a, b):
     a.raw.begin()
-    a.raw.add([JobSpec(command="x", key="k")], 1.0)
+    a.add_in(JobSpec(command="x", key="k"))
     result = b.meanwhile(b.submit, command="y", key="k")
     b.wait_until_it_waits()
     a.raw.rollback()
@@ -242,7 +248,7 @@ def test_a_job_that_is_added_while_what_it_comes_after_ends(a, b, event):
 def test_a_job_that_ends_while_another_is_added_after_it(a, b, event):
     job = a.start()
     a.raw.begin()
-    (other,) = a.raw.add([JobSpec(command="x", after=(job.id,))], 1.0).ids
+    (other,) = a.add_in(JobSpec(command="x", after=(job.id,)))
     after_it_waits(a, b, b.finish, job, event)
     settled = b.settle()
     assert settled.failed + settled.released == (other,)
@@ -262,7 +268,7 @@ def test_one_that_failed_is_not_deleted_while_another_is_added_after_it(a, b):
     job_id = a.submit()
     a.run(job_id, event=JobEvent.FAIL)
     a.raw.begin()
-    (other,) = a.raw.add([JobSpec(command="x", after=(job_id,))], 1.0).ids
+    (other,) = a.add_in(JobSpec(command="x", after=(job_id,)))
     assert after_it_waits(a, b, b.delete, job_id) == []
     assert a.raw.dependant_of(job_id) == other
 
