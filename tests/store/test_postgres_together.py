@@ -37,7 +37,7 @@ class Server(Transacted):
 
     def add_in(self, *specs):
         """In the transaction that is open; the database has them by then."""
-        ids = self.raw.add(specs, self.now)
+        ids = self.raw.add(specs, self.now).ids
         self.raw.counts()  # whoever looks waits for all that was sent ahead
         return ids
 
