@@ -97,7 +97,7 @@ class PostgresStore(Verbs):
 
     def _mark(self) -> None:
         """Number this transaction, so that it can be looked for if its end is not heard."""
-        if self._servers.own is None:
+        if not self._servers.own:
             return
         self._commits += 1
         marked = self._db.execute(

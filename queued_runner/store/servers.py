@@ -6,11 +6,14 @@ decides nothing about time, and opens no transaction.
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from queued_runner.store.base import AttemptKey, Deposed, WorkerRecord
 from queued_runner.store.database import Database, Dialect
 from remote_runner.types import Offer
+
+GONE: Final = ""
+"""A server of which nothing is: what it still writes has no effect."""
 
 
 class Servers:
@@ -20,7 +23,7 @@ class Servers:
         self._db = db
         self._sql = dialect
         self.own: str | None = None
-        """The id of this server."""
+        """The id of this server; `GONE`: it has buried itself."""
 
     def enlist(self, server: str, name: str, now: float) -> None:
         """See `base.Store.enlist`."""
@@ -44,6 +47,8 @@ class Servers:
         self._db.execute("DELETE FROM servers WHERE id = ?", (server,))
         self._db.execute("DELETE FROM workers WHERE server = ?", (server,))
         self._leave("server = ?", server, at, detach)
+        if server == self.own:
+            self.own = GONE
 
     def bury_others(self, at: float, detach: float) -> None:
         """See `base.Store.bury_others`."""
