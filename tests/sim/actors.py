@@ -18,18 +18,43 @@ class Crashed(BaseException):
 
 
 class Actor:
-    """One process. `rate` is how fast its monotonic clock runs; 1.0 is true."""
+    """One process. `rate` is how fast its monotonic clock runs; 1.0 is true.
 
-    def __init__(self, world, name, rate=1.0):
+    `server` names the machine of a server, over all its lives; None: it is none.
+    """
+
+    def __init__(self, world, name, rate=1.0, server=None):
         self.world = world
         self.name = name
         self.rate = rate
+        self.server = server
         self.is_on = True
         self.life = trio.CancelScope()
         self._off = trio.Event()
+        self._waiting = None
+        """Its tasks that could run if it did not stand still."""
+
+    @property
+    def is_still(self):
+        return self._waiting is not None
+
+    def stand_still(self):
+        """As a stopped process does: time goes on, and what arrives for it waits."""
+        if self._waiting is None and self.is_on:
+            self._waiting = []
+
+    def hold_back(self, task):
+        """A task of a process that stands still could run now."""
+        self._waiting.append(task)
+
+    def go_on(self):
+        """Go on where it stood still."""
+        waiting, self._waiting = self._waiting, None
+        trio._core._run.GLOBAL_RUN_CONTEXT.runner.runq.extend(waiting or ())
 
     def crash(self):
         """The process is gone, from this very moment."""
+        self.go_on()
         self.is_on = False
         self._off.set()
         self.life.cancel()

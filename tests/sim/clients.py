@@ -6,7 +6,8 @@ know what became of their request, and ask the next server.
 
 import trio
 
-from queued_runner.store.base import BadDependency, KeyConflict, NotEnded
+from queued_runner.jobs import JobState
+from queued_runner.store.base import BadDependency, Deposed, KeyConflict, NotEnded, StoreAway
 
 RETRY = 0.3
 
@@ -17,6 +18,10 @@ class Gone(Exception):
     def __init__(self, was_asked):
         super().__init__()
         self.was_asked = was_asked
+
+
+AWAY = (Gone, StoreAway, Deposed)
+"""What makes somebody ask again."""
 
 
 class Client:
@@ -52,7 +57,7 @@ class Client:
         while True:
             try:
                 return await self._world.call(request)
-            except Gone:
+            except AWAY:
                 await trio.sleep(RETRY)
 
     async def _submit(self):
@@ -66,7 +71,7 @@ class Client:
                     return None
                 await trio.sleep(RETRY)
                 continue
-            except BadDependency:  # what it comes after is not there yet
+            except (BadDependency, StoreAway, Deposed):  # what it comes after is not there yet
                 await trio.sleep(RETRY)
                 continue
             self._world.checks.on_submitted(job_id, spec)
@@ -113,6 +118,8 @@ class Client:
                     )
                     offset = record.offset + len(record.data)
                 job = await queue.get(job_id)
+                if job.attempt == number and job.state is JobState.RUNNING:
+                    self._world.fail("I5", f"the output of {job_id}.{number} ends, and it runs")
                 if job.state.is_terminal and job.attempt <= number:
                     return
                 number, offset = number + 1, 0

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from queued_runner.store.base import Deposed, StoreAway
 from queued_runner.store.sqlite import SQLiteStore
 from tests.sim.actors import current
 
@@ -21,6 +22,8 @@ class Files:
         self.root = Path(tempfile.mkdtemp(dir=MEMORY if os.path.isdir(MEMORY) else None))
         self._durable = {}
         """Bytes that are safe, by the identity of the file."""
+        self._writers = {}
+        """The machine of the server that made a file, whose memory has what is not synced."""
 
     def close(self):
         shutil.rmtree(self.root)
@@ -29,9 +32,18 @@ class Files:
         """Bytes of a file that a power cut leaves, at the least."""
         return self._durable.get(_identity(os.stat(path)), 0)
 
-    def cut_power(self):
-        """Of what was not synced, any part may have reached the disk."""
+    def open(self, path, flags, mode=0o777):
+        """In place of `os.open`."""
+        file = os.open(path, flags, mode)
+        if flags & os.O_CREAT:
+            self._writers[_identity(os.fstat(file))] = current.get().server
+        return file
+
+    def cut_power(self, servers):
+        """Of what these have not synced, any part may have reached the disk."""
         for path in sorted(path for path in self.root.rglob("*") if path.is_file()):
+            if self._writers.get(_identity(path.stat())) not in servers:
+                continue
             safe, size = self.durable_size(path), path.stat().st_size
             kept = min(size, self._rng.choice((safe, safe + 40, self._rng.randint(safe, size))))
             os.truncate(path, kept)
@@ -68,12 +80,41 @@ class SimStore:
         self._world = world
         self._actor = current.get()
         self._engine = world.database.store
+        self._own = None
         self._touched = {}
         self._revived = set()
 
     def __getattr__(self, name):
-        self._actor.require_power()
+        self._require_contact()
         return getattr(self._engine, name)
+
+    def _require_contact(self):
+        self._actor.require_power()
+        if self._actor.server in self._world.cut_off:
+            raise StoreAway("the database does not answer")
+
+    # --- servers ---
+
+    def enlist(self, server, *args):
+        self._world.checks.on_enlisted(server, self._actor)
+        self._engine.enlist(server, *args)
+
+    def bury(self, server, *args):
+        self._world.checks.on_buried(self._own, server)
+        self._engine.bury(server, *args)
+
+    def take_over(self, *args):
+        taken = self._engine.take_over(*args)
+        if taken is not None:
+            self._touched.update(dict.fromkeys((job.id for job in taken.jobs), "take"))
+        return taken
+
+    def rescue(self, *args):
+        rescued = self._engine.rescue(*args)
+        self._touched.update(dict.fromkeys((job.id for job in rescued.jobs), "rescue"))
+        return rescued
+
+    # --- jobs ---
 
     def add(self, *args):
         added = self._engine.add(*args)
@@ -82,13 +123,16 @@ class SimStore:
 
     def claim(self, *args):
         jobs = self._engine.claim(*args)
+        self._world.checks.on_claim(self._own, jobs)
         self._touched.update(dict.fromkeys((job.id for job in jobs), "claim"))
         return jobs
 
     def finish(self, job_id, attempt, decide, outcome, *args):
         before = self._engine.get(job_id)
         after = self._engine.finish(job_id, attempt, decide, outcome, *args)
-        self._world.checks.on_finish(self._actor, before, attempt, outcome, after)
+        self._world.checks.on_finish(
+            self._actor, self._own, before, attempt, outcome, after
+        )
         self._touched[job_id] = f"finish of {attempt} ({outcome.reason})"
         return after
 
@@ -108,13 +152,25 @@ class SimStore:
         return job
 
     def begin(self):
-        self._actor.require_power()
+        self._require_contact()
         self._touched = {}
         self._revived = set()
         self._engine.begin()
+        self._engine._servers.own = self._own
+
+    def rollback(self):
+        self._own = self._engine._servers.own
+        self._engine.rollback()
 
     def commit(self):
+        own = self._engine._servers.own
+        if own and own not in {server.id for server in self._engine.servers()}:
+            raise Deposed("the other servers have buried this one")  # as PostgreSQL does it
+        for job_id, what in self._touched.items():
+            if what == "claim":
+                self._world.checks.check_claimed(job_id)
         self._engine.commit()
+        self._own = self._engine._servers.own
         for job_id, what in self._touched.items():
             self._world.on_commit(job_id, what, is_revived=job_id in self._revived)
 

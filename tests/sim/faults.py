@@ -38,12 +38,29 @@ class Faults:
                     return
 
     def _strike(self, fault):
-        """At once: what the fault does at the end of its time is a task."""
+        """At once: what the fault does at the end of its time is a task, and not of the actor whose
+        moment this is."""
+        token = actors.current.set(self._world.actor)
+        try:
+            self._do(fault)
+        finally:
+            actors.current.reset(token)
+
+    def _do(self, fault):
         world = self._world
         world.history.add(trio.current_time(), "faults", str(fault))
         kind = fault.kind
         if kind.startswith("server"):
-            self._strike_server(fault)
+            for life in self._struck(fault):
+                self._strike_server(fault, life)
+        elif kind == "database away":
+            for life in self._struck(fault):
+                world.cut_off.add(life.name)
+                self._later(fault, partial(world.cut_off.discard, life.name))
+        elif kind == "stand still":
+            for life in self._struck(fault):
+                life.actor.stand_still()
+                self._later(fault, life.actor.go_on)
         elif kind.startswith("worker"):
             self._strike_worker(fault)
         elif kind == "full disk":
@@ -60,7 +77,6 @@ class Faults:
 
     def _later(self, fault, act):
         async def wait_and_act():
-            actors.current.set(self._world.actor)
             await trio.sleep(fault.seconds)
             act()
 
@@ -69,9 +85,19 @@ class Faults:
     def _restore_disk(self):
         self._world.disk_pause = self._world.scenario.slow_disk
 
-    def _strike_server(self, fault):
-        world, server = self._world, self._world.server
+    def _struck(self, fault):
+        """The servers that it is about."""
+        lives = list(self._world.servers.values())
+        return [life for life in lives if fault.server in ("", life.name)]
+
+    def _strike_server(self, fault, server):
+        world = self._world
         if not server.is_up or server.is_stopping:
+            return
+        if fault.kind == "server gone":
+            if not any(life.is_gone for life in world.servers.values()):
+                server.is_gone = True
+                server.crash("vanish")
             return
         if fault.kind in ("server stop", "server drain"):
             server.stop(drains=fault.kind == "server drain")
@@ -79,14 +105,13 @@ class Faults:
             power_cut = fault.kind == "server power cut"
             server.crash("vanish" if power_cut else fault.how)
             if power_cut:
-                world.files.cut_power()
+                world.files.cut_power({server.name})
         self._nursery.start_soon(self._restart_server, server, fault.seconds)
 
     async def _restart_server(self, server, seconds):
-        actors.current.set(self._world.actor)
         await server.over.wait()
         await trio.sleep(seconds)
-        self._world.start_server()
+        self._world.start_server(server.name)
 
     def _strike_worker(self, fault):
         life = self._world.workers[fault.target]
@@ -113,13 +138,16 @@ class Faults:
         return bool(life.plan.labels) or not others
 
     async def _restart_worker(self, life, seconds):
-        actors.current.set(self._world.actor)
         await life.over.wait()
         await trio.sleep(seconds)
         self._world.start_worker(life.plan)
 
     def _strike_link(self, fault):
-        link = self._world.network.link(fault.target)
+        for name in self._world.servers:
+            if fault.server in ("", name):
+                self._strike_one_link(fault, self._world.network.link(fault.target, name))
+
+    def _strike_one_link(self, fault, link):
         if fault.kind in ("reset", "go dark", "half open"):
             for connection in link.current_connections():
                 if fault.kind == "reset":

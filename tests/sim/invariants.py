@@ -1,7 +1,9 @@
-"""What must be true at every moment of a run (I1 to I16), against the witness of the machines.
+"""What must be true at every moment of a run (I1 to I17), against the witness of the machines.
 
 Looks at the database and the files as they are, never at what the product says of them.
 """
+
+import math
 
 import trio
 
@@ -14,6 +16,7 @@ from queued_runner.log_files import decode_records
 from queued_runner.retry import MAX_LOSSES
 from remote_runner.types import Reason
 from tests.sim.processes import RESULT
+from tests.sim.scenario import LEASE
 
 MEANING = {
     "I0": "nothing fails in a way that nobody expects",
@@ -32,6 +35,7 @@ MEANING = {
     "I13": "the outcome is what the process did",
     "I14": "an event is told after it is durable, and each end once",
     "I15": "results are there with the end that was told, whole, and never in part",
+    "I17": "an attempt is one server's, which has its worker; nobody is buried alive",
     "I16": "a job begins after all that it comes after have succeeded, or fails with one of them",
 }
 
@@ -75,6 +79,8 @@ class Checks:
         """(server, job) where this server wrote the final state."""
         self._told_ends = set()
         self._told_once = set()
+        self._enlisted = {}
+        """Servers by the ids of their lives."""
         self._revived = set()
 
     # --- the witness ---
@@ -202,10 +208,39 @@ class Checks:
             if failed <= row.spec.retries:
                 self._fail("I9", f"job {row.id} failed after {failed} of its attempts")
 
-    def on_finish(self, actor, before, attempt, outcome, after):
+    def on_enlisted(self, server, actor):
+        """A server writes as this from here on."""
+        self._enlisted[server] = actor
+
+    def on_buried(self, own, server):
+        """One is declared dead."""
+        beats = {each.id: each.beat_at for each in self._world.database.store.servers()}
+        beaten = beats.get(server, -math.inf)  # it was buried before, and leaves now
+        if server != own and trio.current_time() < beaten + LEASE:
+            self._fail("I17", f"{self._enlisted[server].name} is buried, and has beaten {beaten}")
+
+    def on_claim(self, own, jobs):
+        """Attempts begin, and are not committed yet."""
+        places = {worker.worker_id: worker for worker in self._world.database.store.workers()}
+        for job in jobs:
+            worker = places.get(job.worker_id)
+            if self._world.is_shared and worker is not None and worker.server != own:
+                self._fail("I17", f"job {job.id} was claimed for {worker.worker_id}, which another"
+                                  " server has")  # fmt: skip
+
+    def check_claimed(self, job_id):
+        """A claim is about to be committed."""
+        server = self._world.database.store.get(job_id).server
+        if server not in {each.id for each in self._world.database.store.servers()}:
+            self._fail("I17", f"job {job_id} was claimed by {server}, which is buried")
+
+    def on_finish(self, actor, own, before, attempt, outcome, after):
         """The end of an attempt is written, and not committed yet."""
         name = attempt_id(before.id, attempt)
-        if before.attempt != attempt or before.state is not JobState.RUNNING:
+        if after is not None and before.server != own:
+            self._fail("I4", f"the end of {name} counted, which {before.server} has, not {own}")
+        is_mine = before.server == own
+        if before.attempt != attempt or before.state is not JobState.RUNNING or not is_mine:
             if after is not None or self._world.database.store.get(before.id) != before:
                 self._fail("I4", f"the end of {name} counted; the job is {before.state}, in"
                                  f" attempt {before.attempt}")  # fmt: skip

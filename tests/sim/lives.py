@@ -1,11 +1,13 @@
 """One life of a server, and one of a worker: the real code in the hands of an actor."""
 
 import errno
+from functools import partial
 
 import trio
 
 from queued_runner.config import Settings
 from queued_runner.service import open_queue
+from queued_runner.store.base import Deposed, StoreAway
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
 from simple_worker.session import Identity
@@ -22,12 +24,18 @@ MAX_CHUNK = 100
 class ServerLife:
     """A server, from its start to its end, whichever way."""
 
-    def __init__(self, world, number):
-        self.actor = Actor(world, f"server-{number}")
+    def __init__(self, world, name, number):
+        self.name = name
+        self.actor = Actor(world, f"{name}-{number}", server=name)
+        self.is_gone = False
+        """Whether its machine never comes back."""
         self._world = world
         self._stop = trio.Event()
         self._drains = False
         self._queue = None
+        self._was_up = False
+        self.has_failed = False
+        """Whether it could not start."""
         self._calls = {}
         self.over = trio.Event()
         """Set when it can be replaced; what is left of a dead one may still be cleared away."""
@@ -40,6 +48,11 @@ class ServerLife:
     @property
     def is_up(self):
         return self.actor.is_on and self._queue is not None
+
+    @property
+    def is_idle(self):
+        """Whether it has no attempt any more."""
+        return not self.is_up or not self._queue._dispatcher.live_logs
 
     async def run(self):
         actors.current.set(self.actor)
@@ -57,6 +70,7 @@ class ServerLife:
                 )
                 settings = Settings(data_dir=world.files.root, detach=plan.detach)
                 async with open_queue(settings, [remote]) as self._queue:
+                    self._was_up = True
                     world.note("server up")
                     world.checks.check_jobs_exist()
                     await self._stop.wait()
@@ -66,6 +80,11 @@ class ServerLife:
                     self._hang_up()
         except* Crashed:
             pass
+        except* (StoreAway, Deposed):
+            if self._was_up:
+                raise
+            self.has_failed = True
+            world.note("cannot start")
         finally:
             self.actor.is_on = False
             self._hang_up()
@@ -139,11 +158,11 @@ class WorkerLife:
         self.over = trio.Event()
         self.ended = trio.Event()
         self._world = world
-        self._link = world.network.link(plan.name)
+        self._links = [world.network.link(plan.name, name) for name in world.servers]
         self.disk = WorkerDisk(world.files.root, plan.spool, lambda line: world.note("says", line))
         self._worker = Worker(
             Identity(plan.name, self.boot, plan.name, plan.slots, plan.labels, "token"),
-            [Server(self._dial)],
+            [Server(partial(self._dial, link), link.server) for link in self._links],
             self.machine,
             rng=world.jitter.random,
             now=world.wall,
@@ -151,15 +170,8 @@ class WorkerLife:
             spool=self.disk,
         )
 
-    async def _dial(self):
-        return await self._world.network.dial(self._link)
-
-    def is_in_contact(self, server):
-        """Whether it is alive, and has had a good connection to this server for a while."""
-        return self.actor.is_on and any(
-            connection.is_between(self.actor, server)
-            for connection in self._link.current_connections()
-        )
+    async def _dial(self, link):
+        return await self._world.network.dial(link)
 
     async def run(self):
         actors.current.set(self.actor)

@@ -9,19 +9,18 @@ import trio
 
 from tests.sim.actors import Crashed, current
 
-SETTLED = 1.0
-"""Seconds after which a new connection is one that both ends know."""
 DIAL_TIMEOUT = 5.0
 """Seconds after which a dial into a partition gives up."""
 
 
 class Link:
-    """The way between one worker and the server. A direction that is held delivers nothing: what
+    """The way between one worker and one server. A direction that is held delivers nothing: what
     is on its way arrives once it is released, as TCP repeats it."""
 
-    def __init__(self, network, name):
+    def __init__(self, network, name, server):
         self.network = network
         self.name = name
+        self.server = server
         self.held = {"up": False, "down": False}
         self.is_slow = False
         self.connections = []
@@ -161,9 +160,6 @@ class SimStream(trio.abc.Stream):
     def getpeername(self):
         return (self._connection.link.name, self._connection.number)
 
-    def is_held_by(self, actor):
-        return self._actor is actor and not self._is_closed()
-
     def _is_closed(self):
         return self.is_closed or not self._actor.is_on
 
@@ -197,7 +193,6 @@ class Connection:
         self.number = number
         self.up = Pipe(link, "up", latency, window)
         self.down = Pipe(link, "down", latency, window)
-        self.began = trio.current_time()
         self.at_worker = SimStream(self, worker, self.down, self.up)
         self.at_server = SimStream(self, server, self.up, self.down)
 
@@ -208,16 +203,6 @@ class Connection:
     @property
     def is_over(self):
         return self.at_worker.is_closed and self.at_server.is_closed
-
-    def is_between(self, worker, server):
-        """Whether these two have had it for a while, and nothing is wrong with it."""
-        return (
-            self.at_worker.is_held_by(worker)
-            and self.at_server.is_held_by(server)
-            and self.began < trio.current_time() - SETTLED
-            and not self.up.is_broken
-            and not self.link.is_held
-        )
 
     def reset(self):
         """Both ends see it break; what is on its way is lost."""
@@ -277,24 +262,26 @@ class Listener(trio.abc.Listener):
 
 
 class Network:
-    """All links, and where the server of the moment listens."""
+    """All links, and where the servers of the moment listen."""
 
     def __init__(self, rng):
         self.rng = rng
         self.links = {}
-        self.listener = None
+        self._listeners = {}
         self._dialled = 0
 
-    def link(self, name):
-        if name not in self.links:
-            self.links[name] = Link(self, name)
-        return self.links[name]
+    def link(self, name, server):
+        """The way between this worker and this server."""
+        if (name, server) not in self.links:
+            self.links[name, server] = Link(self, name, server)
+        return self.links[name, server]
 
     async def listen(self, port, *, host=None):
         """In place of `trio.open_tcp_listeners`."""
         await trio.lowlevel.checkpoint()
-        self.listener = Listener(current.get())
-        return [self.listener]
+        actor = current.get()
+        self._listeners[actor.server] = Listener(actor)
+        return [self._listeners[actor.server]]
 
     async def dial(self, link):
         """As a worker, over its link.
@@ -309,7 +296,7 @@ class Network:
             await trio.sleep(DIAL_TIMEOUT)
             if link.is_held:
                 raise TimeoutError("timed out")
-        listener = self.listener
+        listener = self._listeners.get(link.server)
         if listener is None or not listener.is_open or not listener.actor.is_on:
             raise ConnectionRefusedError("connection refused")
         if not actor.is_on:

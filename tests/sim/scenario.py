@@ -6,6 +6,9 @@ from random import Random
 from queued_runner.jobs import JobSpec
 from tests.sim.processes import Program
 
+LEASE = 2.0
+"""Seconds of silence after which a server is dead to the others."""
+
 FAULTS_END = 25.0
 """Seconds of virtual time in which faults happen; then everything is healed."""
 
@@ -21,6 +24,9 @@ MOMENTS = (
 )  # fmt: skip
 """What a fault can follow at once; see `World.note`."""
 
+
+SHARED_MOMENTS = ("take", "take", "rescue", "got Hello", "sent Welcome")
+"""Such as are of more interest where there are several servers."""
 
 DISK_MOMENTS = ("add", "finish", "file written", "file written", "file synced")
 
@@ -68,10 +74,13 @@ class Fault:
     """How long it lasts."""
     target: str
     how: str
+    server: str = ""
+    """Which one it is about, where there are several; "": all of them."""
 
     def __str__(self):
+        server = f" {self.server}" if self.server else ""
         when = f" at the {self.count}th {self.moment!r}" if self.moment else ""
-        return f"{self.kind} {self.target} ({self.how}) for {self.seconds:.2f} s{when}"
+        return f"{self.kind} {self.target}{server} ({self.how}) for {self.seconds:.2f} s{when}"
 
 
 @dataclass(frozen=True)
@@ -83,10 +92,19 @@ class Scenario:
     jobs: tuple
     faults: tuple
     slow_disk: float
+    servers: tuple = ("server",)
+    """Their names; none begins with another's."""
 
 
-def draw(seed):
-    """The scenario of a seed."""
+def draw(seed, servers=None):
+    """The scenario of a seed; `servers`: 1 or 2, if it is not to say so itself."""
+    scenario = _draw(seed)
+    rng = Random(f"servers {seed}")
+    number = rng.choices((1, 2), (7, 3))[0]
+    return _with_two_servers(rng, scenario) if (servers or number) == 2 else scenario
+
+
+def _draw(seed):
     rng = Random(f"scenario {seed}")
     heartbeat = rng.choice((2.0, 4.0))
     detach = heartbeat * rng.choice((3, 3, 4))
@@ -106,6 +124,67 @@ def draw(seed):
     faults = _faults(rng, workers, detach)
     jobs, faults = _with_dependencies(Random(f"after {seed}"), jobs, faults, workers)
     return Scenario(seed, heartbeat, detach, workers, jobs, faults, rng.choice((0.0, 0.01, 0.1)))
+
+
+def _with_two_servers(rng, scenario):
+    """The same machines and jobs, and faults of two servers, and between them."""
+    detach, workers = scenario.detach, scenario.workers
+    faults = [replace(f, server=rng.choice(("A", "A", "B", "B", ""))) for f in scenario.faults]
+    for _ in range(rng.randint(1, 4)):
+        at = rng.uniform(0, 15)
+        if rng.random() < 0.4:
+            at = min(FAULTS_END - 1, rng.choice(faults).at + rng.uniform(0, 1))
+        faults.append(
+            Fault(
+                rng.choice((
+                    "database away", "database away", "database away", "stand still",
+                    "stand still", "hold", "hold", "hold one way", "half open", "half open",
+                    "server crash", "server gone",
+                )),
+                at=at,
+                moment=rng.choice(MOMENTS + SHARED_MOMENTS) if rng.random() < 0.5 else None,
+                count=rng.choice((1, 1, 2, rng.randint(1, 12))),
+                seconds=rng.choice((
+                    rng.uniform(0, LEASE), LEASE * rng.uniform(0.7, 2), LEASE * rng.uniform(0.7, 2),
+                    LEASE + detach * rng.uniform(0, 1.5),
+                )),
+                target=rng.choice(workers).name,
+                how=rng.choice(HOW),
+                server=rng.choice(("A", "B")),
+            )  # fmt: skip
+        )
+    for tell_tale in (_only_one_way, _back_and_forth):
+        if rng.random() < 0.25:
+            faults += tell_tale(rng, workers, detach)
+    return replace(
+        scenario, faults=tuple(sorted(faults, key=lambda fault: fault.at)), servers=("A", "B")
+    )
+
+
+def _only_one_way(rng, workers, detach):
+    """A server is out of reach of the database or stands still, and a worker reaches no other."""
+    target, at = rng.choice(workers).name, rng.uniform(0, 8)
+    one, other = rng.sample(("A", "B"), 2)
+    seconds = LEASE * rng.uniform(0.8, 1.5) + detach * rng.uniform(0, 1.5)
+    kind = rng.choice(("database away", "database away", "stand still"))
+    return (
+        Fault("hold", max(0.0, at - rng.uniform(0, 3)), None, 1, seconds + 3, target, "close", other),
+        Fault(kind, at, None, 1, seconds, target, "close", one),
+    )
+
+
+def _back_and_forth(rng, workers, detach):
+    """A worker goes from one server to the other and back, and neither is told."""
+    target, at = rng.choice(workers).name, rng.uniform(0, 8)
+    how = rng.choice(("close", "reset"))
+    one, other = rng.sample(("A", "B"), 2)
+    return tuple(
+        Fault(
+            rng.choice(("half open", "go dark", "reset")), at + after, rng.choice((None, "take")), 1,
+            0.0, target, how, server,
+        )
+        for server, after in ((one, 0.0), (other, rng.uniform(0, 2)), (one, rng.uniform(2, 4)))
+    )  # fmt: skip
 
 
 def _job(rng, number, labels, detach):

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import structlog
 import trio
 
+import queued_runner.fleet
 import queued_runner.log_files
 import queued_runner.logs
 import queued_runner.results
@@ -28,15 +29,20 @@ import simple_worker.spool_files
 import simple_worker.window
 import simple_worker.worker
 from queued_runner.events import Events
+from queued_runner.hints import NoHints
 from queued_runner.logs import Logs
+from queued_runner.stores import OpenStore
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
 from remote_runner.server import Session
 from tests.sim import actors
 from tests.sim.actors import local_trio
+from tests.sim.bus import SimHints
 from tests.sim.disk import SimStore
+from tests.sim.scenario import LEASE
 
 SMALL = {
+    (queued_runner.fleet, "LEASE"): LEASE,
     (queued_runner.logs, "INLINE_LIMIT"): 300,
     (queued_runner.log_files, "SEGMENT_SIZE"): 1000,
     (queued_runner.log_files, "READ_SIZE"): 400,
@@ -75,6 +81,7 @@ def installed():
             put(module, name, value)
         put(trio._core._run, "_ALLOW_DETERMINISTIC_SCHEDULING", True)
         put(trio._core._run, "_r", trio._core._run._r)
+        put(trio._core._run.Runner, "reschedule", _reschedule(trio._core._run.Runner.reschedule))
         put(trio.to_thread, "run_sync", _run_sync)
         put(trio, "open_tcp_listeners", _listen)
         local = local_trio()
@@ -95,7 +102,8 @@ def installed():
 
 def _put_server(put):
     service = queued_runner.service
-    put(queued_runner.stores, "SQLiteStore", lambda path, **options: SimStore(_world()))
+    put(service, "opened_store", _opened_store)
+    put(service, "secrets", SimpleNamespace(token_hex=lambda size: _world().new_id()))
     put(service, "Logs", partial(Logs, now=_wall))
     put(service, "time", SimpleNamespace(time=_wall))
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
@@ -104,13 +112,24 @@ def _put_server(put):
     put(queued_runner.results, "os", _SimOs())
 
 
+@contextmanager
+def _opened_store(settings):
+    world = _world()
+    hints = SimHints(world.bus) if world.is_shared else NoHints()
+    yield OpenStore(SimStore(world), SimStore(world), 1, world.is_shared, hints)
+
+
 class _SimOs(ModuleType):
-    """The module `os`, but for its syncs."""
+    """The module `os`, but for its syncs, and that it is known who makes a file."""
 
     def __init__(self):
         super().__init__("os")
         self.__dict__.update(os.__dict__)
-        self.__dict__.update(fdatasync=_sync, fsync=_sync)
+        self.__dict__.update(fdatasync=_sync, fsync=_sync, open=_open)
+
+
+def _open(path, flags, mode=0o777):
+    return _world().files.open(path, flags, mode)
 
 
 def _sync(file):
@@ -123,6 +142,16 @@ def _world():
 
 def _wall():
     return _world().wall()
+
+
+def _reschedule(original):
+    def reschedule(self, task, *args):
+        original(self, task, *args)
+        actor = task.context.get(actors.current)
+        if actor is not None and actor.is_still:
+            actor.hold_back(self.runq.pop())
+
+    return reschedule
 
 
 async def _run_sync(function, *args, limiter=None, abandon_on_cancel=False):

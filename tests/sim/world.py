@@ -11,7 +11,8 @@ import trio.testing
 from remote_runner.protocol.messages import Resume
 from tests.sim import actors
 from tests.sim.actors import Actor
-from tests.sim.clients import Client, Gone
+from tests.sim.bus import Bus
+from tests.sim.clients import AWAY, Client, Gone
 from tests.sim.disk import Database, Files
 from tests.sim.faults import Faults
 from tests.sim.history import History
@@ -26,6 +27,8 @@ PATIENCE = 30.0
 """Seconds of processor time, a thousand times what a run takes, after which it is going nowhere."""
 MAX_EVENTS = 30_000
 LEAVES_WITHIN = 120.0
+RESTART = 1.0
+"""Seconds until a server that could not start is started again."""
 EPOCH = 1_700_000_000.0
 
 
@@ -46,6 +49,12 @@ class World:
     def __init__(self, scenario):
         self.scenario = scenario
         self.history = History()
+        self.servers = dict.fromkeys(scenario.servers)
+        """The newest life of each server, by name."""
+        self.cut_off = set()
+        """Servers that do not reach the database."""
+        self.bus = Bus(self)
+        self.route = Random(f"route {scenario.seed}")
         self.network = Network(Random(f"network {scenario.seed}"))
         self.files = Files(Random(f"files {scenario.seed}"))
         self.database = Database()
@@ -58,7 +67,6 @@ class World:
         self.faults = Faults(self)
         self.actor = Actor(self, "world")
         self.violation = None
-        self.server = None
         self.workers = {}
         """The newest life of each worker, by name."""
         self.emitters = []
@@ -67,6 +75,7 @@ class World:
         self._boots = {}
         self._lives = 0
         self._pids = 0
+        self._ids = 0
         self._scope = trio.CancelScope()
         self._nursery = None
 
@@ -154,10 +163,20 @@ class World:
 
     # --- lives ---
 
-    def start_server(self):
+    @property
+    def is_shared(self):
+        """Whether several servers have the queue."""
+        return len(self.servers) > 1
+
+    def start_server(self, name):
         self._lives += 1
-        self.server = ServerLife(self, self._lives)
-        self._nursery.start_soon(self._live, self.server)
+        life = self.servers[name] = ServerLife(self, name, self._lives)
+        self._nursery.start_soon(self._live, life)
+
+    def new_id(self):
+        """An id that nothing else has."""
+        self._ids += 1
+        return f"{actors.current.get().name}:{self._ids}"
 
     def start_worker(self, plan):
         self._lives += 1
@@ -170,12 +189,17 @@ class World:
             await life.run()
         except* Exception as errors:
             self.fail("I0", f"{life.actor.name} failed: {_innermost(errors)!r}")
+        if isinstance(life, ServerLife) and life.has_failed:
+            await trio.sleep(RESTART)
+            self.start_server(life.name)
 
     async def call(self, request):
-        server = self.server
-        if server is None or not server.is_up:
+        """What a server says to this; of several, any that is there."""
+        up = [life for life in self.servers.values() if life is not None and life.is_up]
+        if not up:
             raise Gone(was_asked=False)
-        return await server.call(request)
+        life = self.route.choice(up) if self.is_shared else up[0]
+        return await life.call(request)
 
     # --- the run ---
 
@@ -183,7 +207,8 @@ class World:
         actors.current.set(self.actor)
         with self._scope:
             async with trio.open_nursery() as self._nursery:
-                self.start_server()
+                for name in self.servers:
+                    self.start_server(name)
                 for plan in self.scenario.workers:
                     self.start_worker(plan)
                 clients = [Client(self, plan) for plan in self.scenario.jobs]
@@ -203,9 +228,13 @@ class World:
         self.disk_pause = self.scenario.slow_disk
         for link in self.network.links.values():
             link.release()
-        if not self.server.actor.is_on or self.server.is_stopping:
-            await self._wait_for_end(self.server)
-            self.start_server()
+        self.cut_off.clear()
+        for life in list(self.servers.values()):
+            life.actor.go_on()
+            if not life.is_gone and (not life.actor.is_on or life.is_stopping):
+                await self._wait_for_end(life)
+                if self.servers[life.name] is life and not life.has_failed:
+                    self.start_server(life.name)
         for life in list(self.workers.values()):
             life.disk.is_full = False
             if life.is_gone:
@@ -228,13 +257,17 @@ class World:
                 job = await self._ask(lambda queue, job_id=job_id: queue.wait(job_id))
                 if not job.state.is_terminal:
                     self.fail("I1", f"job {job_id} is {job.state} after its end")
+            while not all(life.is_idle for life in self.servers.values()):
+                await trio.sleep(1)
         if healing.cancelled_caught:
             open_jobs = [j for j in self._all_jobs() if not self._state(j).is_terminal]
             self.fail("I1", f"jobs {open_jobs} have not ended {HEALED_WITHIN:g} s after the faults")
         self.disk_pause = 0.0
         await self._check_outputs()
         await trio.sleep(1)  # a reader may see an end a moment before its commit has returned
-        self.checks.check_told(self.server.actor)
+        for life in self.servers.values():
+            if life.is_up:
+                self.checks.check_told(life.actor)
         await self._check_nothing_left()
 
     def _all_jobs(self):
@@ -248,7 +281,7 @@ class World:
         while True:
             try:
                 return await self.call(request)
-            except Gone:
+            except AWAY:
                 await trio.sleep(0.3)
 
     async def _check_outputs(self):
@@ -280,8 +313,8 @@ class World:
     async def _check_nothing_left(self):
         for life in self.workers.values():
             life.drain()
-        for life in [*self.workers.values(), self.server]:
-            if life is self.server:
+        for life in [*self.workers.values(), *self.servers.values()]:
+            if isinstance(life, ServerLife):
                 life.stop()
             await self._wait_for_end(life)
         for process in self.checks.processes.values():
@@ -308,9 +341,9 @@ def _innermost(error):
             return error
 
 
-def run(seed):
-    """Run a seed; needs `taps.installed`."""
-    world = World(draw(seed))
+def run(seed, servers=None):
+    """Run a seed, maybe with so many servers as it does not say itself; needs `taps.installed`."""
+    world = World(draw(seed, servers))
     trio._core._run._r = Random(f"scheduler {seed}")
     clock = trio.testing.MockClock(autojump_threshold=0)
     gc.disable()
