@@ -8,6 +8,7 @@ knows no database and no connection; the numbers stand in the design of several 
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -104,9 +105,11 @@ class Fleet:
         """Whatever this server has is nobody's: another one, or its next life, may have it."""
         if self._is_shared:
             now, server = trio.current_time(), self._dispatcher.server
-            await self._commits.call(
-                lambda store: store.bury(server, store.time(now), self._detach)
-            )
+            # Else the others see by themselves that it is not there any more.
+            with suppress(NoRoom, StoreAway, Deposed):
+                await self._commits.call(
+                    lambda store: store.bury(server, store.time(now), self._detach)
+                )
 
     async def run(self) -> None:
         """Stay one of them, for ever."""

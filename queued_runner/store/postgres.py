@@ -16,6 +16,7 @@ from queued_runner.store.database import Dialect
 from queued_runner.store.postgres_session import Guard, Pool, Session
 from queued_runner.store.reads import JOB, Reads, job_of
 from queued_runner.store.schema import steps_after
+from queued_runner.store.servers import LEFT
 from queued_runner.store.verbs import Verbs
 from remote_runner.types import Offer, Slot
 
@@ -97,7 +98,7 @@ class PostgresStore(Verbs):
 
     def _mark(self) -> None:
         """Number this transaction, so that it can be looked for if its end is not heard."""
-        if not self._servers.own:
+        if self._servers.own in (None, LEFT):
             return
         self._commits += 1
         marked = self._db.execute(

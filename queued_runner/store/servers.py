@@ -12,8 +12,9 @@ from queued_runner.store.base import AttemptKey, Deposed, WorkerRecord
 from queued_runner.store.database import Database, Dialect
 from remote_runner.types import Offer
 
-GONE: Final = ""
-"""A server of which nothing is: what it still writes has no effect."""
+LEFT: Final = ""
+"""The id of a server that has left by itself: what it still writes about an attempt is stale, and
+it is not missed."""
 
 
 class Servers:
@@ -23,7 +24,7 @@ class Servers:
         self._db = db
         self._sql = dialect
         self.own: str | None = None
-        """The id of this server; `GONE`: it has buried itself."""
+        """The id of this server."""
 
     def enlist(self, server: str, name: str, now: float) -> None:
         """See `base.Store.enlist`."""
@@ -44,11 +45,11 @@ class Servers:
 
     def bury(self, server: str, at: float, detach: float) -> None:
         """See `base.Store.bury`."""
+        if server == self.own:
+            self.own = LEFT
         self._db.execute("DELETE FROM servers WHERE id = ?", (server,))
         self._db.execute("DELETE FROM workers WHERE server = ?", (server,))
         self._leave("server = ?", server, at, detach)
-        if server == self.own:
-            self.own = GONE
 
     def bury_others(self, at: float, detach: float) -> None:
         """See `base.Store.bury_others`."""

@@ -37,6 +37,14 @@ def test_a_server_is_known_until_it_is_buried(a):
         a(lambda s: s.beat(111.0))
 
 
+def test_a_server_may_bury_itself_and_writes_on_about_everything_but_attempts(a):
+    job = a.start()
+    a(lambda s: s.bury("a", 110.0, 5.0))
+    assert a(lambda s: s.servers()) == []
+    assert a.finish(job) is None
+    assert a.raw.get(a.submit()).state is JobState.QUEUED
+
+
 def test_what_is_claimed_is_the_servers_and_no_other_can_end_it(a):
     job = a.start()
     assert (job.server, job.handovers) == ("a", 0)
