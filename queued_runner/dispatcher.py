@@ -26,6 +26,7 @@ from queued_runner.retry import decide
 from queued_runner.sightings import worker_record
 from queued_runner.store.base import (
     AttemptKey,
+    Deposed,
     NoRoom,
     Settled,
     Store,
@@ -204,9 +205,13 @@ class Dispatcher:
             offers = [offer for runner in self._runners for offer in runner.offers(MAX_CLAIM)]
             if any(offer.slots for offer in offers):
                 self._is_claim_wanted, self._is_claim_open = False, True
-                self._commits.submit(partial(self._claim, offers), self._on_claimed)
+                self._commits.submit(partial(self._claim, self.server, offers), self._on_claimed)
 
-    def _claim(self, offers: list[Offer], store: Store) -> tuple[list[Job], float | None]:
+    def _claim(
+        self, server: str, offers: list[Offer], store: Store
+    ) -> tuple[list[Job], float | None]:
+        if server != self.server:
+            return [], None  # it has waited for the database, and this server was buried meanwhile
         now = self._now()
         jobs = store.claim(offers, now, MAX_CLAIM)
         return jobs, None if jobs else store.next_run_after(now)
@@ -313,6 +318,7 @@ class Dispatcher:
             if isinstance(result, Error):
                 return  # the commit failed: its own task ends the service, nothing is acknowledged
             ended, settled = result.unwrap()
+            attempt.log.is_moved = ended is None
             self._forget(attempt)
             if attempt.run is not None:
                 attempt.run.forget()
@@ -514,7 +520,7 @@ class Dispatcher:
 
             try:
                 found = await self._commits.call(lambda s: s.take_over(record, held), taken)
-            except (NoRoom, StoreAway) as error:
+            except (NoRoom, StoreAway, Deposed) as error:
                 raise NotNow(str(error)) from error
             if found is None:
                 raise NotNow("this worker has a newer connection to another server of this queue")
@@ -594,7 +600,8 @@ class Dispatcher:
                 attempt.run.kill(None, 0.0)
 
     def drop_all(self) -> None:
-        """The others have taken over whatever this server had."""
+        """The others have buried this server, and whatever it had is theirs, or nobody's."""
+        self.server = ""
         for attempt in list(self._live.values()):
             self._drop((attempt.job.id, attempt.job.attempt))
 

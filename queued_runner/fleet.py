@@ -167,6 +167,8 @@ class Fleet:
             return
         except Deposed as error:
             log.warning("this server begins anew", why=str(error))
+            # Else it would call the attempts of those that are still here stale. They come back.
+            self._hang_up()
             self._dispatcher.drop_all()
             await self._enter_again()
             return
@@ -186,6 +188,11 @@ class Fleet:
         except (NoRoom, StoreAway):
             return  # the next beat finds this server deposed again
         self._has_beaten.unpark_all()
+        self._dispatcher.wake()
+
+    def _hang_up(self) -> None:
+        for runner in self._runners:
+            runner.hang_up()
 
     async def _fence(self) -> None:
         """Give up the workers before the others may take over what they run."""
@@ -197,8 +204,7 @@ class Fleet:
                 continue
             log.warning("the queue is out of reach: workers are sent to other servers")
             self._dispatcher.is_away = True
-            for runner in self._runners:
-                runner.hang_up()
+            self._hang_up()
             with trio.move_on_after(STOP * self._detach) as waiting:
                 await self._has_beaten.park()
             if waiting.cancelled_caught:

@@ -135,9 +135,8 @@ class RemoteRunner(DirectRuns):
                 yield
             finally:
                 self._host = NoHost()
-                await self._server.dismiss(
-                    Goodbye("shutdown", "the server is stopping; what runs here may go on")
-                )
+                goodbye = Goodbye("shutdown", "the server is stopping; what runs here may go on")
+                await self._server.see_off(self._server.part(goodbye), goodbye.message)
                 nursery.cancel_scope.cancel()
 
     @property
@@ -286,11 +285,11 @@ class RemoteRunner(DirectRuns):
             run.session = None
 
     def hang_up(self) -> None:
-        """End every connection."""
+        """End every connection, at once: nothing that is said there counts any more."""
         if self._nursery is not None:
             words = "this server cannot reach its queue now; it tries again"
             goodbye = Goodbye("away", words, retry_after_ms=RETRY_AFTER_MS)
-            self._nursery.start_soon(self._server.dismiss, goodbye)
+            self._nursery.start_soon(self._server.see_off, self._server.part(goodbye), words)
 
     # --- what sessions tell ---
 

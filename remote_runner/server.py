@@ -452,15 +452,19 @@ class Server:
                     number += 1
                     session.send(Ping(number))
 
-    async def dismiss(self, goodbye: Goodbye) -> None:
-        """End every connection with these words, for which each peer has a moment."""
+    def part(self, goodbye: Goodbye) -> Sequence[Session]:
+        """Nothing that is said on any connection counts from now on; `see_off` them."""
         sessions = list(self._sessions.values())
         for session in sessions:
             session.send(goodbye)
             self._leave(session)
+        return sessions
+
+    async def see_off(self, sessions: Sequence[Session], why: str) -> None:
+        """End these connections; for the last words each peer has a moment."""
         with trio.move_on_after(PARTING, shield=True):
             for session in sessions:
                 await session.emitter.flush()
         for session in sessions:
             if session.emitter.is_open:
-                session.emitter.close_nowait(goodbye.message)
+                session.emitter.close_nowait(why)
