@@ -31,6 +31,9 @@ PAUSE: Final = 0.05
 """Seconds between two beats at least."""
 FENCE: Final = 0.8
 """Share of that after which one that cannot beat gives up its workers."""
+SILENT: Final = 0.9
+"""Share of that after which it says nothing to workers any more, also where it has stood still until
+then: each word would tell them to run on."""
 STOP: Final = 0.9
 """Share of `detach` after which whatever still runs without a beat is ended: workers have done so
 by themselves, what runs in this process has not."""
@@ -60,6 +63,7 @@ class Fleet:
         new_id: an id that no other life of a server has.
         is_shared: there may be other servers; else whatever an earlier life left is taken at once.
         detach: seconds after which attempts are given up that name no time of their own.
+        silence: seconds that a word may be on its way to a worker that still hears it.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Fleet:
         new_id: Callable[[], str],
         is_shared: bool,
         detach: float,
+        silence: float,
     ) -> None:
         self._commits = commits
         self._dispatcher = dispatcher
@@ -80,6 +85,7 @@ class Fleet:
         self._new_id = new_id
         self._is_shared = is_shared
         self._detach = detach
+        self._silence = silence
         self._beaten = -math.inf
         """When the last beat began that has succeeded, on trio's clock."""
         self._steady = math.inf
@@ -99,7 +105,15 @@ class Fleet:
 
         await self._commits.call(enlist)
         self._dispatcher.server = server
-        self._beaten = self._steady = began
+        self._steady = began
+        self._see_beat(began)
+
+    def _see_beat(self, began: float) -> None:
+        """The others know that this server was alive when it began to tell them."""
+        self._beaten = began
+        if self._is_shared:
+            for runner in self._runners:
+                runner.speak_until(began + SILENT * LEASE)
 
     async def leave(self) -> None:
         """Whatever this server has is nobody's: another one, or its next life, may have it."""
@@ -108,7 +122,9 @@ class Fleet:
             # Else the others see by themselves that it is not there any more.
             with suppress(NoRoom, StoreAway, Deposed):
                 await self._commits.call(
-                    lambda store: store.bury(server, store.time(now), self._detach)
+                    lambda store: store.bury(
+                        server, store.time(now) + self._silence, self._detach
+                    )
                 )
 
     async def run(self) -> None:
@@ -154,7 +170,7 @@ class Fleet:
             known = store.servers() if is_steady else []
             dead = [server for server in known if server.beat_at + LEASE < time]
             for server in dead:
-                store.bury(server.id, server.beat_at + LEASE, self._detach)
+                store.bury(server.id, server.beat_at + LEASE + self._silence, self._detach)
             rescued = store.rescue(time, MAX_RESCUED if is_steady else 0)
             return _Look(dead, rescued, store.cancels())
 
@@ -177,7 +193,7 @@ class Fleet:
             self._steady = began
         for server in found.dead:
             log.warning("server is dead", name=server.name, id=server.id)
-        self._beaten = began
+        self._see_beat(began)
         self._has_beaten.unpark_all()
         self._dispatcher.look_again(found.cancels)
         self._dispatcher.give_up(found.rescued.jobs)

@@ -30,7 +30,7 @@ from queued_runner.stores import opened_store
 from remote_runner.errors import UnusableSettings
 from remote_runner.protocol.framing import Codec
 from remote_runner.runner import RemoteRunner
-from remote_runner.server import ServerSettings
+from remote_runner.server import SILENT_BEATS, ServerSettings
 from remote_runner.token_file import read_token
 from remote_runner.types import JobRunner
 
@@ -107,6 +107,7 @@ async def open_queue(
             new_id=lambda: secrets.token_hex(8),
             is_shared=store.is_shared,
             detach=settings.detach,
+            silence=SILENT_BEATS * settings.heartbeat,
         )
         drains = Drains(commits, runners, store.writer.drained_workers(), wall)
         queue = QueuedRunner(

@@ -74,6 +74,10 @@ class EventWire:
         pass
 
 
+def _always() -> bool:
+    return True
+
+
 class DuplexEmitter(Generic[E]):
     """An event emitter at both ends of a trio stream.
 
@@ -101,6 +105,8 @@ class DuplexEmitter(Generic[E]):
         self._handlers: dict[str, list[tuple[Handler, bool]]] = {}
         self._nursery_manager: Any = None
         self._nursery: trio.Nursery | None = None
+        self.may_write: Callable[[], bool] = _always
+        """Asked before each write; where it may not, the connection ends instead."""
         self.last_received = trio.current_time()
         self.last_sent = self.last_received
 
@@ -214,6 +220,8 @@ class DuplexEmitter(Generic[E]):
                     continue
                 data = self._next_write()
                 self._writing = True
+                if not self.may_write():
+                    raise trio.BrokenResourceError("nothing may be said here any more")
                 await self.stream.send_all(data)
                 self._writing = False
                 self.last_sent = trio.current_time()

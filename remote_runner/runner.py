@@ -284,6 +284,10 @@ class RemoteRunner(DirectRuns):
             run.session.worker.runs.discard(run.id)
             run.session = None
 
+    def speak_until(self, deadline: float) -> None:
+        """Be silent from then on: each connection on which something would be said ends instead."""
+        self._server.silent_from = deadline
+
     def hang_up(self) -> None:
         """End every connection, at once: nothing that is said there counts any more."""
         if self._nursery is not None:

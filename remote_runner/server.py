@@ -190,6 +190,8 @@ class Server:
         self._next_session = 1
         self.server_id = ""
         """What workers know this server by, over its restarts; empty: it remembers no runs."""
+        self.silent_from = math.inf
+        """From when on nothing may be said to workers, on trio's clock."""
         self._swaps: dict[str, deque[float]] = {}
         self._door = Door()
         self._on_rubbish = SparingLog("remote_runner", "connection refused")
@@ -215,6 +217,7 @@ class Server:
         """One connection, from its first byte to its end. Nothing a peer does raises here."""
         connection = Connection(Role.RUNNER, codec)
         async with DuplexEmitter[Message](stream, connection) as emitter:
+            emitter.may_write = self._may_write
             try:
                 await self._converse(emitter, connection, address)
             except RemoteProtocolError as error:
@@ -224,6 +227,9 @@ class Server:
                 emitter.send_last(connection.farewell(goodbye, error.reply))
             except ConnectionLost:
                 pass
+
+    def _may_write(self) -> bool:
+        return trio.current_time() < self.silent_from
 
     async def _converse(
         self, emitter: DuplexEmitter[Message], connection: Connection, address: str

@@ -322,6 +322,13 @@ class JobRunner(Protocol):
 
     def workers(self) -> Sequence[WorkerInfo]: ...
 
+    def speak_until(self, deadline: float) -> None:
+        """Say nothing to workers from `deadline` on, a time of trio's clock, unless a later one is
+        given: they would take it for a sign that what they run is still theirs. It must hold too
+        where this process has stood still. Where there are no connections there is nothing to do.
+        """
+        ...
+
     def hang_up(self) -> None:
         """End the connections with all workers, who may come back at once: the host cannot be
         reached. Where there are none there is nothing to do."""

@@ -230,6 +230,9 @@ class LocalRunner(DirectRuns):
         """The run's outcome is durable."""
         self._runs.pop(run.id, None)
 
+    def speak_until(self, deadline: float) -> None:
+        pass
+
     def hang_up(self) -> None:
         pass
 

@@ -228,6 +228,9 @@ class AgentRunner(JobRunner):
             for worker_id, agent in found.items()
         ]
 
+    def speak_until(self, deadline: float) -> None:
+        pass
+
     def hang_up(self) -> None:
         pass  # each request is a connection of its own
 

@@ -51,7 +51,7 @@ class AgentBench:
         fleet = Fleet(
             commits, self.dispatcher, [agents], name="server",
             new_id=lambda: f"life-{self._lives}", is_shared=False,
-            detach=self.dispatcher.limits.detach,
+            detach=self.dispatcher.limits.detach, silence=0.0,
         )  # fmt: skip
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)

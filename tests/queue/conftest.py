@@ -71,6 +71,7 @@ class QueueBench:
             new_id=lambda: f"life-{self._lives}",
             is_shared=False,
             detach=dispatcher.limits.detach,
+            silence=0.0,
         )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)

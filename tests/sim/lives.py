@@ -68,7 +68,9 @@ class ServerLife:
                         max_chunk=MAX_CHUNK,
                     ),
                 )
-                settings = Settings(data_dir=world.files.root, detach=plan.detach)
+                settings = Settings(
+                    data_dir=world.files.root, detach=plan.detach, heartbeat=plan.heartbeat
+                )
                 async with open_queue(settings, [remote]) as self._queue:
                     self._was_up = True
                     world.note("server up")
