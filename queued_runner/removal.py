@@ -12,7 +12,16 @@ import structlog
 import trio
 
 from queued_runner.jobs import JobState
-from queued_runner.store.base import Expired, NoRoom, NotEnded, Reader, StillNamed, Store
+from queued_runner.store.base import (
+    Deposed,
+    Expired,
+    NoRoom,
+    NotEnded,
+    Reader,
+    StillNamed,
+    Store,
+    StoreAway,
+)
 from queued_runner.store.commit import GroupCommit
 
 log = structlog.get_logger("queued_runner")
@@ -133,7 +142,7 @@ class Removal:
             try:
                 await self._sweep()
                 count = await self.prune(older_than) if older_than else 0
-            except NoRoom as error:
+            except (NoRoom, StoreAway, Deposed) as error:
                 log.warning("old jobs could not be deleted", why=str(error))
             else:
                 if count:
