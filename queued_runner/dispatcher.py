@@ -320,14 +320,17 @@ class Dispatcher:
             ended, settled = result.unwrap()
             attempt.log.is_moved = ended is None
             self._forget(attempt)
-            if attempt.run is not None:
-                attempt.run.forget()
             if ended is None:
+                # Not its worker's fault, who has to tell it once more, to whoever has it now.
+                if attempt.run is not None:
+                    attempt.run.abandon()
                 self.tally.stale += 1
                 log.warning("stale outcome", attempt=attempt.id)
                 if attempt.results is not None:
                     attempt.results.discard()
             else:
+                if attempt.run is not None:
+                    attempt.run.forget()
                 self._results.remove_older(job.id, job.attempt, job.handovers)
                 self._see_end(job, ended)
                 if ended.state is JobState.QUEUED:

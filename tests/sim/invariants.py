@@ -241,6 +241,7 @@ class Checks:
             self._fail("I4", f"the end of {name} counted, which {before.server} has, not {own}")
         is_mine = before.server == own
         if before.attempt != attempt or before.state is not JobState.RUNNING or not is_mine:
+            self._worded.discard((actor, name))
             if after is not None or self._world.database.store.get(before.id) != before:
                 self._fail("I4", f"the end of {name} counted; the job is {before.state}, in"
                                  f" attempt {before.attempt}")  # fmt: skip
