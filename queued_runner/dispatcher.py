@@ -582,6 +582,11 @@ class Dispatcher:
 
         self._load(jobs, lose)
 
+    def inherit(self) -> None:
+        """Another server is dead: it may have died while it told those that wait for other jobs."""
+        if not self._is_telling:
+            self._tell_dependants()
+
     def look_again(self, cancels: Sequence[Job]) -> None:
         """What hints of other servers may have said, and were lost: these are to end."""
         for job in cancels:

@@ -193,6 +193,7 @@ class Fleet:
             self._steady = began
         for server in found.dead:
             log.warning("server is dead", name=server.name, id=server.id)
+            self._dispatcher.inherit()
         self._see_beat(began)
         self._has_beaten.unpark_all()
         self._dispatcher.look_again(found.cancels)
