@@ -23,3 +23,7 @@ class WorkerLeaves(RunnerError):
             f"worker {name} was told to stop where it runs and leaves when its jobs have ended: it"
             " cannot be resumed; start it again"
         )
+
+
+class TransferRefused(RunnerError):
+    """A queue cannot be exported or imported as it is."""

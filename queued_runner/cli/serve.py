@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from queued_runner.cli.config_file import RUNNERS, config_option
 from queued_runner.cli.options import option
+from queued_runner.cli.store_options import is_store
 from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
 
 
@@ -32,28 +32,6 @@ Examples:
 """
 
 
-def _is_store(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
-    from queued_runner.store.url import parse_store
-    from remote_runner.errors import UnusableSettings
-
-    if text is None:
-        return None
-    try:
-        has_password = parse_store(text).has_password
-    except UnusableSettings as error:
-        raise click.BadParameter(str(error), context, parameter) from None
-    open_to_others = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-    if has_password and context.get_parameter_source(str(parameter.name)) in open_to_others:
-        raise click.BadParameter(
-            "there is a password in it, which others on this machine could see here; leave it out,"
-            " and put it into ~/.pgpass, into a file that PGPASSFILE or ?passfile=FILE names, or"
-            " give the whole URL as `store` in the --config file",
-            context,
-            parameter,
-        )
-    return text
-
-
 @click.command(epilog=EPILOG)
 @option("--host", default="127.0.0.1", show_default=True, help="Address for workers.")
 @option(
@@ -71,7 +49,7 @@ def _is_store(context: click.Context, parameter: click.Parameter, text: str | No
 )
 @option("--data-dir", type=click.Path(path_type=Path), help="Where the queue lies.")
 @option(
-    "--store", metavar="URL", callback=_is_store,
+    "--store", metavar="URL", callback=is_store,
     help="Where the queue is kept: sqlite:///PATH, or postgresql://USER@HOST/DATABASE, which"
     " several servers may share. By default a file in the data directory.",
 )  # fmt: skip

@@ -22,6 +22,9 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "workers": ("queued_runner.cli.look:workers", "List the connected workers."),
     "drain": ("queued_runner.cli.drain:drain", "Start no more jobs at a worker."),
     "resume": ("queued_runner.cli.drain:resume", "Let a drained worker have jobs again."),
+    "migrate": ("queued_runner.cli.migrate:migrate", "Bring a queue's tables to this release."),
+    "export": ("queued_runner.cli.export:export", "Write a queue as lines of JSON."),
+    "import": ("queued_runner.cli.import_:import_", "Fill an empty queue from an export."),
     "events": ("queued_runner.cli.events:events", "What happens, as lines of JSON."),
 }
 """Each verb: where its command stands, and its line in the help (so that help loads nothing)."""

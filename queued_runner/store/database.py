@@ -52,3 +52,12 @@ class Dialect:
     state: str
     """The column `state`, where no index is to be walked for it: of a million jobs, nearly all may
     have the same."""
+    begin_look: str
+    """A transaction begins that sees all as it is now, for as long as it takes."""
+    begin_alone: str
+    """One begins in which nobody else writes, or becomes a server, for as long as it takes."""
+    last_id: str
+    """The highest id that a job ever had; no row: there was none."""
+    set_last_id: str
+    misfits: tuple[type[Exception], ...]
+    """What is raised for rows that cannot be."""

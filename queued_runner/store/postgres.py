@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+import psycopg
+
 from queued_runner.jobs import Job
 from queued_runner.store.base import Deposed, InDoubt, StoreAway, StoreBroken
 from queued_runner.store.database import Dialect
@@ -30,6 +32,14 @@ DIALECT: Final = Dialect(
     delayed="jobs",
     within="= ANY (ARRAY({}))",  # once, before all else
     state="(state || '')",
+    begin_look="BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+    " SET LOCAL idle_in_transaction_session_timeout = 0",
+    begin_alone="BEGIN ISOLATION LEVEL READ COMMITTED;"
+    " SET LOCAL idle_in_transaction_session_timeout = 0;"
+    " LOCK TABLE servers, jobs IN SHARE ROW EXCLUSIVE MODE",
+    last_id="SELECT last_value FROM jobs_id_seq WHERE is_called",
+    set_last_id="SELECT setval('jobs_id_seq', ?)",
+    misfits=(psycopg.IntegrityError, psycopg.DataError),
 )
 _MIGRATING: Final = 0x71_75_65_75_65
 """The advisory lock of whoever changes the schema: "queue"."""
@@ -58,6 +68,9 @@ class PostgresStore(Verbs):
     Args:
         address: of the database, as libpq takes it: a URL, or `key=value` pairs.
 
+    Attributes:
+        steps: the newest step of the schema before it was opened, 0 for none, and since.
+
     Raises:
         StoreAway: it does not answer, or does not let us in.
         StoreBroken: it is not fit for a queue.
@@ -71,7 +84,7 @@ class PostgresStore(Verbs):
         with guard:
             session = Session(address)
             try:
-                _migrate(session, guard)
+                self.steps = _migrate(session, guard)
             except BaseException:
                 session.close()
                 raise
@@ -203,7 +216,7 @@ def _without(offers: Iterable[Offer], taken: Iterable[Slot]) -> list[Offer]:
     return remaining
 
 
-def _migrate(session: Session, guard: Guard) -> None:
+def _migrate(session: Session, guard: Guard) -> tuple[int, int]:
     """Bring the schema to the newest step; of several servers that start, one does it."""
     ((encoding, version),) = session.execute(
         "SELECT current_setting('server_encoding'), current_setting('server_version_num')::int"
@@ -222,10 +235,12 @@ def _migrate(session: Session, guard: Guard) -> None:
             session.execute("CREATE TABLE schema_version (number BIGINT NOT NULL)")
             session.execute("INSERT INTO schema_version VALUES (0)")
         ((seen,),) = session.execute("SELECT number FROM schema_version")
-        for number, script in steps_after(seen, "postgres", guard.place):
+        newest = seen
+        for newest, script in steps_after(seen, "postgres", guard.place):
             session.execute(script)
-            session.execute("UPDATE schema_version SET number = ?", (number,))
+            session.execute("UPDATE schema_version SET number = ?", (newest,))
         session.execute("COMMIT")
+        return int(seen), int(newest)
     except BaseException:
         session.rollback()
         raise

@@ -34,6 +34,12 @@ DIALECT: Final = Dialect(
     delayed="jobs INDEXED BY jobs_delayed",
     within="IN ({})",
     state="+state",
+    begin_look="BEGIN",
+    begin_alone="BEGIN IMMEDIATE",
+    last_id="SELECT seq FROM sqlite_sequence WHERE name = 'jobs'",
+    set_last_id="DELETE FROM sqlite_sequence WHERE name = 'jobs';"
+    " INSERT INTO sqlite_sequence (name, seq) VALUES ('jobs', ?)",
+    misfits=(apsw.ConstraintError, apsw.TooBigError, UnicodeEncodeError),
 )
 _BROKEN: Final = (
     apsw.BusyError,
@@ -84,6 +90,9 @@ class SQLiteStore(Verbs):
         path: of the database file, or `":memory:"`.
         is_reader: open read-only, without touching the schema.
 
+    Attributes:
+        steps: the newest step of the schema before it was opened, 0 for none, and since.
+
     Raises:
         StoreBroken: the file cannot be opened, or is not a database.
         StoreFull: the disk has no room for it.
@@ -94,6 +103,7 @@ class SQLiteStore(Verbs):
 
     def __init__(self, path: Path | str, *, is_reader: bool = False) -> None:
         self._wal_pages = 0
+        self.steps = 0, 0
         guard = _Guard(str(path))
         with guard:
             if not is_reader and path != MEMORY:
@@ -109,7 +119,7 @@ class SQLiteStore(Verbs):
                     db.pragma("journal_mode", "WAL")
                     db.pragma("synchronous", "FULL")
                     db.set_wal_hook(self._on_wal)
-                    _migrate(db)
+                    self.steps = _migrate(db)
             except BaseException:
                 db.close()
                 raise
@@ -191,8 +201,11 @@ class SQLiteStore(Verbs):
             return [jobs[job_id] for job_id in chosen]
 
 
-def _migrate(db: apsw.Connection) -> None:
-    for number, script in steps_after(db.pragma("user_version"), "sqlite", db.filename):
+def _migrate(db: apsw.Connection) -> tuple[int, int]:
+    before = newest = int(db.pragma("user_version"))
+    for number, script in steps_after(before, "sqlite", db.filename):
         with db:
             db.execute(script)
             db.pragma("user_version", number)
+        newest = number
+    return before, newest

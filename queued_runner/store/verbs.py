@@ -34,6 +34,7 @@ from queued_runner.store.needs import needs_text
 from queued_runner.store.reads import JOB, Reads, job_of
 from queued_runner.store.room import Room
 from queued_runner.store.servers import Servers
+from queued_runner.store.whole import Whole
 from remote_runner.results import encode_head
 from remote_runner.types import Offer, Outcome, Slot
 
@@ -48,6 +49,7 @@ class Verbs(Reads, ABC):
         super().__init__(db, dialect, guard)
         self._dependencies = Dependencies(db, dialect)
         self._servers = Servers(db, dialect)
+        self.whole = Whole(db, dialect, guard)
         self._claimed: dict[int, JobSpec] = {}
         """The specs of jobs that this connection has claimed and not finished."""
 
