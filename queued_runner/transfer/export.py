@@ -64,7 +64,8 @@ class _Export:
                 offset += len(data)
             if not offset:
                 self._miss(RESULTS)
-        self._queue.require_rest()
+
+    def end(self) -> None:
         self._write(encode(END, self._seal.end()))
 
     def _miss(self, name: str) -> None:
@@ -83,10 +84,12 @@ def export_queue(queue: QueueAtRest, folder: Path, write: Callable[[bytes], obje
         StoreError, OSError: it cannot be read, or written.
     """
     queue.require_rest()
+    export = _Export(queue, folder, write)
     queue.store.whole.begin_look()
     try:
-        export = _Export(queue, folder, write)
         export.run()
-        return export.done
     finally:
         queue.store.rollback()
+    queue.require_rest()  # only now: what is seen above is of the beginning
+    export.end()
+    return export.done
