@@ -45,7 +45,8 @@ EXAMPLES = [
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """Two workers, `w1` and `w2` (os=linux); jobs 1 to 20, of the group nightly, that have ended.
 
-    Job 17 and the last one succeeded, and left a result; job 3 failed.
+    Job 17 and the last one succeeded, and left a result; job 3 failed. In `at-rest` lie a queue
+    that no server has, `state`, and its export.
     """
     with Service(tmp_path_factory.mktemp("examples")) as service:
         service.start_server()
@@ -64,6 +65,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         ids = service.submit_many([{**job, "group": "nightly"} for job in jobs])
         assert ids == list(range(1, 21))
         service.wait_for(lambda: all(job["finished_at"] for job in service.jobs()), "the jobs")
+        at_rest = service.folder / "at-rest"
+        service.verb("migrate", "--data-dir", at_rest / "state")
+        service.verb("export", "--data-dir", at_rest / "state", "-o", at_rest / "queue.jsonl")
         yield service
 
 
@@ -75,6 +79,7 @@ def test_every_verb_has_an_example(verb: str) -> None:
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_works(prepared: Service, tmp_path: Path, example: str) -> None:
     (tmp_path / "a file").touch()
+    shutil.copytree(prepared.folder / "at-rest", tmp_path, dirs_exist_ok=True)
     if "last" in example:
         prepared.run("sh", "-c", LEAVES_RESULTS, name="the last one")
     command = ["bash", "-o", "pipefail", "-c", _without_missing_programs(example)]

@@ -70,6 +70,10 @@ def test_no_verb_is_a_usage_error(verb: Verb) -> None:
         (["explain", "1-3"], "write one, as 17 or last"),
         (["prune"], "Missing option '--older-than'"),
         (["prune", "--older-than", "soon"], "write 90, 90s, 15m or 1h30m"),
+        (["import"], "Missing argument 'FILE'"),
+        (["import", "/no/such/file"], "/no/such/file"),
+        (["export", "--store", "mysql://x"], "the store is sqlite:///PATH or postgresql://"),
+        (["migrate", "--store", "postgresql://u:secret@h/d"], "there is a password in it"),
     ],
 )
 def test_usage_errors_say_what_is_right(verb: Verb, arguments: list[str], words: str) -> None:

@@ -19,6 +19,7 @@ from queued_runner.store.base import StoreBroken, StoredOutput
 from queued_runner.store.sqlite import SQLiteStore
 from queued_runner.store.tables import TABLES
 from queued_runner.stores import opened_at_rest
+from queued_runner.transfer.export import export_queue
 from queued_runner.transfer.files import replaced
 from queued_runner.transfer.format import END, HEADER, ORDER, OUTPUT, BadLine, Seal, decode, encode
 from queued_runner.transfer.importing import import_queue
@@ -26,6 +27,7 @@ from remote_runner.errors import UnusableSettings
 from remote_runner.results import Head, ResultFile, encode_head
 from remote_runner.types import Outcome, Reason
 from tests.store.conftest import Transacted
+from tests.transfer.conftest import Place
 
 ODD = ["plain", "two\nlines", "a\0b", "\ufffe0000", "\N{PARTY POPPER}", "\\u0000", "é", "z"]
 STAYS_HERE = {"jobs": {"server", "give_up_at"}}
@@ -202,8 +204,6 @@ def test_the_order_of_pages_is_that_of_one(new_place, monkeypatch):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    from tests.transfer.conftest import Place
-
     place = Place(tmp_path_factory.mktemp("exported"), None)
     fill(place)
     return place.export()
@@ -370,8 +370,6 @@ def test_a_server_that_starts_meanwhile_is_noticed_at_the_end(new_place, postgre
                 Transacted(other.store)(lambda raw: raw.enlist("life-1", "server", now))
             written.append(line)
 
-        from queued_runner.transfer.export import export_queue
-
         with opened_at_rest(place.settings) as queue, pytest.raises(TransferRefused):
             export_queue(queue, place.folder, write)
     assert decode(written[-1])[0] is not END
@@ -436,8 +434,6 @@ def test_output_that_is_lost_is_told(new_place):
 
 @pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 def test_where_there_is_no_queue_none_is_made_by_looking(tmp_path, postgres, engine):
-    from tests.transfer.conftest import Place
-
     store = None if engine == "sqlite" else postgres.address(postgres.new_database())
     place = Place(tmp_path / "none", store)
     with pytest.raises(UnusableSettings, match="there is no queue at"):
