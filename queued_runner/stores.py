@@ -117,7 +117,7 @@ def opened_at_rest(
         folders = set()
         if not is_shared:
             folders |= {settings.data_dir.resolve(), _database(settings).parent.resolve()}
-        if is_filled:
+        if is_filled and settings.logs is None:
             folders.add(settings.data_dir.resolve())
         for folder in folders:
             stack.enter_context(datadir.hold(folder))

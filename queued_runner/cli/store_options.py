@@ -69,20 +69,21 @@ def settings_of(data_dir: Path | None, store: str | None, logs: Path | None = No
 
 @contextmanager
 def ending_well() -> Iterator[None]:
-    """What cannot be done ends the program with a sentence and a status."""
+    """What cannot be done ends the program with a sentence and a status.
+
+    But for an OSError: it is about the output, and the group of verbs has a sentence for it.
+    """
     from queued_runner.store.base import NoRoom, StoreAway, StoreBroken
     from queued_runner.transfer.format import BadLine
     from remote_runner.errors import RunnerError
 
     try:
         yield
-    except BrokenPipeError:
-        raise
-    except (RunnerError, OSError) as error:
+    except RunnerError as error:
         say(str(error))
         if isinstance(error, BadLine):
             status = UNREADABLE
-        elif isinstance(error, OSError | NoRoom | StoreAway | StoreBroken):
+        elif isinstance(error, NoRoom | StoreAway | StoreBroken):
             status = EX_IOERR
         else:
             status = REFUSED

@@ -48,7 +48,7 @@ def import_queue(queue: QueueAtRest, file: BinaryIO, folder: Path, detach: float
     Raises:
         BadLine: the file is not a whole export.
         TransferRefused: the queue is not empty, or not at rest.
-        StoreError, NoRoom, OSError: it cannot be written.
+        StoreError: it cannot be read, or written.
     """
     queue.store.whole.begin_alone()
     try:
@@ -69,6 +69,9 @@ def import_queue(queue: QueueAtRest, file: BinaryIO, folder: Path, detach: float
                 raise
             staging.keep()
         return jobs
+    except OSError as error:
+        queue.store.rollback()
+        raise StoreBroken(f"the import stopped: {error}; nothing of it is left") from error
     except BaseException:
         queue.store.rollback()
         raise

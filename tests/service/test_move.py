@@ -151,3 +151,11 @@ def test_memory_does_not_grow_with_the_output(service: Service, store: str, tmp_
     assert large[0] < exporting + ROOM
     assert large[1] < importing + ROOM
     assert peak_of(service, "import", file, *there) < importing + ROOM
+
+
+def test_stdout_that_takes_no_more_is_said(service: Service) -> None:
+    service.verb("migrate")
+    with open("/dev/full", "wb") as full:
+        done = service.verb("export", stdout=full)
+    assert done.returncode == 74
+    assert done.stderr == b"queued-runner: the output cannot be written: No space left on device\n"

@@ -1,5 +1,6 @@
 """Both engines hold the same, and a queue moves between them whole or not at all."""
 
+import errno
 import os
 from dataclasses import replace
 from io import BytesIO
@@ -15,7 +16,7 @@ from queued_runner.log_files import Record, Tail, encode_record
 from queued_runner.logs import Logs
 from queued_runner.results import Results
 from queued_runner.retry import Decision
-from queued_runner.store.base import StoreBroken, StoredOutput
+from queued_runner.store.base import StoreAway, StoreBroken, StoredOutput
 from queued_runner.store.sqlite import SQLiteStore
 from queued_runner.store.tables import TABLES
 from queued_runner.stores import opened_at_rest
@@ -456,3 +457,33 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(TransferRefused), replaced(tmp_path / "pipe"):
         pass
+
+
+def test_a_disk_that_fails_leaves_nothing(new_place, exported, monkeypatch):
+    place = new_place("sqlite")
+
+    def fsync(file):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with opened_at_rest(place.settings, is_filled=True) as queue:
+        monkeypatch.setattr("queued_runner.transfer.files.os.fsync", fsync)
+        with pytest.raises(StoreBroken, match="Input/output error; nothing of it is left"):
+            import_queue(queue, BytesIO(exported), place.folder, 1.0)
+        monkeypatch.undo()
+        assert queue.store.whole.is_empty()
+    assert place.files() == {}
+
+
+def test_nobody_becomes_a_server_while_a_queue_is_filled(new_place):
+    place = new_place("postgres")
+    with opened_at_rest(place.settings) as queue, opened_at_rest(place.settings) as other:
+        other.store._db.execute("SET lock_timeout = '50ms'")
+        queue.store.whole.begin_alone()
+        for verb in (
+            lambda raw: raw.enlist("life-1", "server", 1.0),
+            lambda raw: raw.add([JobSpec(command="x")], 1.0),
+        ):
+            with pytest.raises(StoreAway):
+                Transacted(other.store)(verb)
+        queue.store.rollback()
+        assert Transacted(other.store).submit()
