@@ -480,10 +480,11 @@ def test_nobody_becomes_a_server_while_a_queue_is_filled(new_place):
         other.store._db.execute("SET lock_timeout = '50ms'")
         queue.store.whole.begin_alone()
         for verb in (
-            lambda raw: raw.enlist("life-1", "server", 1.0),
             lambda raw: raw.add([JobSpec(command="x")], 1.0),
+            lambda raw: raw.enlist("life-1", "server", 1.0),
         ):
             with pytest.raises(StoreAway):
                 Transacted(other.store)(verb)
         queue.store.rollback()
+        Transacted(other.store)(lambda raw: raw.enlist("life-2", "server", 1.0))
         assert Transacted(other.store).submit()
