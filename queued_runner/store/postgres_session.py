@@ -3,6 +3,8 @@
 It knows no table. A `Session` is the one connection that writes, a `Pool` those that look.
 """
 
+from collections import deque
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import lru_cache
 from typing import Any, Final
@@ -11,7 +13,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
-from psycopg_pool import ConnectionPool
 
 from queued_runner.store.base import StoreAway, StoreBroken, StoreError, StoreFull, TryAgain
 from queued_runner.store.postgres_text import EscapingDumper, UnescapingLoader
@@ -41,9 +42,7 @@ _SETTINGS: Final = {
     "jit": "off",  # it would take longer than any of our statements
 }
 READERS: Final = 4
-"""Connections that look, at most."""
-READER_WAIT: Final = 10.0
-"""Seconds that a look waits for one of them."""
+"""Threads that look, at most: each has a connection."""
 
 _AGAIN: Final = ("40001", "40P01")
 _AWAY: Final = ("08", "53", "57", "25006", "25P03", "55P03")
@@ -132,6 +131,16 @@ def connection_info(address: str, **others: Any) -> str:
     return make_conninfo("", **{**_CONNECT, **others, **conninfo_to_dict(address)})
 
 
+def _connect(info: str, prepare: Callable[[Connection], None]) -> Connection:
+    connection = psycopg.connect(info, autocommit=True)
+    try:
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 class Session:
     """One connection, which is made anew for the next transaction after it was lost.
 
@@ -142,18 +151,9 @@ class Session:
 
     def __init__(self, address: str) -> None:
         self._info = connection_info(address)
-        self._connection = self._connect()
+        self._connection = _connect(self._info, _prepare)
         self._ahead = ExitStack()
         """Ends the sending ahead: waits for all that was sent."""
-
-    def _connect(self) -> Connection:
-        connection = psycopg.connect(self._info, autocommit=True)
-        try:
-            _prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
     def execute(self, sql: str, bindings: Any = None, /) -> Cursor:
         return _run(self._connection, sql, bindings)
@@ -164,7 +164,7 @@ class Session:
 
     def begin(self) -> None:
         if self._connection.closed:
-            self._connection = self._connect()
+            self._connection = _connect(self._info, _prepare)
         self._ahead.enter_context(self._connection.pipeline())
         # Whatever the database says: the verbs lock what they look at.
         self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -192,30 +192,38 @@ class Session:
 
 
 class Pool:
-    """Connections that look, for several threads at once. Each statement is its own transaction."""
+    """Connections that look, for several threads at once: as many as ever looked at the same time.
+
+    Each statement is its own transaction. Nothing waits for a connection, and none is made before
+    it is needed: while the database is away that is known at once, and so it is that it is back.
+    """
 
     def __init__(self, address: str) -> None:
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            connection_info(address),
-            kwargs={"autocommit": True},
-            min_size=1,
-            max_size=READERS,
-            timeout=READER_WAIT,
-            configure=_prepare_to_look,
-            check=ConnectionPool.check_connection,
-            open=False,
-        )
-        self._pool.open(wait=False)
+        self._info = connection_info(address)
+        self._idle: deque[Connection] = deque()
 
     def execute(self, sql: str, bindings: Any = None, /) -> Cursor:
-        with self._pool.connection() as connection:
-            return _run(connection, sql, bindings)  # it holds all rows
+        while True:
+            try:
+                connection, is_new = self._idle.pop(), False
+            except IndexError:
+                connection, is_new = _connect(self._info, _prepare_to_look), True
+            try:
+                cursor = _run(connection, sql, bindings)  # it holds all rows
+            except BaseException:
+                if is_new or not connection.closed:
+                    connection.close()
+                    raise
+                continue  # it was lost while nobody used it
+            self._idle.append(connection)
+            return cursor
 
     def executemany(self, sql: str, bindings: Any, /) -> None:
         raise NotImplementedError("a reader writes nothing")
 
     def close(self) -> None:
-        self._pool.close()
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _prepare_to_look(connection: Connection) -> None:
