@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from queued_runner.http.frames import Encoder
 from queued_runner.http.render import render_job
-from queued_runner.queue import JobNotFound, Queue, Record
+from queued_runner.queue import Deposed, JobNotFound, Queue, Record, StoreAway
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 MAX_WAITING: Final = 16
@@ -58,16 +58,16 @@ class LongResponse(Response):
         await send(
             {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         )
-        if self._shutdown is None:
-            await self._produce(push)
-        else:
-            is_cut = False
-            try:
+        is_cut = False
+        try:
+            if self._shutdown is None:
+                await self._produce(push)
+            else:
                 await self._produce_until(self._shutdown, receive, push)
-            except* AnswerCut:
-                is_cut = True
-            if is_cut:
-                raise AnswerCut
+        except* (AnswerCut, StoreAway, Deposed):  # who asks again for the rest is told why
+            is_cut = True
+        if is_cut:
+            raise AnswerCut
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _produce_until(self, shutdown: trio.Event, receive: Receive, push: Push) -> None:
