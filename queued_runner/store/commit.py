@@ -37,7 +37,7 @@ FULL_PAUSE: Final = 1.0
 """Seconds between two tries while the disk has no room."""
 AWAY_PAUSE: Final = 0.1
 """Seconds until the first new try while the database is away; each pause is twice the last one."""
-LONGEST_PAUSE: Final = 2.0
+LONGEST_PAUSE: Final = 1.0
 """Seconds between two of them at most."""
 TRIES: Final = 10
 """How often a transaction that others stand in the way of is run, until the database is away."""
