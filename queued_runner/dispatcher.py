@@ -7,7 +7,7 @@ synchronous call; everything durable leaves through the group commit, whose call
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
@@ -517,8 +517,7 @@ class Dispatcher:
                 if found is None:
                     loaded.set()
                     return
-                for key in found.lost:
-                    self._drop(key)
+                self.drop(found.lost)
                 self._load(found.jobs, loaded.set)
 
             try:
@@ -607,11 +606,24 @@ class Dispatcher:
             if attempt.run is not None:
                 attempt.run.kill(None, 0.0)
 
+    def absent(self) -> list[AttemptKey]:
+        """What is live here while its worker is not: another server may have both by now."""
+        here = {worker.id for runner in self._runners for worker in runner.workers()}
+        return [
+            (attempt.job.id, attempt.job.attempt)
+            for attempt in self._live.values()
+            if attempt.job.worker_id not in here
+        ]
+
+    def drop(self, attempts: Iterable[AttemptKey]) -> None:
+        """These are another server's by now."""
+        for key in attempts:
+            self._drop(key)
+
     def drop_all(self) -> None:
         """The others have buried this server, and whatever it had is theirs, or nobody's."""
         self.server = ""
-        for attempt in list(self._live.values()):
-            self._drop((attempt.job.id, attempt.job.attempt))
+        self.drop([(attempt.job.id, attempt.job.attempt) for attempt in self._live.values()])
 
     def _drop(self, key: AttemptKey) -> None:
         """An attempt is another server's by now."""
@@ -699,10 +711,11 @@ class Dispatcher:
         """The logs of all attempts that are live here."""
         return [attempt.log for attempt in self._live.values()]
 
-    def live_log(self, job_id: int, number: int) -> AttemptLog | None:
-        """The log of an attempt that is live here."""
-        attempt = self._live.get(attempt_id(job_id, number))
-        return None if attempt is None else attempt.log
+    def live_log(self, job: Job, number: int) -> AttemptLog | None:
+        """The log of an attempt that is live here, and this server's, as the job says."""
+        attempt = self._live.get(attempt_id(job.id, number))
+        is_own = job.attempt == number and job.server == self.server
+        return attempt.log if attempt is not None and is_own else None
 
 
 def _job_variables(job: Job) -> dict[str, str]:

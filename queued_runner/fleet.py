@@ -7,7 +7,7 @@ knows no database and no connection; the numbers stand in the design of several 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -17,7 +17,15 @@ import trio
 
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.jobs import Job
-from queued_runner.store.base import Deposed, NoRoom, Rescued, ServerRecord, Store, StoreAway
+from queued_runner.store.base import (
+    AttemptKey,
+    Deposed,
+    NoRoom,
+    Rescued,
+    ServerRecord,
+    Store,
+    StoreAway,
+)
 from queued_runner.store.commit import GroupCommit
 from remote_runner.types import JobRunner
 
@@ -52,6 +60,7 @@ class _Look:
     cancels: Sequence[Job]
 
 
+    moved: Collection[AttemptKey]
 class Fleet:
     """One life of a server.
 
@@ -137,7 +146,7 @@ class Fleet:
             while True:
                 await self._beat()
                 await trio.sleep(PAUSE)
-                with trio.move_on_after(BEAT * LEASE - PAUSE):
+                with trio.move_on_after(BEAT * LEASE - PAUSE if self._steady < math.inf else RETRY):
                     await self._dispatcher.asked.park()
 
     async def _rescue(self) -> None:
@@ -172,10 +181,10 @@ class Fleet:
             for server in dead:
                 store.bury(server.id, server.beat_at + LEASE + self._silence, self._detach)
             rescued = store.rescue(time, MAX_RESCUED if is_steady else 0)
-            return _Look(dead, rescued, store.cancels())
+            return _Look(dead, rescued, store.cancels(), store.moved(absent))
 
         try:
-            found = await self._commits.call(look)
+            found = await self._commits.call(look, lambda seen: self._dispatcher.drop(seen.moved))
         except (NoRoom, StoreAway) as error:
             if self._steady < math.inf:
                 log.warning("the queue cannot be reached", why=str(error))
@@ -183,6 +192,7 @@ class Fleet:
             return
         except Deposed as error:
             log.warning("this server begins anew", why=str(error))
+        absent = self._dispatcher.absent()
             # Else it would call the attempts of those that are still here stale. They come back.
             self._hang_up()
             self._dispatcher.drop_all()

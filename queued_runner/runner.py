@@ -338,14 +338,14 @@ class QueuedRunner:
             if job.attempt < number:
                 return False
             # Between the claim's commit and the start it runs, and nobody has its output yet.
-            is_live = self._dispatcher.live_log(job_id, number) is not None
+            is_live = self._dispatcher.live_log(job, number) is not None
             is_here = job.server == self._dispatcher.server
             return is_live or job.state is not JobState.RUNNING or not is_here
 
         job = await (self._when(job_id, has_begun) if follow else self.get(job_id))
         number = attempt or job.attempt
         while True:
-            log = self._dispatcher.live_log(job_id, number)
+            log = self._dispatcher.live_log(job, number)
             is_over = job.attempt != number or job.state is not JobState.RUNNING
             inline = None
             if log is not None:
@@ -373,7 +373,7 @@ class QueuedRunner:
             if job.attempt != number or job.state is not JobState.RUNNING:
                 return True
             self._dispatcher.ask_for_output(job_id)
-            return self._dispatcher.live_log(job_id, number) is not None
+            return self._dispatcher.live_log(job, number) is not None
 
         return self._logs.follow_files(
             job_id, number, offset, change_of=lambda: self._dispatcher.change_of(job_id),

@@ -410,6 +410,10 @@ class Store(Reader, Protocol):
         all that run there are this one's from here on. None: it has a newer connection."""
         ...
 
+    def moved(self, attempts: Sequence[AttemptKey]) -> frozenset[AttemptKey]:
+        """Those of these attempts that are not this server's any more, or run no more."""
+        ...
+
     def see_worker(self, worker: WorkerRecord) -> None:
         """A worker of this server, as it is now; of no effect where it is another's by now."""
         ...

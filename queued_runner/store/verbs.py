@@ -346,9 +346,7 @@ class Verbs(Reads, ABC):
         with self._guard:
             if not self._servers.admit(worker):
                 return None
-            lost = self._servers.not_own(held)
-            for job_id, _ in lost:
-                self._claimed.pop(job_id, None)
+            lost = self.moved(held)
             where, bindings = self._of_others(worker.worker_id)
             return Taken(self._take(where, bindings, self._sql.lock), lost)
 
@@ -363,6 +361,13 @@ class Verbs(Reads, ABC):
         return tuple(
             replace(job, server=self._servers.own, handovers=job.handovers + 1) for job in jobs
         )
+
+    def moved(self, attempts: Sequence[AttemptKey]) -> frozenset[AttemptKey]:
+        with self._guard:
+            lost = self._servers.not_own(attempts)
+            for job_id, _ in lost:
+                self._claimed.pop(job_id, None)
+            return lost
 
     def see_worker(self, worker: WorkerRecord) -> None:
         with self._guard:
