@@ -37,6 +37,8 @@ BEAT: Final = 0.2
 """Share of that between two beats."""
 PAUSE: Final = 0.05
 """Seconds between two beats at least."""
+RETRY: Final = 0.5
+"""Seconds between two while the queue is out of reach: it may be back before the fence falls."""
 FENCE: Final = 0.8
 """Share of that after which one that cannot beat gives up its workers."""
 SILENT: Final = 0.9
