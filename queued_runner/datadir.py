@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from remote_runner.token_file import read_token
 LOCK: Final = "lock"
 SERVER: Final = "server.json"
 TOKEN: Final = "token"
+NAME: Final = "name"
 DATABASE: Final = "queue.db"
 LOGS: Final = "logs"
 RESULTS: Final = "results"
@@ -112,6 +114,18 @@ def read_or_create_token(folder: Path) -> str:
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32) + "\n")
     return read_token(path)
+
+
+def server_name(folder: Path) -> str:
+    """What the server of this folder is called among those of its queue: made at its first start.
+
+    Raises:
+        OSError: it can be neither read nor kept.
+    """
+    path = folder / NAME
+    if not path.exists():
+        write_private(path, f"{socket.gethostname()}-{secrets.token_hex(3)}\n")
+    return path.read_text(encoding="utf-8").strip()
 
 
 def describe(

@@ -60,9 +60,9 @@ class _Look:
     dead: Sequence[ServerRecord]
     rescued: Rescued
     cancels: Sequence[Job]
-
-
     moved: Collection[AttemptKey]
+
+
 class Fleet:
     """One life of a server.
 
@@ -70,7 +70,7 @@ class Fleet:
         commits: the one writer of the store.
         dispatcher: has what runs here.
         runners: whose workers are given up when the queue is out of reach.
-        name: of the server, for people; the same in each of its lives.
+        name: of the server, for people; the same in each of its lives, and no other server's.
         new_id: an id that no other life of a server has.
         is_shared: there may be other servers; else whatever an earlier life left is taken at once.
         detach: seconds after which attempts are given up that name no time of their own.
@@ -104,12 +104,19 @@ class Fleet:
         self._has_beaten = trio.lowlevel.ParkingLot()
 
     async def enter(self) -> None:
-        """Become one of the servers. Raises StoreError."""
+        """Become one of the servers: whoever has this name was an earlier life. Raises
+        StoreError."""
+        await self._enlist(is_new=True)
+
+    async def _enlist(self, *, is_new: bool) -> None:
         began = trio.current_time()
         server = self._new_id()
 
         def enlist(store: Store) -> None:
             time = store.time(began)
+            for known in store.servers() if is_new else ():
+                if known.name == self._name:
+                    store.bury(known.id, time, self._detach)
             store.enlist(server, self._name, time)
             if not self._is_shared:
                 store.bury_others(time, self._detach)
@@ -185,6 +192,7 @@ class Fleet:
             rescued = store.rescue(time, MAX_RESCUED if is_steady else 0)
             return _Look(dead, rescued, store.cancels(), store.moved(absent))
 
+        absent = self._dispatcher.absent()
         try:
             found = await self._commits.call(look, lambda seen: self._dispatcher.drop(seen.moved))
         except (NoRoom, StoreAway) as error:
@@ -194,7 +202,6 @@ class Fleet:
             return
         except Deposed as error:
             log.warning("this server begins anew", why=str(error))
-        absent = self._dispatcher.absent()
             # Else it would call the attempts of those that are still here stale. They come back.
             self._hang_up()
             self._dispatcher.drop_all()
@@ -213,7 +220,8 @@ class Fleet:
 
     async def _enter_again(self) -> None:
         try:
-            await self.enter()
+            # None is buried: with a copied data directory two would do it to each other for ever.
+            await self._enlist(is_new=False)
         except (NoRoom, StoreAway):
             return  # the next beat finds this server deposed again
         self._has_beaten.unpark_all()

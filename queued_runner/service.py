@@ -103,7 +103,7 @@ async def open_queue(
             commits,
             dispatcher,
             runners,
-            name="server",
+            name=datadir.server_name(settings.own_dir),
             new_id=lambda: secrets.token_hex(8),
             is_shared=store.is_shared,
             detach=settings.detach,
