@@ -216,8 +216,9 @@ class Checks:
         """One is declared dead."""
         beats = {each.id: each.beat_at for each in self._world.database.store.servers()}
         beaten = beats.get(server, -math.inf)  # it was buried before, and leaves now
-        if server != own and trio.current_time() < beaten + LEASE:
-            self._fail("I17", f"{self._enlisted[server].name} is buried, and has beaten {beaten}")
+        actor = self._enlisted[server]
+        if server != own and actor.is_on and trio.current_time() < beaten + LEASE:
+            self._fail("I17", f"{actor.name} is buried, and has beaten {beaten}")
 
     def on_claim(self, own, jobs):
         """Attempts begin, and are not committed yet."""

@@ -68,8 +68,13 @@ class ServerLife:
                         max_chunk=MAX_CHUNK,
                     ),
                 )
+                root = world.files.root
+                (root / self.name).mkdir(exist_ok=True)
                 settings = Settings(
-                    data_dir=world.files.root, detach=plan.detach, heartbeat=plan.heartbeat
+                    data_dir=root / self.name,
+                    logs=root,
+                    detach=plan.detach,
+                    heartbeat=plan.heartbeat,
                 )
                 async with open_queue(settings, [remote]) as self._queue:
                     self._was_up = True
