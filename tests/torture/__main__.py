@@ -9,9 +9,11 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from tests.postgres import find_binaries
 from tests.torture.campaign import Scale
 from tests.torture.disk import PRIVATELY, can_mount
 from tests.torture.runs import COLUMNS, KINDS, torture
+from tests.torture.shared import SharedCampaign
 
 SHOWN: Final = 20
 """Violations that are printed; all of them stand in the history."""
@@ -23,7 +25,9 @@ def main() -> int:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--cycles", type=int, help="how often something is broken")
     parser.add_argument("--jobs", type=int, help="jobs that each cycle adds; of `nasty` all")
-    parser.add_argument("--seconds", type=float, help="how long the job of `follow` takes")
+    parser.add_argument(
+        "--seconds", type=float, help="how long the job of `follow` takes, or the database is away"
+    )
     parser.add_argument("--seed", help="of all chance; default: a new one")
     parser.add_argument("--privately", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -32,6 +36,8 @@ def main() -> int:
             parser.error("`disk` needs a file system of its own, and this user may mount none")
         again = (sys.executable, "-m", "tests.torture", *sys.argv[1:], "--privately")
         os.execvp(PRIVATELY[0], (*PRIVATELY, *again))
+    if KINDS[options.kind].campaign is SharedCampaign and find_binaries() is None:
+        parser.error(f"`{options.kind}` needs PostgreSQL, which is not installed here")
     given = {name: getattr(options, name) for name in Scale._fields}
     scale = KINDS[options.kind].scale._replace(
         **{name: value for name, value in given.items() if value is not None}

@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.error
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
 from http.client import HTTPException
@@ -70,6 +70,10 @@ class Campaign:
         self.front = Proxy(partial(self._port, "http_port"))
         """Between those who submit jobs and the server."""
         self.submitted: dict[int, str] = {}
+        self.cancelled: set[int] = set()
+        """Jobs that had not ended when a cancel of them was acknowledged."""
+        self.followed: dict[tuple[int, int], dict[str, bytes]] = {}
+        """Output of attempts as somebody saw it who followed it."""
         self.violations: list[Violation] = []
         self.refusals: Counter[str] = Counter()
         """Answers to submits that were no promise, each with its status."""
@@ -171,16 +175,15 @@ class Campaign:
         """
         for _ in range(count):
             await trio.sleep(self.rng.uniform(0, 2 / count))
-            self.number += 1
-            kind = self.rng.choice(self.mix)
-            await self.submit(f"torture-{self.number}", kind)
+            await self.submit(self.rng.choice(self.mix))
 
-    async def submit(self, key: str, kind: str) -> int:
+    async def submit(self, kind: str) -> int:
         """One job, until it is acknowledged: its id."""
+        self.number += 1
         body = {
             "command": sys.executable,
             "args": ["-ISs", str(ROOT / "tests/torture/job.py"), str(self.service.folder), kind],
-            "key": key,
+            "key": f"torture-{self.number}",
             "env": {MARK: str(self.service.folder)},
             "retries": 1 if KINDS[kind].fails_once else 0,
             "backoff": 0.05,
@@ -192,7 +195,7 @@ class Campaign:
             except urllib.error.HTTPError as error:
                 # In a thread: it comes through our own proxy, which needs this one.
                 why = await trio.to_thread.run_sync(error.read)
-                self._refused(f"{error.code} {why.decode(errors='replace')}")
+                self._refused(f"{error.code} {why.decode(errors='replace')}", error.headers)
             except UNHEARD:
                 pass
             else:
@@ -200,7 +203,9 @@ class Campaign:
                 return job_id
             await trio.sleep(0.05)
 
-    def _refused(self, answer: str) -> None:
+    def _refused(self, answer: str, headers: Mapping[str, str]) -> None:
+        if answer.startswith(("503", "507")) and "Retry-After" not in headers:
+            self.blame("wrong", f"no Retry-After stands in {answer}")
         if not self.refusals[answer]:
             self.note(f"a submit is answered with {answer}")
         self.refusals[answer] += 1
@@ -224,7 +229,7 @@ class Campaign:
         return int(rows[0][0])
 
     def _query(self, query: str) -> list[Any]:
-        """What stands in the database file, past the server."""
+        """What stands in the database, past the server."""
         path = self.service.data_dir / "queue.db"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
             return database.execute(query).fetchall()
@@ -244,7 +249,10 @@ class Campaign:
                 for stream in (STREAMS if attempt.log_bytes else ())
             }
         witness = read_witness((self.service.folder / "witness").read_text())
-        evidence = Evidence(self.submitted, jobs, attempts, witness, output, self.may_lose)
+        evidence = Evidence(
+            self.submitted, jobs, attempts, witness, output, self.may_lose, self.cancelled,
+            self.followed,
+        )  # fmt: skip
         for violation in judge(evidence):
             self.blame(*violation)
 
@@ -257,14 +265,17 @@ class Campaign:
 
     def _read_database(self, shown: dict[int, JobRecord]) -> list[AttemptRecord]:
         """The attempts; what stands in the file has to agree with what the API shows."""
-        if (sound := self._query("PRAGMA integrity_check")) != [("ok",)]:
-            self.blame("wrong", f"the database is damaged: {sound}")
+        self._look_for_damage()
         rows = self._query("SELECT id, state, reason, attempt FROM jobs")
         if {row[0]: JobRecord(*row) for row in rows} != shown:
             self.blame("wrong", "the API and the database do not agree")
         columns = "job_id, number, worker, started_at, finished_at, reason, exit_code, log_bytes"
         attempts = self._query(f"SELECT {columns} FROM attempts ORDER BY 1, 2")
         return [AttemptRecord(*row) for row in attempts]
+
+    def _look_for_damage(self) -> None:
+        if (sound := self._query("PRAGMA integrity_check")) != [("ok",)]:
+            self.blame("wrong", f"the database is damaged: {sound}")
 
     def look_for_survivors(self) -> None:
         """No process of any job may be left; those that are, are ended."""

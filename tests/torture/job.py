@@ -43,6 +43,7 @@ KINDS = {
     "silent": Kind(0, 0),
     "slow": Kind(60, 20, 0.02),
     "long": Kind(500, 20, 0.03),
+    "endless": Kind(100_000, 0, 0.03),
     "forking": Kind(5, 0, forks=True),
     "failing": Kind(3, 3, fails_once=True),
 }

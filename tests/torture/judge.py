@@ -1,7 +1,7 @@
 """What torture compares in the end, and what counts as a violation. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -62,6 +62,10 @@ class Evidence:
     output: dict[tuple[int, int], Mapping[str, bytes]]
     may_lose: Callable[[AttemptRecord], bool] = field(default=lambda attempt: False)
     """Whether something happened that excuses the loss of this attempt."""
+    cancelled: Collection[int] = ()
+    """Jobs that had not ended when a cancel of them was acknowledged."""
+    followed: Mapping[tuple[int, int], Mapping[str, bytes]] = field(default_factory=dict)
+    """Output of attempts as somebody saw it who followed it to its end."""
 
 
 def read_witness(text: str) -> list[WitnessLine]:
@@ -77,6 +81,7 @@ def judge(evidence: Evidence) -> list[Violation]:
     return [
         *_judge_jobs(evidence),
         *_judge_starts(evidence.witness, known, begun),
+        *_judge_followed(evidence),
         *(
             violation
             for key, attempt in sorted(known.items())
@@ -94,11 +99,21 @@ def _judge_jobs(evidence: Evidence) -> Iterable[Violation]:
             yield Violation("lost", f"job {job_id} ({kind}) was acknowledged and is not there")
         elif job.state == "failed" and job.reason == "quarantined" and losses[job_id] >= 3:
             continue
-        elif job.state != "succeeded":
+        elif job.state != ("cancelled" if job_id in evidence.cancelled else "succeeded"):
             why = f"{job.state} ({job.reason}) in attempt {job.attempt}"
             yield Violation("lost", f"job {job_id} ({kind}) is {why}")
     for job_id in sorted(evidence.jobs.keys() - evidence.submitted.keys()):
         yield Violation("doubled", f"job {job_id} is there and nobody was told of it")
+
+
+def _judge_followed(evidence: Evidence) -> Iterable[Violation]:
+    for (job, attempt), streams in sorted(evidence.followed.items()):
+        stored = evidence.output.get((job, attempt), {})
+        for stream in STREAMS:
+            found, whole = streams.get(stream, b""), stored.get(stream, b"")
+            if found != whole:
+                name = f"attempt {job}.{attempt} as it was followed"
+                yield Violation("differs", f"{name}, {stream}: {_difference(found, whole)}")
 
 
 def _judge_starts(
@@ -133,7 +148,7 @@ def _judge_attempt(
     elif reason in LOSSES:
         if not evidence.may_lose(attempt):
             yield Violation("lost", f"{name} was lost ({reason}) without a cause")
-    elif reason not in NEVER_BEGUN:
+    elif reason not in NEVER_BEGUN and job not in evidence.cancelled:
         yield Violation("wrong", f"{name} ended by {reason}")
     output = evidence.output.get((job, number), {})
     for stream in STREAMS:

@@ -12,11 +12,14 @@ import trio
 
 from tests.commands import Service
 from tests.torture.campaign import Campaign, Scale
+from tests.torture.database import torture_database
 from tests.torture.disk import torture_disk
 from tests.torture.follow import torture_follow
 from tests.torture.judge import Violation
 from tests.torture.kinds import MIX, torture_network, torture_server, torture_worker
 from tests.torture.nasty import torture_nasty
+from tests.torture.servers import torture_servers
+from tests.torture.shared import SharedCampaign
 
 
 class Kind(NamedTuple):
@@ -25,6 +28,7 @@ class Kind(NamedTuple):
     act: Callable[[Campaign, Scale], Awaitable[None]]
     scale: Scale = Scale(cycles=5, jobs=10, seconds=0)
     mix: tuple[str, ...] = MIX
+    campaign: type[Campaign] = Campaign
 
 
 KINDS: Final = {
@@ -34,6 +38,8 @@ KINDS: Final = {
     "disk": Kind(torture_disk),
     "follow": Kind(torture_follow, Scale(cycles=5, jobs=1, seconds=60)),
     "nasty": Kind(torture_nasty, Scale(cycles=1, jobs=200, seconds=0)),
+    "servers": Kind(torture_servers, campaign=SharedCampaign),
+    "database": Kind(torture_database, Scale(cycles=5, jobs=10, seconds=10), MIX, SharedCampaign),
 }
 COLUMNS: Final = (
     "kind", "cycles", "jobs", "kills", "lost", "doubled", "differs", "left", "wrong", "seconds",
@@ -44,7 +50,7 @@ def torture(kind: str, folder: Path, seed: str, scale: Scale) -> tuple[list[str]
     """One run in `folder`: the row of the table, and every violation."""
     begin = time.monotonic()
     with Service(folder) as service:
-        campaign = Campaign(service, random.Random(seed), KINDS[kind].mix)
+        campaign = KINDS[kind].campaign(service, random.Random(seed), KINDS[kind].mix)
         try:
             trio.run(partial(KINDS[kind].act, campaign, scale))
         finally:

@@ -131,3 +131,25 @@ def test_output_of_an_attempt_that_was_lost_is_a_beginning_of_what_it_printed(ev
 def test_the_size_in_the_row_is_that_of_the_output(evidence):
     evidence.attempts[0] = evidence.attempts[0]._replace(log_bytes=1)
     assert _sorts(evidence) == ["differs"]
+
+
+def test_a_job_that_was_cancelled_ends_so_with_a_beginning_of_its_output(evidence):
+    evidence = replace(evidence, cancelled={1})
+    assert _sorts(evidence) == ["lost"]
+    evidence.jobs[1] = JobRecord(1, "cancelled", "cancelled", 1)
+    found = evidence.output[1, 1]["stdout"][:7]
+    evidence.output[1, 1] = {"stdout": found}
+    evidence.attempts[0] = evidence.attempts[0]._replace(
+        reason="killed", exit_code=None, log_bytes=len(found)
+    )
+    assert _sorts(evidence) == []
+    evidence.output[1, 1] = {"stdout": b"?" * len(found)}
+    assert _sorts(evidence) == ["differs"]
+
+
+def test_who_follows_an_attempt_sees_what_is_stored(evidence):
+    followed = {(1, 1): dict(evidence.output[1, 1])}
+    evidence = replace(evidence, followed=followed)
+    assert _sorts(evidence) == []
+    followed[1, 1]["stderr"] = followed[1, 1]["stderr"][:-1]
+    assert _sorts(evidence) == ["differs"]
