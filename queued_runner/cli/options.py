@@ -55,7 +55,12 @@ def server_options(verb: F) -> F:
     for decorate in (
         option("--data-dir", type=click.Path(), help="Directory of the server's server.json."),
         option("--token-file", type=click.Path(), help="File with the token."),
-        option("--url", metavar="URL", help="The server, for example http://127.0.0.1:8633."),
+        option(
+            "--url",
+            metavar="URL",
+            help="The server, for example http://127.0.0.1:8633; several of one queue, in the order"
+            " in which they are asked, with commas between.",
+        ),
     ):
         command = decorate(command)
     return cast(F, command)

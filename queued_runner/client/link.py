@@ -25,7 +25,8 @@ class Link:
     """A connection to a server that can be found anew when it went away.
 
     A server that has answered once is waited for when it goes away, and asked again: every request
-    made here may be carried out twice. One that was never there is not.
+    made here may be carried out twice. One that was never there is not. Where there are others of
+    the same queue each of them is asked at once, before anybody waits.
 
     `relocate` finds it: it may come back on another port. `on_notice` gets a sentence when the
     server is away and when it is back; `detach` is for how many seconds it is then tried again:
@@ -46,6 +47,8 @@ class Link:
         self._patience = Patience(self._detach)
         self._was_there = False
         self._is_away = False
+        self._untried = len(server.others)
+        """Other servers that have not been asked since one did what it was asked for."""
         self.repeats = 0
         """How often a request was made again, because nobody knows what became of it."""
         self.connect(server)
@@ -166,7 +169,7 @@ class Link:
     def is_passing(self, error: ClientError) -> bool:
         """Whether the server that was here may answer better after a while."""
         if not self._was_there:
-            return False
+            return self._untried > 0 and isinstance(error, Unreachable)
         if isinstance(error, NotOurs) and not self._patience.is_fresh:
             return True  # it comes back elsewhere: another program has got its old port
         return isinstance(error, Unreachable) or (
@@ -183,10 +186,17 @@ class Link:
         """The server has done what it was asked for."""
         self.seen()
         self._patience.reset()
+        self._untried = len(self.server.others)
 
     def retry(self, error: ClientError) -> None:
-        """Wait a little and look for the server again, or give up with `error`."""
+        """Go to the next server; after the last one wait a little and look for the first one again,
+        or give up with `error`."""
         self.repeats += 1
+        if self._untried:
+            self._untried -= 1
+            self._reconnect(self.server.next)
+            return
+        self._untried = len(self.server.others)
         is_first = self._patience.is_fresh
         pause = self._patience.next_pause()
         if pause is None:
@@ -204,8 +214,11 @@ class Link:
             except Unreachable:
                 return
             if server != self.server:
-                self.http.close()
-                self.connect(server)
+                self._reconnect(server)
+
+    def _reconnect(self, server: Server) -> None:
+        self.http.close()
+        self.connect(server)
 
 
 def dump(value: Any) -> bytes:

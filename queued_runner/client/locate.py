@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,14 @@ class Server:
     """Where this was found, for messages."""
     detach: float = DETACH
     """Seconds for which its jobs run on while it is away, as far as that is known here."""
+    others: tuple[str, ...] = ()
+    """Further servers of the same queue, which know the same jobs and the same token."""
+
+    @property
+    def next(self) -> "Server":
+        """The one to ask where this one is away; itself, where there is no other."""
+        url, *rest = (*self.others, self.url)
+        return replace(self, url=url, others=tuple(rest))
 
 
 def find_server(
@@ -33,6 +41,8 @@ def find_server(
     data_dir: str | None = None,
 ) -> Server:
     """What was given, else the environment, else `server.json` in the data directory.
+
+    `url` may name several servers of one queue, with commas between.
 
     Raises:
         Unreachable: nothing says where a server is, or what its token is.
@@ -68,8 +78,14 @@ def find_server(
             ) from None
     if not token:
         raise Unreachable("The token is empty; set DUPLEX_RUNNER_TOKEN to that of the server.")
-    if not url.startswith(("http://", "https://")):
-        url = f"http://{url}"
     if not token.isascii() or not token.isprintable():
         raise Unreachable("The token has characters that no token has; set DUPLEX_RUNNER_TOKEN.")
-    return Server(url.rstrip("/"), token, source, detach)
+    first, *others = map(_whole, url.split(","))
+    return Server(first, token, source, detach, tuple(others))
+
+
+def _whole(url: str) -> str:
+    url = url.strip()
+    if not url.startswith(("http://", "https://")):
+        url = f"http://{url}"
+    return url.rstrip("/")

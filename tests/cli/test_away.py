@@ -150,6 +150,38 @@ def test_every_request_but_the_first_is_made_again(
     assert done.stderr.replace(AWAY + BACK, "") == expected.stderr
 
 
+@pytest.mark.parametrize("fault", [gone, killed_afterwards, stopping])
+@pytest.mark.parametrize("arguments", ["logs -f 1", "wait 1-2", "show 1", "cancel 1 2", "submit x"])
+def test_another_server_of_the_queue_is_asked_at_once(
+    service: ServiceThread,
+    network: Network,
+    verb: Verb,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: str,
+    fault: Fault,
+) -> None:
+    two_jobs(service)
+    expected = verb(*arguments.replace("submit", "submit --key k").split())
+    url = find_server().url
+    monkeypatch.setenv("DUPLEX_RUNNER_URL", f"{url},{url.replace('127.0.0.1', 'localhost')}")
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("the client paused"))
+    network.faults = (each for _ in range(50) for each in (fault, well))
+    done = verb(*arguments.replace("submit", "submit --key k").split())
+    assert done.exit_code == expected.exit_code
+    assert (done.stdout_bytes, done.stderr) == (expected.stdout_bytes, expected.stderr)
+
+
+def test_servers_of_which_none_was_ever_there_are_not_waited_for(
+    service: ServiceThread, network: Network, verb: Verb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DUPLEX_RUNNER_URL", "http://127.0.0.1:1,http://127.0.0.1:2")
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("the client paused"))
+    network.faults = iter([gone] * 9)
+    done = verb("ps")
+    assert done.exit_code == 125
+    assert done.stderr.startswith("queued-runner: No server answers at http://127.0.0.1:2 ")
+
+
 @pytest.mark.parametrize("key", [(), ("--key", "k")])
 @pytest.mark.parametrize("fault", [killed_afterwards, stopping, cut_after(3)])
 def test_a_job_whose_submit_was_not_answered_is_sent_again_and_is_one(

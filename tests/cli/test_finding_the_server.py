@@ -47,6 +47,16 @@ def test_the_nearest_word_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     assert find_server(url="https://x").url == "https://x"
 
 
+def test_several_servers_of_a_queue_are_asked_in_turn(folder: Path) -> None:
+    found = find_server(url="a.example:1, https://b.example/,c.example", token="t")
+    urls = ["http://a.example:1", "https://b.example", "http://c.example", "http://a.example:1"]
+    for url in urls:
+        assert found.url == url
+        found = found.next
+    alone = find_server(url="a.example")
+    assert alone.next == alone
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"url": "http://x"}', "\xff"])
 def test_a_broken_announcement_is_named(folder: Path, content: str) -> None:
     (folder / "server.json").write_text(content, encoding="latin-1")
