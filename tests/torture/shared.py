@@ -13,7 +13,7 @@ import time
 import urllib.error
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -98,10 +98,11 @@ class SharedCampaign(Campaign):
         self.peers = [Peer(service.folder, name, store, logs) for name in NAMES]
 
     def close(self) -> None:
-        super().close()
-        for peer in self.peers:
-            peer.service.__exit__(None, None, None)
-        self.postgres.close()
+        with ExitStack() as stack:
+            stack.callback(self.postgres.close)
+            for peer in self.peers:
+                stack.push(peer.service)
+            super().close()
 
     # --- the service ---
 
