@@ -42,8 +42,8 @@ RETRY: Final = 0.5
 FENCE: Final = 0.8
 """Share of that after which one that cannot beat gives up its workers."""
 SILENT: Final = 0.9
-"""Share of that after which it says nothing to workers any more, also where it has stood still until
-then: each word would tell them to run on."""
+"""Share of that after which it says nothing to workers any more, also where it has stood still
+until then: each word would tell them to run on."""
 STOP: Final = 0.9
 """Share of `detach` after which whatever still runs without a beat is ended: workers have done so
 by themselves, what runs in this process has not."""
@@ -140,9 +140,7 @@ class Fleet:
             # Else the others see by themselves that it is not there any more.
             with suppress(NoRoom, StoreAway, Deposed):
                 await self._commits.call(
-                    lambda store: store.bury(
-                        server, store.time(now) + self._silence, self._detach
-                    )
+                    lambda store: store.bury(server, store.time(now) + self._silence, self._detach)
                 )
 
     async def run(self) -> None:

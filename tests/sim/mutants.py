@@ -46,11 +46,17 @@ MUTANTS: dict[str, Callable] = {}
 """By name: puts the bug in, given `put(target, name, value)`."""
 
 
-def mutant(name):
+SERVERS: dict[str, int] = {}
+"""How many servers every seed has for a bug, where it does not say so itself."""
+
+
+def mutant(name, servers=None):
     """Register what puts this bug in."""
 
     def register(function):
         MUTANTS[name] = function
+        if servers is not None:
+            SERVERS[name] = servers
         return function
 
     return register
@@ -667,7 +673,7 @@ def find(name, seeds):
         stack.enter_context(installed())
         MUTANTS[name](lambda *what: stack.enter_context(patch.object(*what)))
         for seed in seeds:
-            verdict = run(seed)
+            verdict = run(seed, SERVERS.get(name))
             if verdict.code is not None:
                 seconds = time.perf_counter() - begin
                 return Find(name, seed, verdict.code, verdict.text, seconds)
@@ -693,4 +699,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # By its name: this file is another module where it is run, with bugs of its own.
+    from tests.sim import server_mutants
+
+    sys.exit(server_mutants.main())

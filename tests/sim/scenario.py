@@ -136,22 +136,37 @@ def _with_two_servers(rng, scenario):
             at = min(FAULTS_END - 1, rng.choice(faults).at + rng.uniform(0, 1))
         faults.append(
             Fault(
-                rng.choice((
-                    "database away", "database away", "database away", "stand still",
-                    "stand still", "hold", "hold", "hold one way", "half open", "half open",
-                    "server crash", "server gone",
-                )),
+                rng.choice(
+                    (
+                        "database away",
+                        "database away",
+                        "database away",
+                        "stand still",
+                        "stand still",
+                        "hold",
+                        "hold",
+                        "hold one way",
+                        "half open",
+                        "half open",
+                        "server crash",
+                        "server gone",
+                    )
+                ),
                 at=at,
                 moment=rng.choice(MOMENTS + SHARED_MOMENTS) if rng.random() < 0.5 else None,
                 count=rng.choice((1, 1, 2, rng.randint(1, 12))),
-                seconds=rng.choice((
-                    rng.uniform(0, LEASE), LEASE * rng.uniform(0.7, 2), LEASE * rng.uniform(0.7, 2),
-                    LEASE + detach * rng.uniform(0, 1.5),
-                )),
+                seconds=rng.choice(
+                    (
+                        rng.uniform(0, LEASE),
+                        LEASE * rng.uniform(0.7, 2),
+                        LEASE * rng.uniform(0.7, 2),
+                        LEASE + detach * rng.uniform(0, 1.5),
+                    )
+                ),
                 target=rng.choice(workers).name,
                 how=rng.choice(HOW),
                 server=rng.choice(("A", "B")),
-            )  # fmt: skip
+            )
         )
     for tell_tale in (_only_one_way, _back_and_forth):
         if rng.random() < 0.25:
@@ -168,7 +183,9 @@ def _only_one_way(rng, workers, detach):
     seconds = LEASE * rng.uniform(0.8, 1.5) + detach * rng.uniform(0, 1.5)
     kind = rng.choice(("database away", "database away", "stand still"))
     return (
-        Fault("hold", max(0.0, at - rng.uniform(0, 3)), None, 1, seconds + 3, target, "close", other),
+        Fault(
+            "hold", max(0.0, at - rng.uniform(0, 3)), None, 1, seconds + 3, target, "close", other
+        ),
         Fault(kind, at, None, 1, seconds, target, "close", one),
     )
 
@@ -180,8 +197,8 @@ def _back_and_forth(rng, workers, detach):
     one, other = rng.sample(("A", "B"), 2)
     return tuple(
         Fault(
-            rng.choice(("half open", "go dark", "reset")), at + after, rng.choice((None, "take")), 1,
-            0.0, target, how, server,
+            rng.choice(("half open", "go dark", "reset")), at + after, rng.choice((None, "take")),
+            1, 0.0, target, how, server,
         )
         for server, after in ((one, 0.0), (other, rng.uniform(0, 2)), (one, rng.uniform(2, 4)))
     )  # fmt: skip

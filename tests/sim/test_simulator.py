@@ -22,8 +22,9 @@ QUICK = (
 
 
 @pytest.mark.timeout(240)
-def test_no_seed_violates_anything():
-    command = [sys.executable, "-m", "tests.sim", "--seeds", "0:500"]
+@pytest.mark.parametrize("options", [("--seeds", "0:500"), ("--seeds", "0:200", "--servers", "2")])
+def test_no_seed_violates_anything(options):
+    command = [sys.executable, "-m", "tests.sim", *options]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(
         command, cwd=root, env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True
