@@ -20,6 +20,7 @@ async def torture_servers(campaign: Campaign, scale: Scale) -> None:
     """SIGKILL and SIGSTOP for either server, also while it starts."""
     assert isinstance(campaign, SharedCampaign)
     rng = campaign.rng
+    campaign.may_refuse = ("503 ",)  # one that stood still learns that it has been buried
     async with campaign.proxied():
         await campaign.start_peers()
         workers = start_workers(campaign)
