@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.commands import ROOT
+from tests.postgres import binaries_or_skip
 from tests.torture.disk import can_mount
 from tests.torture.runs import KINDS, torture
 
@@ -25,6 +26,17 @@ pytestmark = pytest.mark.timeout(240)  # much more than it takes: it waits for w
     ],
 )
 def test_nothing_is_lost_doubled_or_left(kind, seed, given, tmp_path):
+    scale = KINDS[kind].scale._replace(**given)
+    _, violations = torture(kind, tmp_path, seed, scale)
+    assert violations == [], (tmp_path / "history").read_text()
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed", "given"),
+    [("servers", "1", {"jobs": 8}), ("database", "1", {"jobs": 8, "seconds": 3.0})],
+)
+def test_nothing_is_lost_doubled_or_left_with_several_servers(kind, seed, given, tmp_path):
+    binaries_or_skip()
     scale = KINDS[kind].scale._replace(**given)
     _, violations = torture(kind, tmp_path, seed, scale)
     assert violations == [], (tmp_path / "history").read_text()
