@@ -22,7 +22,15 @@ from rich.table import Table
 
 from benchmarks.harness import HERE, Row, Skipped
 
-NAMES = ("p1_throughput", "p2_output", "p3_submit", "p6_latency", "p9_agent_logs", "p10_start")
+NAMES = (
+    "p1_throughput",
+    "p2_output",
+    "p3_submit",
+    "p6_latency",
+    "p7_servers",
+    "p9_agent_logs",
+    "p10_start",
+)
 RECORD = HERE / "results" / "latest.json"
 
 
@@ -62,7 +70,7 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="short rounds: only shows that it works"
     )
-    parser.add_argument("names", nargs="*", help="p1 p2 p3 p6 p9 p10; all without a name")
+    parser.add_argument("names", nargs="*", help="p1 p2 p3 p6 p7 p9 p10; all without a name")
     args = parser.parse_args()
     chosen = [n for n in NAMES if not args.names or n.split("_")[0] in args.names]
     if not chosen:

@@ -174,12 +174,12 @@ class Service:
 
 
 @contextlib.contextmanager
-def service(folder: Path, name: str = "server") -> Iterator[Service]:
-    """`python -m remote_runner` on free ports, with its defaults: full durability."""
+def service(folder: Path, name: str = "server", options: Sequence[str] = ()) -> Iterator[Service]:
+    """`python -m remote_runner` on free ports, else with its defaults: full durability."""
     data = folder / name
     with process(
         folder / f"{name}.log", "remote_runner", "--port", "0", "--http-port", "0",
-        "--data-dir", str(data),
+        "--data-dir", str(data), *options,
     ) as server:  # fmt: skip
         deadline = time.monotonic() + 20
         while not (data / "server.json").exists():

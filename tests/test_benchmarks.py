@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks.__main__ import NAMES, RECORD
 from tests.commands import PATIENCE, Service
+from tests.postgres import find_binaries
 
 
 @pytest.mark.timeout(120)
@@ -16,7 +17,7 @@ def test_a_quick_run_prints_a_row_for_each_and_records_nothing(service: Service)
     bench = service.start("bench", sys.executable, "-m", "benchmarks", "--quick")
     assert bench.wait(3 * PATIENCE) == 0, service.logs()
     printed = service.logs()
-    for name in NAMES:
+    for name in NAMES if find_binaries() else [name for name in NAMES if name != "p7_servers"]:
         assert f"│ {name.partition('_')[0].upper()} " in printed
     assert RECORD.read_bytes() == record
     assert list(service.temporary.iterdir()) == []
