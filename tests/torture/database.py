@@ -103,8 +103,6 @@ async def _status(campaign: SharedCampaign, peer: Peer, path: str) -> int | None
     except UNHEARD as error:
         campaign.blame("wrong", f"{peer.name} does not answer: {error!r}")
     took = time.monotonic() - begin
-    if took > PROMPT:
-        campaign.note(f"{path} at {peer.name} takes {took:.1f} s: {status}")
     if took > PROMPT + BUSY:
         campaign.blame("wrong", f"{path} at {peer.name} takes {took:.1f} s: {status}")
     return status

@@ -30,6 +30,8 @@ from tests.torture.proxy import Proxy
 
 NAMES: Final = ("a", "b")
 ENDED: Final = ("succeeded", "failed", "cancelled")
+LONG: Final = 3.0
+"""Seconds after which an answer is noteworthy."""
 AWAY: Final = 0.1
 """Seconds until somebody is asked again who did not answer."""
 
@@ -145,8 +147,13 @@ class SharedCampaign(Campaign):
 
     async def ask_one(self, peer: Peer, path: str, body: Any = None) -> bytes:
         """One request, to this one."""
-        request = partial(peer.service.request, path, body)
-        return await trio.to_thread.run_sync(request)
+        begin = time.monotonic()
+        try:
+            return await trio.to_thread.run_sync(partial(peer.service.request, path, body))
+        finally:
+            took = time.monotonic() - begin
+            if took > LONG:
+                self.note(f"{peer.name} takes {took:.1f} s for {path}")
 
     async def number_of_workers(self) -> int:
         found = set()
