@@ -2,14 +2,18 @@
 
 import ipaddress
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from queued_runner.jobs import JobState
 from queued_runner.store.url import StoreURL, parse_store
 from remote_runner.errors import UnusableSettings
+
+NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+"""The name of a server: it is part of ids, and of labels of figures."""
 
 
 class UnsafeBind(UnusableSettings):
@@ -30,6 +34,7 @@ class Settings:
     `runner` names the `JobRunner` that runs the jobs, `runner_options` are the keyword arguments
     that it is made with. `remote`, which listens for workers, has the options of this class.
     `store` is where the queue is kept, see `parse_store`; None: in the data directory.
+    `server_name` is what people see of this server; None: a name that the data directory keeps.
     `processes` is how many servers share that store behind the same ports, and `process`, from 1,
     which of them this one is; None: the only one, or the one that keeps them.
     """
@@ -56,6 +61,7 @@ class Settings:
     runner: str = "remote"
     runner_options: Mapping[str, Any] = field(default_factory=dict)
     store: str | None = field(default=None, repr=False)
+    server_name: str | None = None
     processes: int = 1
     process: int | None = None
 
@@ -74,6 +80,24 @@ class Settings:
         """
         return None if self.store is None else parse_store(self.store)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may have the same store. Raises UnusableSettings."""
+        url = self.store_url()
+        return url is not None and url.is_shared
+
+    def require_name(self) -> None:
+        """Refuse a name of the server that could not be shown everywhere.
+
+        Raises:
+            UnusableSettings: which characters it may have.
+        """
+        if self.server_name is not None and NAME.fullmatch(self.server_name) is None:
+            raise UnusableSettings(
+                "--server-name has 1 to 64 of the characters A-Z a-z 0-9 . _ -, and not"
+                f" {self.server_name!r}"
+            )
+
     def require_shareable(self) -> None:
         """Refuse what several processes behind one port cannot do.
 
@@ -82,8 +106,7 @@ class Settings:
         """
         if self.processes == 1:
             return
-        url = self.store_url()
-        if url is None or not url.is_shared:
+        if not self.is_shared:
             raise UnusableSettings(
                 "--processes needs --store postgresql://…: a queue in a file of SQLite belongs to"
                 " one process"

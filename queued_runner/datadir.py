@@ -6,10 +6,11 @@ Clients import this too, to find the server: it stays light.
 import fcntl
 import json
 import os
+import re
 import secrets
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ LOGS: Final = "logs"
 RESULTS: Final = "results"
 OWNER: Final = "queue"
 """In a folder of output that lies elsewhere: the identity of the queue that it belongs to."""
+MAX_HOST: Final = 48
+"""Characters of the name of a machine that become part of the name of a server."""
 
 
 def default_data_dir() -> Path:
@@ -116,16 +119,26 @@ def read_or_create_token(folder: Path) -> str:
     return read_token(path)
 
 
-def server_name(folder: Path) -> str:
-    """What the server of this folder is called among those of its queue: made at its first start.
+@dataclass(frozen=True, slots=True)
+class ServerName:
+    """What a server is called, and what no other place has: ids of its lives begin with it."""
 
-    Raises:
-        OSError: it can be neither read nor kept.
-    """
+    name: str
+    place: str
+
+
+def server_name(folder: Path) -> ServerName:
+    """The name of the server that has this folder: made at its first start, kept from then on,
+    whatever the machine is called later."""
     path = folder / NAME
-    if not path.exists():
-        write_private(path, f"{socket.gethostname()}-{secrets.token_hex(3)}\n")
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        name, place = path.read_text(encoding="utf-8").split()
+    except (FileNotFoundError, ValueError):
+        place = secrets.token_hex(8)
+        host = re.sub(r"[^A-Za-z0-9._-]", "", os.uname().nodename)[:MAX_HOST] or "server"
+        name = f"{host}-{place[:4]}"
+        write_private(path, f"{name} {place}\n")
+    return ServerName(name, place)
 
 
 def describe(

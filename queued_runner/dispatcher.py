@@ -23,6 +23,7 @@ from queued_runner.jobs import Job, JobState, Limits, attempt_id
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults, Results
 from queued_runner.retry import decide
+from queued_runner.roster import Roster
 from queued_runner.sightings import worker_record
 from queued_runner.store.base import (
     AttemptKey,
@@ -151,7 +152,8 @@ class Dispatcher:
         self._runners = runners
         self.limits = limits
         self._hints = hints
-        self._now = now
+        self._roster = Roster(commits)
+        self.now = now
         self._rng = rng
         self._live: dict[str, LiveAttempt] = {}
         self._live_jobs: dict[int, LiveAttempt] = {}
@@ -170,8 +172,9 @@ class Dispatcher:
         self.is_claiming = True
         self.is_away = False
         """The queue is out of reach, and may believe this server dead."""
-        self.asked = trio.lowlevel.ParkingLot()
-        """Where somebody waits who looks, soon, what others want of that which is live here."""
+        self.asked = trio.Event()
+        """Set when others may want something of that which is live here. Who looks puts a new one
+        here first."""
         self.server = ""
         """The id of this life of this server."""
         commits.before_batch = self._join_batch
@@ -196,7 +199,7 @@ class Dispatcher:
                 self.wake()
 
     def _until(self, due: float | None) -> float:
-        return 3600.0 if due is None else min(3600.0, max(0.01, due - self._now()))
+        return 3600.0 if due is None else min(3600.0, max(0.01, due - self.now()))
 
     def _join_batch(self) -> None:
         """A commit is about to begin. A claim joins it last: it sees all the room there is by now,
@@ -212,7 +215,7 @@ class Dispatcher:
     ) -> tuple[list[Job], float | None]:
         if server != self.server:
             return [], None  # it has waited for the database, and this server was buried meanwhile
-        now = self._now()
+        now = self.now()
         jobs = store.claim(offers, now, MAX_CLAIM)
         return jobs, None if jobs else store.next_run_after(now)
 
@@ -265,7 +268,7 @@ class Dispatcher:
 
     def see_start(self, job: Job, worker: str) -> None:
         """The process of an attempt runs."""
-        self.tally.dispatch.add(max(0.0, self._now() - max(job.created_at, job.run_after)))
+        self.tally.dispatch.add(max(0.0, self.now() - max(job.created_at, job.run_after)))
         self.events.tell_run("job.started", job, worker)
 
     def open_results(self, attempt: LiveAttempt) -> AttemptResults:
@@ -305,10 +308,10 @@ class Dispatcher:
             ended = store.finish(
                 job.id,
                 job.attempt,
-                lambda current: decide(current, outcome, self._now(), self._rng),
+                lambda current: decide(current, outcome, self.now(), self._rng),
                 outcome,
                 stored,
-                self._now(),
+                self.now(),
             )
             if ended is not None and results is not None:
                 store.add_results(job.id, job.attempt, results)
@@ -378,7 +381,7 @@ class Dispatcher:
 
         def cancel(store: Store) -> tuple[bool, Job, Settled]:
             is_queued = store.get(job_id).state is JobState.QUEUED
-            job = store.cancel(job_id, self._now(), signal, grace)
+            job = store.cancel(job_id, self.now(), signal, grace)
             return is_queued, job, self._settle(store, job)
 
         def cancelled(result: tuple[bool, Job, Settled]) -> None:
@@ -414,7 +417,7 @@ class Dispatcher:
             self.events.tell_end(job)
             self._tell(job_id)
 
-        return await self._commits.call(lambda store: store.revive(job_id, self._now()), revived)
+        return await self._commits.call(lambda store: store.revive(job_id, self.now()), revived)
 
     def change_of(self, job_id: int) -> trio.Event:
         """Set when an attempt of the job begins or ends, or the job does. Take it before reading.
@@ -445,17 +448,19 @@ class Dispatcher:
             case Kind.JOB:
                 self._tell_here(hint.job)
                 if hint.job in self._live_jobs:
-                    self.asked.unpark_all()
+                    self.asked.set()
             case Kind.GROWN:
                 self._tell_here(hint.job)
             case Kind.WANTED:
                 attempt = self._live_jobs.get(hint.job)
                 if attempt is not None:
                     attempt.log.publish()
+            case Kind.DRAINS:
+                self.asked.set()
             case Kind.LOST:
                 for job_id in list(self._changes):
                     self._tell_here(job_id)
-                self.asked.unpark_all()
+                self.asked.set()
                 self.wake()
 
     def ask_for_output(self, job_id: int) -> None:
@@ -464,6 +469,10 @@ class Dispatcher:
 
     def _tell_grown(self, job_id: int, attempt: int) -> None:
         self._hints.send(Hint(Kind.GROWN, job_id))
+
+    def tell_drains(self) -> None:
+        """Which workers are drained has changed."""
+        self._hints.send(Hint(Kind.DRAINS))
 
     def tell_work(self) -> None:
         """There may be something to claim, for others too."""
@@ -475,7 +484,7 @@ class Dispatcher:
         """In the commit that ends a job: tell those that wait for it, while there is time."""
         if job is None or not job.is_awaited or not job.state.is_terminal:
             return Settled()
-        return store.settle(self._now())
+        return store.settle(self.now())
 
     def _on_settled(self, settled: Settled) -> None:
         for job in settled.stranded:
@@ -497,7 +506,7 @@ class Dispatcher:
                 self._on_settled(result.unwrap())
 
         self._is_telling = True
-        self._commits.submit(lambda store: store.settle(self._now()), done)
+        self._commits.submit(lambda store: store.settle(self.now()), done)
 
     # --- a new server's first look, and what runners tell ---
 
@@ -517,12 +526,16 @@ class Dispatcher:
                 if found is None:
                     loaded.set()
                     return
+                self._roster.expect(record)
+                self.tally.handovers += len(found.jobs)
                 self.drop(found.lost)
                 self._load(found.jobs, loaded.set)
 
+            last_word = self._roster.begin(worker.id)
             try:
                 found = await self._commits.call(lambda s: s.take_over(record, held), taken)
             except (NoRoom, StoreAway, Deposed) as error:
+                self._roster.fail(last_word)
                 raise NotNow(str(error)) from error
             if found is None:
                 raise NotNow("this worker has a newer connection to another server of this queue")
@@ -561,12 +574,28 @@ class Dispatcher:
         self.events.tell_run("job.detached", job, job.worker)
         self._tell(job.id)
 
-    async def recall(self, prefix: str) -> None:
-        """Hold what is nobody's of workers whose ids begin so."""
+    async def recall(self, prefix: str, servers: Sequence[str] | None) -> None:
+        """Hold what these servers, which are dead, have of workers whose ids begin so; None: what
+        is nobody's."""
+        await self._take(lambda store: store.recall(prefix, servers))
+
+    async def recall_job(self, prefix: str, job_id: int) -> None:
+        """Hold this job's attempt, if it is nobody's and its worker's id begins so."""
+
+        def recall(store: Store) -> list[Job]:
+            job = store.recall_job(prefix, job_id)
+            return [] if job is None else [job]
+
+        await self._take(recall)
+
+    async def _take(self, take: Callable[[Store], list[Job]]) -> None:
         loaded = trio.Event()
-        await self._commits.call(
-            lambda store: store.recall(prefix), lambda jobs: self._load(jobs, loaded.set)
-        )
+
+        def taken(jobs: list[Job]) -> None:
+            self.tally.handovers += len(jobs)
+            self._load(jobs, loaded.set)
+
+        await self._commits.call(take, taken)
         await loaded.wait()
 
     def give_up(self, jobs: Sequence[Job]) -> None:
@@ -590,6 +619,7 @@ class Dispatcher:
         """What hints of other servers may have said, and were lost: these are to end."""
         for job in cancels:
             self._kill(job)
+        self._roster.look_again()
         self.wake()
 
     def _kill(self, job: Job) -> None:
@@ -624,6 +654,10 @@ class Dispatcher:
         """The others have buried this server, and whatever it had is theirs, or nobody's."""
         self.server = ""
         self.drop([(attempt.job.id, attempt.job.attempt) for attempt in self._live.values()])
+
+    def enter_again(self) -> None:
+        """This is a new life of this server, with the workers that it has."""
+        self._roster.write_all()
 
     def _drop(self, key: AttemptKey) -> None:
         """An attempt is another server's by now."""
@@ -675,6 +709,7 @@ class Dispatcher:
 
     def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         self.events.tell_worker(event, worker)
+        self._roster.see(event, worker)
         if event is WorkerEvent.LEFT:
             for run_id in worker.running:
                 attempt = self._live.get(run_id)

@@ -89,10 +89,14 @@ class Events:
         boot: what no other life of a server has; stands in every id.
         now: wall clock, UNIX seconds.
         size: how many are remembered.
+        server: the name of that server.
     """
 
-    def __init__(self, boot: str, now: Callable[[], float], size: int = SIZE) -> None:
+    def __init__(
+        self, boot: str, now: Callable[[], float], size: int = SIZE, server: str = ""
+    ) -> None:
         self.boot = boot
+        self.server = server
         self._now = now
         self._size = size
         self._ring: list[tuple[Any, ...]] = []

@@ -7,7 +7,7 @@ knows no database and no connection; the numbers stand in the design of several 
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,7 @@ import structlog
 import trio
 
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.drains import Drains
 from queued_runner.jobs import Job
 from queued_runner.store.base import (
     AttemptKey,
@@ -57,6 +58,9 @@ FULL_PAUSE: Final = 1.0
 class _Look:
     """What a beat has seen."""
 
+    time: float
+    known: Sequence[ServerRecord]
+    drained: Mapping[str, str]
     dead: Sequence[ServerRecord]
     rescued: Rescued
     cancels: Sequence[Job]
@@ -70,8 +74,10 @@ class Fleet:
         commits: the one writer of the store.
         dispatcher: has what runs here.
         runners: whose workers are given up when the queue is out of reach.
-        name: of the server, for people; the same in each of its lives, and no other server's.
+        name: of the server, for people; the same in each of its lives.
         new_id: an id that no other life of a server has.
+        place: how ids of its lives begin, of which there is one at a time: an earlier one is dead.
+        drains: hears which workers others have drained.
         is_shared: there may be other servers; else whatever an earlier life left is taken at once.
         detach: seconds after which attempts are given up that name no time of their own.
         silence: seconds that a word may be on its way to a worker that still hears it.
@@ -88,15 +94,25 @@ class Fleet:
         is_shared: bool,
         detach: float,
         silence: float,
+        place: str = "",
+        drains: Drains | None = None,
     ) -> None:
         self._commits = commits
         self._dispatcher = dispatcher
         self._runners = runners
-        self._name = name
+        self.name = name
+        self.is_shared = is_shared
+        self.names: Mapping[str, str] = {}
+        """Those of the servers that were alive at the last look, by their ids."""
+        self.earlier: tuple[str, ...] = ()
+        """The ids of lives of this server before this one, which nobody had found dead by then."""
         self._new_id = new_id
-        self._is_shared = is_shared
+        self._place = place
+        self._drains = drains
         self._detach = detach
         self._silence = silence
+        self._ahead = 0.0
+        """How far the clock of all servers is ahead of trio's."""
         self._beaten = -math.inf
         """When the last beat began that has succeeded, on trio's clock."""
         self._steady = math.inf
@@ -104,38 +120,58 @@ class Fleet:
         self._has_beaten = trio.lowlevel.ParkingLot()
 
     async def enter(self) -> None:
-        """Become one of the servers: whoever has this name was an earlier life. Raises
-        StoreError."""
-        await self._enlist(is_new=True)
+        """Become one of the servers. Raises StoreError."""
+        known = await self._enlist()
+        self.earlier = tuple(
+            server.id
+            for server in known
+            if self._place and server.id.startswith(self._place) and server.id != self.id
+        )
 
-    async def _enlist(self, *, is_new: bool) -> None:
+    async def _enlist(self) -> Sequence[ServerRecord]:
         began = trio.current_time()
-        server = self._new_id()
+        server = self._place + self._new_id()
 
-        def enlist(store: Store) -> None:
+        def enlist(store: Store) -> tuple[float, list[ServerRecord]]:
             time = store.time(began)
-            for known in store.servers() if is_new else ():
-                if known.name == self._name:
-                    store.bury(known.id, time, self._detach)
-            store.enlist(server, self._name, time)
-            if not self._is_shared:
+            store.enlist(server, self.name, time)
+            if not self.is_shared:
                 store.bury_others(time, self._detach)
+            return time, store.servers()
 
-        await self._commits.call(enlist)
+        time, known = await self._commits.call(enlist)
         self._dispatcher.server = server
         self._steady = began
-        self._see_beat(began)
+        self._see_beat(began, time, known)
+        return known
 
-    def _see_beat(self, began: float) -> None:
-        """The others know that this server was alive when it began to tell them."""
+    def _see_beat(self, began: float, time: float, known: Sequence[ServerRecord]) -> None:
+        """The others know that this server was alive when it began to tell them, at that `time` on
+        the clock of all."""
         self._beaten = began
-        if self._is_shared:
+        self._ahead = time - began
+        self.names = {
+            server.id: server.name
+            for server in known
+            if (server.beat_at + LEASE >= time or not self.is_shared)
+            and server.id not in self.earlier
+        }
+        if self.is_shared:
             for runner in self._runners:
                 runner.speak_until(began + SILENT * LEASE)
 
+    @property
+    def id(self) -> str:
+        """Of this life."""
+        return self._dispatcher.server
+
+    def now(self) -> float:
+        """What the clock shows that all servers share."""
+        return trio.current_time() + self._ahead
+
     async def leave(self) -> None:
         """Whatever this server has is nobody's: another one, or its next life, may have it."""
-        if self._is_shared:
+        if self.is_shared:
             now, server = trio.current_time(), self._dispatcher.server
             # Else the others see by themselves that it is not there any more.
             with suppress(NoRoom, StoreAway, Deposed):
@@ -145,16 +181,17 @@ class Fleet:
 
     async def run(self) -> None:
         """Stay one of them, for ever."""
-        if not self._is_shared:
+        if not self.is_shared:
             await self._rescue()
             return
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._fence)
             while True:
+                asked = self._dispatcher.asked = trio.Event()
                 await self._beat()
                 await trio.sleep(PAUSE)
                 with trio.move_on_after(BEAT * LEASE - PAUSE if self._steady < math.inf else RETRY):
-                    await self._dispatcher.asked.park()
+                    await asked.wait()
 
     async def _rescue(self) -> None:
         """Give up what an earlier life left, and no worker presents in time."""
@@ -182,17 +219,27 @@ class Fleet:
         def look(store: Store) -> _Look:
             time = store.time(began)
             store.beat(time)
+            for server_id in self.earlier:
+                store.bury(server_id, time + self._silence, self._detach)
+            known = store.servers()
             # Who was away itself cannot tell who else was.
-            known = store.servers() if is_steady else []
-            dead = [server for server in known if server.beat_at + LEASE < time]
+            dead = [each for each in known if is_steady and each.beat_at + LEASE < time]
             for server in dead:
                 store.bury(server.id, server.beat_at + LEASE + self._silence, self._detach)
             rescued = store.rescue(time, MAX_RESCUED if is_steady else 0)
-            return _Look(dead, rescued, store.cancels(), store.moved(absent))
+            return _Look(
+                time, known, store.drained_workers(), dead, rescued, store.cancels(),
+                store.moved(absent),
+            )  # fmt: skip
+
+        def seen(found: _Look) -> None:
+            self._dispatcher.drop(found.moved)
+            if self._drains is not None:
+                self._drains.learn(found.drained)
 
         absent = self._dispatcher.absent()
         try:
-            found = await self._commits.call(look, lambda seen: self._dispatcher.drop(seen.moved))
+            found = await self._commits.call(look, seen)
         except (NoRoom, StoreAway) as error:
             if self._steady < math.inf:
                 log.warning("the queue cannot be reached", why=str(error))
@@ -211,7 +258,8 @@ class Fleet:
         for server in found.dead:
             log.warning("server is dead", name=server.name, id=server.id)
             self._dispatcher.inherit()
-        self._see_beat(began)
+        self.earlier = ()  # by now they are dead to all
+        self._see_beat(began, found.time, found.known)
         self._has_beaten.unpark_all()
         self._dispatcher.look_again(found.cancels)
         self._dispatcher.give_up(found.rescued.jobs)
@@ -219,9 +267,10 @@ class Fleet:
     async def _enter_again(self) -> None:
         try:
             # None is buried: with a copied data directory two would do it to each other for ever.
-            await self._enlist(is_new=False)
+            await self._enlist()
         except (NoRoom, StoreAway):
             return  # the next beat finds this server deposed again
+        self._dispatcher.enter_again()
         self._has_beaten.unpark_all()
         self._dispatcher.wake()
 

@@ -51,6 +51,7 @@ async def keep_processes(
     settings.require_shareable()
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.data_dir))
+        datadir.server_name(settings.data_dir)  # theirs, each with its number
         if settings.http_port is not None:
             datadir.read_or_create_token(settings.data_dir)
 

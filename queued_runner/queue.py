@@ -12,6 +12,7 @@ from queued_runner.events import Events
 from queued_runner.explain import Explanation
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.log_files import Record
+from queued_runner.overview import ServerInfo
 from queued_runner.store.base import (
     BadDependency,
     Deposed,
@@ -40,6 +41,7 @@ __all__ = [
     "Record",
     "ResultGone",
     "ResultNotFound",
+    "ServerInfo",
     "StillNamed",
     "StoreAway",
     "WorkerLeaves",
@@ -130,19 +132,23 @@ class Queue(Protocol):
         """Return the job once it has ended for good."""
         ...
 
-    def workers(self) -> Sequence[WorkerInfo]:
-        """The connected ones."""
+    async def all_workers(self) -> Sequence[WorkerInfo]:
+        """Those that are connected to any server, and those that are drained and away."""
         ...
 
-    def drained_away(self) -> Sequence[WorkerInfo]:
-        """Those that are not connected, and will be drained when they come back."""
+    async def servers(self) -> Sequence[ServerInfo]:
+        """All servers of the queue."""
+        ...
+
+    async def servers_of(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        """For each job the name of the server that has its running attempt."""
         ...
 
     async def drain_worker(self, worker_id: str) -> WorkerInfo:
         """Start nothing more at a worker.
 
         Raises:
-            WorkerNotFound: it is not connected.
+            WorkerNotFound: it is connected to no server.
         """
         ...
 
@@ -164,12 +170,8 @@ class Queue(Protocol):
         """Everything that is counted."""
         ...
 
-    def pending_reason(self, job: Job) -> str | None:
-        """Why a queued job does not run yet, as a sentence."""
-        ...
-
-    def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
-        """The same of many jobs at once, in their order."""
+    async def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        """For each job why it does not run yet, as a sentence; None if it is not queued."""
         ...
 
     async def explain(self, job_id: int) -> Explanation:

@@ -16,9 +16,11 @@ from queued_runner.dispatcher import Dispatcher
 from queued_runner.drains import Drains
 from queued_runner.events import Events
 from queued_runner.explain import Explanation, Situation, explain, pending_reasons
+from queued_runner.fleet import Fleet
 from queued_runner.jobs import MAX_JOB_ID, Attempt, Base64, Job, JobSpec, JobState
 from queued_runner.log_files import Record
 from queued_runner.logs import Logs
+from queued_runner.overview import Overview, ServerInfo
 from queued_runner.recount import Recount
 from queued_runner.removal import Removal
 from queued_runner.results import Results
@@ -28,6 +30,7 @@ from queued_runner.store.base import (
     Reader,
     ResultNotFound,
     Store,
+    StoreAway,
     StoredResults,
 )
 from queued_runner.store.commit import GroupCommit, RunSync
@@ -47,9 +50,10 @@ PRUNE_SECONDS: Final = 10.0
 class QueuedRunner:
     """Submit jobs, watch them, wait for them. Made by `open_runner`.
 
-    `is_shared`: other servers may change what is in the queue. `readers` may use `reader` at once.
-    `run_sync` runs a blocking function, a thread in life. `require_room` raises NoRoom while no job
-    is to be taken; it is called there. `agents` is that one of the runners which HTTP speaks for.
+    `fleet` is this server among those that may change what is in the queue. `readers` may use
+    `reader` at once. `run_sync` runs a blocking function, a thread in life. `require_room` raises
+    NoRoom while no job is to be taken; it is called there. `agents` is that one of the runners
+    which HTTP speaks for.
     """
 
     def __init__(
@@ -61,9 +65,9 @@ class QueuedRunner:
         dispatcher: Dispatcher,
         runners: Sequence[JobRunner],
         drains: Drains,
+        fleet: Fleet,
         *,
         run_sync: RunSync | None = None,
-        is_shared: bool = False,
         readers: int = 1,
         now: Callable[[], float],
         require_room: Callable[[], None] = lambda: None,
@@ -83,7 +87,14 @@ class QueuedRunner:
         self._dispatcher = dispatcher
         self._runners = runners
         self._drains = drains
-        self._is_shared = is_shared
+        self._fleet = fleet
+        self._overview = Overview(
+            self._read,
+            fleet,
+            drains,
+            own_workers=self.workers,
+            own_attempts=lambda: len(dispatcher.live_logs),
+        )
         self._counts = Recount(self.counts)
         self._now = now
         self._require_room = require_room
@@ -188,14 +199,29 @@ class QueuedRunner:
         return counts
 
     def workers(self) -> Sequence[WorkerInfo]:
-        """Everything that can run jobs now."""
+        """Everything that can run jobs of this server now."""
         return [worker for runner in self._runners for worker in runner.workers()]
+
+    async def all_workers(self) -> Sequence[WorkerInfo]:
+        """The workers that are connected to any server of the queue, and those that are drained and
+        away."""
+        connected = await self._overview.workers()
+        known = {worker.id for worker in connected}
+        return [*connected, *(each for each in self._drains.away() if each.id not in known)]
+
+    async def servers(self) -> Sequence[ServerInfo]:
+        """All servers of the queue, by their names."""
+        return await self._overview.servers()
+
+    async def servers_of(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        """For each job the name of the server that has its running attempt; None: nobody has."""
+        return await self._overview.servers_of(jobs)
 
     async def drain_worker(self, worker_id: str) -> WorkerInfo:
         """Start nothing more at a worker, until it is resumed; what runs there goes on.
 
         Raises:
-            WorkerNotFound: it is not connected.
+            WorkerNotFound: it is connected to no server.
         """
         return await self._drains.drain(worker_id)
 
@@ -208,10 +234,6 @@ class QueuedRunner:
         """
         return await self._drains.resume(worker_id)
 
-    def drained_away(self) -> Sequence[WorkerInfo]:
-        """Workers that are not connected, and will be drained when they come back."""
-        return self._drains.away()
-
     @property
     def events(self) -> Events:
         """What happens, as it does."""
@@ -223,7 +245,7 @@ class QueuedRunner:
         workers = self.workers()
         return Figures(
             tally=self._dispatcher.tally,
-            jobs=await self._counts.get(),
+            jobs=await self._jobs_counted(),
             running=len(logs),
             unacknowledged=sum(log.size - log.durable for log in logs),
             commits=self._commits.commits,
@@ -232,27 +254,38 @@ class QueuedRunner:
             workers=Counter(worker.state for worker in workers),
             slots=sum(worker.slots for worker in workers),
             free=sum(worker.free for worker in workers),
+            server=self._fleet.name,
+            server_id=self._fleet.id,
+            is_shared=self._fleet.is_shared,
+            servers=len(self._fleet.names),
+            is_up=self._commits.is_up,
         )
 
-    def pending_reason(self, job: Job) -> str | None:
-        """Why a queued job does not run yet, as a sentence; None if it is not queued."""
-        return self.pending_reasons([job])[0]
+    async def _jobs_counted(self) -> Mapping[JobState, int]:
+        try:
+            return await self._counts.get()
+        except StoreAway:
+            return {}  # the other figures tell why
 
-    def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+    async def pending_reason(self, job: Job) -> str | None:
+        """Why a queued job does not run yet, as a sentence; None if it is not queued."""
+        return (await self.pending_reasons([job]))[0]
+
+    async def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
         """The same of many jobs, at the cost of about one."""
         if all(job.state is not JobState.QUEUED for job in jobs):
             return [None] * len(jobs)
-        return pending_reasons(jobs, self._situation())
+        return pending_reasons(jobs, self._situation(await self._overview.recent_workers()))
 
     async def explain(self, job_id: int) -> Explanation:
         """Why a job stands where it stands, whatever its state. Raises JobNotFound."""
         job = await self.get(job_id)
         dependencies = await self._read(lambda store: store.dependencies(job_id))
-        return explain(job, self._situation(), dependencies)
+        return explain(job, self._situation(await self._overview.workers()), dependencies)
 
-    def _situation(self) -> Situation:
+    def _situation(self, workers: Sequence[WorkerInfo]) -> Situation:
         dispatcher = self._dispatcher
-        return Situation(self._now(), dispatcher.is_claiming, self.workers(), dispatcher.limits)
+        return Situation(self._now(), dispatcher.is_claiming, workers, dispatcher.limits)
 
     # --- what has ended: once more, or away with it ---
 
@@ -309,7 +342,7 @@ class QueuedRunner:
             job = await self.get(job_id)
             if is_so(job):
                 return job
-            with trio.move_on_after(LOOK_AGAIN if self._is_shared else math.inf):
+            with trio.move_on_after(LOOK_AGAIN if self._fleet.is_shared else math.inf):
                 await changed.wait()
 
     async def wait_started(self, job_id: int) -> Job:

@@ -69,6 +69,7 @@ async def open_queue(
             datadir.require_own(settings.output_dir, store.writer.identity())
         room = DiskRoom([settings.data_dir, settings.output_dir])
         wall = now or time.time
+        name = _server_name(settings)
         logs = Logs(
             settings.output_dir / datadir.LOGS,
             run_sync=run_sync,
@@ -84,8 +85,16 @@ async def open_queue(
             max_log_size=settings.max_log_size,
             max_results_size=settings.max_results_size,
         )
-        agents = AgentRunner(commits, logs, limits) if settings.agent_api else None
-        if agents is not None:
+        agents = None
+        if settings.agent_api:
+            agents = AgentRunner(
+                commits,
+                logs,
+                limits,
+                recall=(lambda job_id: dispatcher.recall_job(PREFIX, job_id))
+                if store.is_shared
+                else None,
+            )
             runners = [*runners, agents]
         dispatcher = Dispatcher(
             store.writer.identity(),
@@ -95,21 +104,29 @@ async def open_queue(
             results=results,
             limits=limits,
             hints=store.hints,
-            events=Events(secrets.token_hex(4), wall),
+            events=Events(secrets.token_hex(4), wall, server=name),
             now=wall,
             rng=rng or random.random,
+        )
+        drains = Drains(
+            commits,
+            dispatcher,
+            runners,
+            store.writer.drained_workers(),
+            is_shared=store.is_shared,
         )
         fleet = Fleet(
             commits,
             dispatcher,
             runners,
-            name=datadir.server_name(settings.own_dir),
-            new_id=lambda: secrets.token_hex(8),
+            name=name,
+            new_id=lambda: secrets.token_hex(4),
             is_shared=store.is_shared,
             detach=settings.detach,
             silence=SILENT_BEATS * settings.heartbeat,
+            place=datadir.server_name(settings.own_dir).place,
+            drains=drains,
         )
-        drains = Drains(commits, runners, store.writer.drained_workers(), wall)
         queue = QueuedRunner(
             commits,
             store.reader,
@@ -118,7 +135,7 @@ async def open_queue(
             dispatcher,
             runners,
             drains,
-            is_shared=store.is_shared,
+            fleet,
             readers=store.readers,
             run_sync=run_sync,
             now=wall,
@@ -136,7 +153,7 @@ async def open_queue(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dispatcher.load)
                 if agents is not None:
-                    await dispatcher.recall(PREFIX)
+                    await dispatcher.recall(PREFIX, fleet.earlier if store.is_shared else None)
                 for runner in runners:
                     await nursery.start(_keep_open, runner, dispatcher)
                 nursery.start_soon(dispatcher.run)
@@ -159,6 +176,15 @@ async def open_queue(
             writers.cancel_scope.cancel()
 
 
+def _server_name(settings: Settings) -> str:
+    """What people see of this server. Raises UnusableSettings."""
+    settings.require_name()
+    # All that keep one another behind the same ports are called alike, and numbered.
+    settings.own_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    name = settings.server_name or datadir.server_name(settings.data_dir).name
+    return name if settings.process is None else f"{name}-{settings.process}"
+
+
 async def _keep_open(
     runner: JobRunner, dispatcher: Dispatcher, *, task_status: trio.TaskStatus[None]
 ) -> None:
@@ -178,6 +204,8 @@ def build_runners(
     runners: list[JobRunner] = []
     remote = None
     local: dict[str, Any] = {"owns_process": owns_process}
+    if settings.is_shared and (settings.local_slots or settings.runner == LOCAL):
+        local["worker_id"] = f"{LOCAL}@{_server_name(settings)}"
     if settings.local_slots:
         local["slots"] = settings.local_slots
     if settings.runner == REMOTE:

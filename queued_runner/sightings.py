@@ -1,14 +1,33 @@
-"""What servers of one queue write down of their workers for each other. Pure."""
+"""What servers of one queue write down of their workers for each other, and read of it. Pure."""
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Final
 
-from queued_runner.store.base import WorkerRecord
+from queued_runner.jobs import attempt_id
+from queued_runner.store.base import AttemptKey, WorkerRecord
 from remote_runner.types import WorkerInfo
+
+_CHANGING: Final = frozenset({"id", "running", "free", "server"})
+"""What is not written down: it changes with every job, or the record says it."""
+_FACTS: Final = frozenset(item.name for item in fields(WorkerInfo)) - _CHANGING
 
 
 def worker_record(worker: WorkerInfo, boot: str = "", connection: int = 0) -> WorkerRecord:
-    """The record of a worker as it is now."""
-    facts = asdict(worker)
-    del facts["id"], facts["running"], facts["free"]  # they change with every job
+    """The record of a worker as it is now. One that greets is ready in a moment, or gone."""
+    facts = {name: value for name, value in asdict(worker).items() if name in _FACTS}
+    if worker.state == "greeting":
+        facts["state"] = "ready"
     return WorkerRecord(worker.id, boot, connection, json.dumps(facts, ensure_ascii=False))
+
+
+def worker_info(record: WorkerRecord, server: str, running: Sequence[AttemptKey]) -> WorkerInfo:
+    """A worker that is connected to another server, named `server`, where these attempts run.
+
+    What a later release has written down besides is passed over.
+    """
+    facts = {name: value for name, value in json.loads(record.facts).items() if name in _FACTS}
+    free = max(0, facts["slots"] - len(running)) if facts["state"] == "ready" else 0
+    names = tuple(sorted(attempt_id(job_id, number) for job_id, number in running))
+    return WorkerInfo(id=record.worker_id, free=free, running=names, server=server, **facts)

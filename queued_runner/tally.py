@@ -6,6 +6,7 @@ is `http/metrics.py`'s.
 
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -60,6 +61,8 @@ class Tally:
     """Bytes of both streams that came from workers, those above a limit included."""
     stale: int = 0
     """What workers said of attempts that are not theirs any more, and outcomes without effect."""
+    handovers: int = 0
+    """Attempts that another server had, or an earlier life of this one, and that go on here."""
     protocol_errors: int = 0
     """Connections of workers that were ended for what came on them."""
 
@@ -69,7 +72,7 @@ class Figures:
     """A look at everything that can be counted. `jobs` may be some seconds old."""
 
     tally: Tally
-    jobs: dict[JobState, int]
+    jobs: Mapping[JobState, int]
     running: int
     """Attempts that are live, those whose worker is away included."""
     unacknowledged: int
@@ -83,3 +86,11 @@ class Figures:
     """How many are in each state."""
     slots: int
     free: int
+    server: str
+    """The name of this server, and `server_id` the id of this life of it."""
+    server_id: str
+    is_shared: bool
+    servers: int
+    """How many servers of the queue were alive when this one last looked."""
+    is_up: bool
+    """Whether the database could be reached at the last try."""

@@ -110,7 +110,8 @@ class WorkerInfo:
     `state` is `greeting`, `ready`, `draining` (it takes nothing new, and has something that runs),
     `drained` (by order of the server, and nothing runs there any more), or `away` (not connected,
     and drained when it comes back). `is_leaving`: it drains because it leaves by itself.
-    `can_mask`: it may be given commands with a `mask`.
+    `can_mask`: it may be given commands with a `mask`. `server` is the name of the server that it
+    is connected to, where several share a queue; else empty.
     """
 
     id: str
@@ -125,6 +126,7 @@ class WorkerInfo:
     is_baseline: bool = False
     is_leaving: bool = False
     can_mask: bool = False
+    server: str = ""
 
 
 class WorkerEvent(StrEnum):

@@ -7,7 +7,7 @@ it answers to output or an end is durable by then.
 
 import math
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -19,7 +19,7 @@ from queued_runner.agents.bash import MAX_TEXT, bash_text
 from queued_runner.agents.chunks import MAX_AHEAD, TooEarly, TooLate, given_up_line
 from queued_runner.agents.run import GAP, STREAMS, AgentRun
 from queued_runner.agents.tasks import Report, Task, attempt_of, run_id_of, task_id
-from queued_runner.jobs import Attempt, Job, Limits, attempt_id
+from queued_runner.jobs import Attempt, Job, JobState, Limits, attempt_id
 from queued_runner.logs import Logs
 from queued_runner.store.base import JobNotFound, Store
 from queued_runner.store.commit import GroupCommit
@@ -106,10 +106,20 @@ class AgentRunner(JobRunner):
     Args:
         commits: the one writer of the store. logs: output at rest.
         limits: of jobs that name none of their own.
+        recall: has the host hold the attempt of a job that is nobody's; None: there is no other
+            server that could have had it.
     """
 
-    def __init__(self, commits: GroupCommit, logs: Logs, limits: Limits) -> None:
+    def __init__(
+        self,
+        commits: GroupCommit,
+        logs: Logs,
+        limits: Limits,
+        *,
+        recall: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
         self._commits = commits
+        self._recall_job = recall
         self._logs = logs
         self._limits = limits
         self._host: Host | None = None
@@ -119,6 +129,7 @@ class AgentRunner(JobRunner):
         self._drained: set[str] = set()
         self._changed = trio.Event()
         self._late = trio.Lock()
+        self._recalling = trio.Lock()
 
     @asynccontextmanager
     async def open(self, host: Host | None = None) -> AsyncIterator[None]:
@@ -135,27 +146,48 @@ class AgentRunner(JobRunner):
 
     async def _recall(self) -> None:
         """Take on what agents have from an earlier server: their leases begin afresh."""
+        for job, attempt in await self._commits.call(_running):
+            await self._take_on(job, attempt)
+
+    async def _take_on(self, job: Job, attempt: Attempt) -> None:
+        """Take on an attempt that the host holds; any other is let be."""
         if self._host is None:
             return
-        for job, attempt in await self._commits.call(_running):
-            run_id = attempt_id(job.id, job.attempt)
-            worker_id = job.worker_id or PREFIX
-            run = AgentRun(
-                self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id, job.worker_boot or "",
-                has_heartbeat=worker_id != PREFIX,
-                command=job.spec.to_command({}, job.spec.limits(self._limits)),
-            )  # fmt: skip
-            adoption = self._host.adopt(run, 0)
-            if adoption is None:
-                continue
-            run.observer = adoption.observer
-            offset = adoption.offset
-            run.go_on(offset, await self._logs.count(job.id, job.attempt, offset))
-            if attempt.reason is not None:
-                run.outcome = Outcome(
-                    Reason(attempt.reason), attempt.exit_code, attempt.signal, run.received
-                )
-            self._runs[run_id] = run
+        run_id = attempt_id(job.id, job.attempt)
+        worker_id = job.worker_id or PREFIX
+        run = AgentRun(
+            self, run_id, Nobody(), job.worker or ANONYMOUS, worker_id, job.worker_boot or "",
+            has_heartbeat=worker_id != PREFIX,
+            command=job.spec.to_command({}, job.spec.limits(self._limits)),
+        )  # fmt: skip
+        adoption = self._host.adopt(run, 0)
+        if adoption is None:
+            return
+        run.observer = adoption.observer
+        offset = adoption.offset
+        run.go_on(offset, await self._logs.count(job.id, job.attempt, offset))
+        if attempt.reason is not None:
+            run.outcome = Outcome(
+                Reason(attempt.reason), attempt.exit_code, attempt.signal, run.received
+            )
+        self._runs[run_id] = run
+
+    async def recall(self, task: int) -> None:
+        """An agent speaks of a task: if that was given by a server which is dead, and nobody has it
+        by now, it is this one's from here on. What a server has that lives is never taken."""
+        run_id = run_id_of(task)
+        if self._recall_job is None or run_id in self._runs:
+            return
+        job_id, number = attempt_of(task)
+        async with self._recalling:
+            if run_id in self._runs:
+                return
+            await self._recall_job(job_id)
+            found = await self._commits.call(lambda store: _running(store, job_id))
+            for job, attempt in found:
+                if job.attempt == number:
+                    await self._take_on(job, attempt)
+                    self._changed.set()
 
     # --- the plug ---
 
@@ -303,6 +335,7 @@ class AgentRunner(JobRunner):
             TooEarly: a chunk before it does not come; it is to be sent again.
             TooLate: it was given up, and others were kept after it.
         """
+        await self.recall(task)
         run = self._runs.get(run_id_of(task))
         if run is not None and not run.is_ended:
             run.see_sign()
@@ -408,6 +441,7 @@ class AgentRunner(JobRunner):
             UnknownTask: there is no such task.
             TaskOver: it has ended already, and otherwise.
         """
+        await self.recall(task)
         run = self._runs.get(run_id_of(task))
         if run is None:
             await self._report_again(*attempt_of(task), report)
@@ -581,10 +615,14 @@ def _nothing(store: Store) -> None:
     pass
 
 
-def _running(store: Store) -> list[tuple[Job, Attempt]]:
-    """What agents have now, each with its attempt."""
+def _running(store: Store, job_id: int | None = None) -> list[tuple[Job, Attempt]]:
+    """What agents have now, each with its attempt; or this job, if one has it."""
+    try:
+        jobs = store.running() if job_id is None else [store.get(job_id)]
+    except JobNotFound:
+        return []
     return [
         (job, store.attempts(job.id)[-1])
-        for job in store.running()
-        if (job.worker_id or "").startswith(PREFIX)
+        for job in jobs
+        if job.state is JobState.RUNNING and (job.worker_id or "").startswith(PREFIX)
     ]

@@ -20,10 +20,11 @@ Examples:
 @option("--group", "-g", help="Only those of jobs of this group.")
 @option("--job", "-j", metavar="ID", type=SelectorType(single=True), help="Only those of this job.")
 def events(connect: Connect, follow: bool, group: str | None, job: Selector | None) -> None:
-    """What happens to jobs and workers, the oldest first, as lines of JSON.
+    """What the server does with jobs and workers, the oldest first, as lines of JSON.
 
-    The server remembers some thousands of events, and none from before its start. Where some are
-    missing a line of the event "gap" says so.
+    Of several servers on one queue each tells its own; "server" is its name. It remembers some
+    thousands of events, and none from before its start. Where some are missing a line of the event
+    "gap" says so.
     """
     from queued_runner.client import events as source
 

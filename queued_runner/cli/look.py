@@ -1,4 +1,4 @@
-"""`show` and `workers`: look at one job, at the workers. They change nothing."""
+"""`show`, `workers` and `servers`: look at one job, at who runs them. They change nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ from queued_runner.cli.output import (
     printable,
 )
 from queued_runner.cli.selectors import Selector
-from queued_runner.cli.tables import print_table, table, workers_table
+from queued_runner.cli.tables import print_table, servers_table, table, workers_table
 from queued_runner.cli.wording import ago, duration, size, took, why
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ WORKERS_EPILOG = """\b
 Examples:
   queued-runner workers
   queued-runner workers --json
+"""
+
+SERVERS_EPILOG = """\b
+Examples:
+  queued-runner servers
+  queued-runner servers --json
 """
 
 _SAID_OTHERWISE: Final = frozenset({
@@ -171,7 +177,7 @@ def _end_of(attempt: Mapping[str, Any]) -> str:
 @server_options
 @json_option
 def workers(connect: Connect, as_json: bool) -> None:
-    """List the connected workers."""
+    """List the workers that are connected, to any server, and those that are drained and away."""
     with connect() as client:
         found = client.workers()
     if as_json:
@@ -180,6 +186,19 @@ def workers(connect: Connect, as_json: bool) -> None:
     print_table(workers_table(found))
     if not found:
         say("no worker is connected; start one with: simple-worker")
+
+
+@click.command(epilog=SERVERS_EPILOG)
+@server_options
+@json_option
+def servers(connect: Connect, as_json: bool) -> None:
+    """List the servers of the queue, with what each of them has."""
+    with connect() as client:
+        found = client.servers()
+    if as_json:
+        print_json(found)
+    else:
+        print_table(servers_table(found))
 
 
 def _input(stdin: Any) -> str:

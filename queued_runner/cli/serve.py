@@ -61,6 +61,10 @@ Examples:
     "--logs", type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True),
     help="Where output and results lie: a folder that is there; by default the data directory.",
 )  # fmt: skip
+@option(
+    "--server-name", metavar="NAME",
+    help="What this server is called; by default a name that the data directory keeps.",
+)  # fmt: skip
 @option("--local-slots", default=0, show_default=True, type=click.IntRange(0, 10_000))
 @option(
     "--runner", default="remote", show_default=True, metavar="NAME", callback=_is_installed,

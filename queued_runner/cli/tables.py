@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from queued_runner.cli.output import COLOURS, command_line, printable
-from queued_runner.cli.wording import ago, counted, took
+from queued_runner.cli.wording import ago, counted, duration, took
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -73,20 +73,39 @@ def jobs_table(jobs: Iterable[Json], now: datetime) -> "Table":
 
 
 def workers_table(workers: Iterable[Json]) -> "Table":
-    """Workers, a line each."""
+    """Workers, a line each; with their servers where they have several."""
+    workers = list(workers)
+    has_servers = len({worker["server"] for worker in workers if worker["state"] != "away"}) > 1
     rows = [
         (
             _short(worker["name"]),
             worker["state"],
             # What waits for a slot runs not yet; one that takes nothing more has free ones as well.
             f"{min(len(worker['running']), worker['slots'])}/{worker['slots']}",
+            *([_short(worker["server"])] if has_servers else []),
             worker["address"],
             worker["version"],
             " ".join(f"{key}={value}" for key, value in worker["labels"].items()),
         )
         for worker in workers
     ]
-    return table(("NAME", "STATE", "BUSY", "ADDRESS", "VERSION", "LABELS"), rows)
+    server = ["SERVER"] if has_servers else []
+    return table(("NAME", "STATE", "BUSY", *server, "ADDRESS", "VERSION", "LABELS"), rows)
+
+
+def servers_table(servers: Iterable[Json]) -> "Table":
+    """Servers of a queue, a line each."""
+    rows = [
+        (
+            server["name"],
+            duration(server["silence"]),
+            str(server["workers"]),
+            str(server["running"]),
+            server["id"],
+        )
+        for server in servers
+    ]
+    return table(("NAME", "SILENT", "WORKERS", "RUNNING", "ID"), rows, right=("WORKERS", "RUNNING"))
 
 
 def table(

@@ -20,6 +20,7 @@ VERBS: Final[Mapping[str, tuple[str, str]]] = {
     "explain": ("queued_runner.cli.explain:explain", "Say why a job stands where it stands."),
     "prune": ("queued_runner.cli.prune:prune", "Delete jobs that ended long ago."),
     "workers": ("queued_runner.cli.look:workers", "List the connected workers."),
+    "servers": ("queued_runner.cli.look:servers", "List the servers of the queue."),
     "drain": ("queued_runner.cli.drain:drain", "Start no more jobs at a worker."),
     "resume": ("queued_runner.cli.drain:resume", "Let a drained worker have jobs again."),
     "migrate": ("queued_runner.cli.migrate:migrate", "Bring a queue's tables to this release."),

@@ -136,9 +136,14 @@ class Client(Link):
         return count
 
     def workers(self) -> list[Json]:
-        """The connected workers."""
+        """The workers that are connected to any server, and those that are drained and away."""
         workers: list[Json] = self.request("GET", "/api/v1/workers")
         return workers
+
+    def servers(self) -> list[Json]:
+        """The servers of the queue."""
+        servers: list[Json] = self.request("GET", "/api/v1/servers")
+        return servers
 
     def drain_worker(self, worker_id: str) -> Json:
         """Start nothing more at a worker."""

@@ -52,6 +52,7 @@ _FACTS: Final[Schema] = {
     "state": {"enum": [state.value for state in JobState]},
     "attempt": _NUMBER,
     "worker": _maybe(_TEXT),
+    "server": _maybe(_TEXT),
     "created_at": _TIME,
     "cancel_requested": _YES_OR_NO,
     "pending_reason": _maybe(_TEXT),
@@ -79,6 +80,15 @@ SHAPES: Final[Schema] = {
         address=_TEXT,
         running={"type": "array", "items": _TEXT},
         is_baseline=_YES_OR_NO,
+        server=_TEXT,
+    ),
+    "Server": _record(
+        "A server of the queue.",
+        name=_TEXT,
+        id=_TEXT,
+        silence={"type": "number", "description": "Seconds since its last sign of life"},
+        workers=_NUMBER,
+        running=_NUMBER,
     ),
     "Problem": {
         **_record(
@@ -124,6 +134,7 @@ ANSWERS: Final[dict[tuple[str, str], Schema]] = {
         "application/vnd.msgpack": {"schema": _TEXT},
     },
     ("/api/v1/events", "get"): _EVENT_STREAM,
+    ("/api/v1/servers", "get"): _list("Server"),
     ("/api/v1/workers", "get"): _list("Worker"),
     ("/api/v1/workers/{worker_id}/drain", "post"): _json(_ref("Worker")),
     ("/api/v1/workers/{worker_id}/resume", "post"): _json(_ref("Worker")),

@@ -13,6 +13,7 @@ from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
     HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
 )
 from prometheus_client.exposition import generate_latest
@@ -20,6 +21,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from queued_runner.http.parameters import StrictRoute
+from queued_runner.jobs import JobState
 from queued_runner.queue import Queue
 from queued_runner.tally import Figures, Times
 
@@ -41,10 +43,20 @@ def build_metrics_route(queue: Queue) -> APIRouter:
 
 
 def exposition(figures: Figures) -> bytes:
-    """The figures as text, and those of this process."""
+    """The figures as text, and those of this process.
+
+    Where several servers share a queue each series says whose it is: who scrapes them through one
+    address, as that of `--processes`, may reach another one each time.
+    """
+    families = [*_families(figures), *ProcessCollector(registry=None).collect()]
+    if figures.is_shared:
+        for family in families:
+            family.samples = [
+                sample._replace(labels={**sample.labels, "server": figures.server})
+                for sample in family.samples
+            ]
     registry = CollectorRegistry()
-    registry.register(_Once(_families(figures)))
-    ProcessCollector(registry=registry)
+    registry.register(_Once(families))
     return generate_latest(registry)
 
 
@@ -58,6 +70,14 @@ class _Once(Collector):
 
 def _families(figures: Figures) -> Iterator[Metric]:
     tally = figures.tally
+    yield InfoMetricFamily(
+        PREFIX + "server",
+        "The name of this server, and the id of this life of it.",
+        value={"server": figures.server, "id": figures.server_id},
+    )
+    yield _gauge("servers", "Servers of the queue that are alive.", figures.servers)
+    yield _gauge("database_up", "Whether the last try has reached the database.", figures.is_up)
+    yield _counter("handovers", "Attempts taken over from another server.", tally.handovers)
     jobs = GaugeMetricFamily(PREFIX + "jobs", "Jobs in each state.", labels=["state"])
     for state, number in figures.jobs.items():
         jobs.add_metric([state.value], number)
@@ -66,7 +86,7 @@ def _families(figures: Figures) -> Iterator[Metric]:
     ended = CounterMetricFamily(
         PREFIX + "jobs_ended", "Jobs that reached a final state.", labels=["state"]
     )
-    for state in figures.jobs:
+    for state in JobState:
         if state.is_terminal:
             ended.add_metric([state.value], tally.ended[state])
     yield ended

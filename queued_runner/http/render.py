@@ -13,6 +13,7 @@ from starlette.responses import Response
 from queued_runner.explain import Explanation
 from queued_runner.hiding import ALL_OF_IT, hide
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
+from queued_runner.overview import ServerInfo
 from remote_runner.types import WorkerInfo
 
 
@@ -24,8 +25,10 @@ def rfc3339(seconds: float | None) -> str | None:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
-    """What was sent, and what became of it."""
+def render_job(
+    job: Job, pending_reason: str | None = None, server: str | None = None
+) -> dict[str, Any]:
+    """What was sent, and what became of it; `server` has its running attempt."""
     duration = None
     if job.started_at is not None and job.finished_at is not None:
         duration = round(max(0.0, job.finished_at - job.started_at), 6)
@@ -37,6 +40,7 @@ def render_job(job: Job, pending_reason: str | None = None) -> dict[str, Any]:
         "signal": job.signal,
         "attempt": job.attempt,
         "worker": job.worker,
+        "server": server,
         "created_at": rfc3339(job.created_at),
         "started_at": rfc3339(job.started_at),
         "finished_at": rfc3339(job.finished_at),
@@ -102,7 +106,13 @@ def render_worker(worker: WorkerInfo) -> dict[str, Any]:
         "running": list(worker.running),
         "is_baseline": worker.is_baseline,
         "can_mask": worker.can_mask,
+        "server": worker.server,
     }
+
+
+def render_server(server: ServerInfo) -> dict[str, Any]:
+    """A server of the queue."""
+    return {**asdict(server), "silence": round(server.silence, 3)}
 
 
 def json_response(content: Any, status: int = 200) -> Response:

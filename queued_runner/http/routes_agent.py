@@ -191,6 +191,7 @@ def build_agent_routes(agents: AgentRunner, shutdown: trio.Event) -> APIRouter:
         """Renew the lease of a task. `cancel` in the answer: end it."""
         body = await request.body()
         told = HeartbeatRequest() if not body.strip() else await _parse(HeartbeatRequest, body)
+        await agents.recall(task)
         run = agents.heartbeat(task)
         if told.wait:
             await _first(run.killed.wait, shutdown.wait, seconds=told.wait)

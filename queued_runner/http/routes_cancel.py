@@ -13,7 +13,8 @@ from starlette.responses import Response
 
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem, validation_problem
-from queued_runner.http.render import json_response, render_job
+from queued_runner.http.render import json_response
+from queued_runner.http.shown import show_jobs
 from queued_runner.jobs import MAX_JOB_ID, Job, Seconds, SignalName
 from queued_runner.queue import Deposed, JobNotFound, NoRoom, Queue, StoreAway
 
@@ -63,9 +64,7 @@ def build_cancel_route(queue: Queue) -> APIRouter:
         found = await _cancel(queue, wanted)
         return json_response(
             {
-                "jobs": [
-                    render_job(job, queue.pending_reason(job)) for job in found.values() if job
-                ],
+                "jobs": await show_jobs(queue, [job for job in found.values() if job]),
                 "missing": [job_id for job_id, job in found.items() if job is None],
             }
         )

@@ -39,7 +39,9 @@ def build_event_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         follow: Annotated[bool, Query(description="Stay for what comes")] = True,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
-        """What happens to jobs and workers, from the oldest event that is remembered on.
+        """What this server does with jobs and workers, from the oldest event that it remembers on.
+
+        Of several servers on one queue each tells its own: `server` is its name.
 
         With `Last-Event-ID` it goes on behind that one. Where events are not there any more, a
         `gap` says so: the server remembers some thousands, and none of the time before its start.
@@ -81,7 +83,13 @@ async def send_events(
     def frame(event: Event) -> bytes:
         about = {} if event.job is None else {"job": event.job, "group": event.group}
         place = Place(events.boot, event.number)
-        return _sse(event.kind, place, at=rfc3339(event.at), **{**about, **event.facts})
+        return _sse(
+            event.kind,
+            place,
+            at=rfc3339(event.at),
+            server=events.server,
+            **{**about, **event.facts},
+        )
 
     place, gap = events.begin(seen)
     await push(b"retry: 1000\n\n" + _gap_frame(place, gap))

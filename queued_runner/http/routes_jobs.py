@@ -18,8 +18,8 @@ from queued_runner.http.render import (
     json_response,
     render_attempt,
     render_explanation,
-    render_job,
 )
+from queued_runner.http.shown import show_job, show_jobs
 from queued_runner.jobs import MAX_JOB_ID, Job, JobSpec, JobState, Name, Seconds, SignalName
 from queued_runner.queue import BadDependency, JobNotFound, Queue
 from queued_runner.refusals import Guesses
@@ -75,9 +75,6 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
     """The routes over this queue."""
     router = APIRouter(prefix="/api/v1", tags=["jobs"], route_class=StrictRoute)
 
-    def show(job: Job) -> dict[str, Any]:
-        return render_job(job, queue.pending_reason(job))
-
     @router.post("/jobs", status_code=201, openapi_extra=SUBMIT_SCHEMA)
     async def submit(
         request: Request,
@@ -122,8 +119,7 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
     ) -> Response:
         """Jobs, the newest first. The next page begins before the last id of this one."""
         jobs = await queue.page(state=state, group=group, name=name, limit=limit, before=before)
-        reasons = queue.pending_reasons(jobs)
-        return json_response(list(map(render_job, jobs, reasons)))
+        return json_response(await show_jobs(queue, jobs))
 
     @router.get("/jobs/{job_id}")
     async def get_job(
@@ -134,7 +130,7 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         job = await queue.get(job_id)
         if wait and not job.state.is_terminal:
             job = await _wait(queue, job_id, wait, shutdown)
-        return json_response(show(job))
+        return json_response(await show_job(queue, job))
 
     @router.get("/jobs/{job_id}/attempts")
     async def list_attempts(job_id: JobId) -> Response:
@@ -150,12 +146,13 @@ def build_job_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
             how = _cancel.validate_json(body) if body.strip() else CancelRequest()
         except ValidationError as error:
             return refuse(error, CancelRequest)
-        return json_response(show(await queue.cancel(job_id, signal=how.signal, grace=how.grace)))
+        job = await queue.cancel(job_id, signal=how.signal, grace=how.grace)
+        return json_response(await show_job(queue, job))
 
     @router.post("/jobs/{job_id}/retry")
     async def retry(job_id: JobId) -> Response:
         """Queue a job that has ended once more."""
-        return json_response(show(await queue.retry(job_id)))
+        return json_response(await show_job(queue, await queue.retry(job_id)))
 
     @router.delete("/jobs/{job_id}", status_code=204)
     async def delete(job_id: JobId) -> Response:

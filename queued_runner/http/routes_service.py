@@ -1,6 +1,6 @@
-"""The routes about the server itself: its workers and its health.
+"""The routes about the servers of the queue: their workers, and the health of this one.
 
-It owns `/workers` and what may be asked of them, `/healthz` and `/readyz`.
+It owns `/servers`, `/workers` and what may be asked of them, `/healthz` and `/readyz`.
 """
 
 from fastapi import APIRouter
@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem
-from queued_runner.http.render import json_response, render_worker
+from queued_runner.http.render import json_response, render_server, render_worker
 from queued_runner.queue import NoRoom, Queue, StoreAway
 
 
@@ -19,9 +19,13 @@ def build_service_routes(queue: Queue) -> APIRouter:
 
     @api.get("/api/v1/workers")
     async def list_workers() -> Response:
-        """The workers that are connected now, and those that are drained and away."""
-        workers = [*queue.workers(), *queue.drained_away()]
-        return json_response([render_worker(worker) for worker in workers])
+        """The workers that are connected to any server, and those that are drained and away."""
+        return json_response([render_worker(worker) for worker in await queue.all_workers()])
+
+    @api.get("/api/v1/servers")
+    async def list_servers() -> Response:
+        """The servers of this queue: for how many seconds each has been silent, and what it has."""
+        return json_response([render_server(server) for server in await queue.servers()])
 
     @api.post("/api/v1/workers/{worker_id:path}/drain")
     async def drain_worker(worker_id: str) -> Response:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from queued_runner.http.frames import Encoder
-from queued_runner.http.render import render_job
+from queued_runner.http.shown import show_job
 from queued_runner.queue import Deposed, JobNotFound, Queue, Record, StoreAway
 
 KEEP_ALIVE_SECONDS: Final = 15.0
@@ -121,7 +121,7 @@ async def send_records(
         return  # deleted meanwhile: who asks again for the rest is told
     if dropped:
         await push(encoder.gap(size, size + dropped))
-    await push(encoder.end(render_job(job, queue.pending_reason(job))))
+    await push(encoder.end(await show_job(queue, job)))
 
 
 async def _size_and_dropped(queue: Queue, job_id: int, attempt: int) -> tuple[int, int]:

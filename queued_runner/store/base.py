@@ -163,6 +163,15 @@ class WorkerRecord:
     server: str = ""
 
 
+class PlacedAttempt(NamedTuple):
+    """An attempt that runs: at the worker with this id and name, by this server; None: nobody's."""
+
+    worker_id: str
+    worker: str
+    server: str | None
+    key: AttemptKey
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """Attempts that are this server's from now on, and those, as job and number, that it believed
@@ -280,8 +289,12 @@ class Reader(Protocol):
 
     def servers(self) -> list[ServerRecord]: ...
 
-    def workers(self) -> list[WorkerRecord]:
-        """All that are connected, to whichever server."""
+    def workers(self, worker_id: str | None = None) -> list[WorkerRecord]:
+        """All that are connected, to whichever server; or this one, if it is."""
+        ...
+
+    def placed(self, worker_id: str | None = None) -> list[PlacedAttempt]:
+        """Where attempts run, the oldest jobs first; or those that run at this worker."""
         ...
 
     def running(self) -> list[Job]: ...
@@ -426,8 +439,12 @@ class Store(Reader, Protocol):
         """Take what is to be given up by now: it is this server's, who ends it as lost."""
         ...
 
-    def recall(self, prefix: str) -> list[Job]:
-        """Take what is nobody's of workers whose ids begin so."""
+    def recall(self, prefix: str, servers: Sequence[str] | None) -> list[Job]:
+        """Take what these servers have of workers whose ids begin so; None: what is nobody's."""
+        ...
+
+    def recall_job(self, prefix: str, job_id: int) -> Job | None:
+        """Take this job if it runs, is nobody's, and its worker's id begins so."""
         ...
 
     def cancels(self) -> list[Job]:

@@ -85,6 +85,11 @@ class GroupCommit:
         self.before_batch: Callable[[], None] = _nothing
         """Called as a batch is formed: the last moment to `submit` something that goes with it."""
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the last try has reached the database."""
+        return self._away is None
+
     async def run(self) -> None:
         """Commit for ever. On a full disk the next try is for half as much.
 

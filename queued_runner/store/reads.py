@@ -7,7 +7,14 @@ from typing import Any, Final
 
 from queued_runner.jobs import Attempt, Job, JobSpec, JobState
 from queued_runner.store import removal
-from queued_runner.store.base import Expired, JobNotFound, ServerRecord, StoredResults, WorkerRecord
+from queued_runner.store.base import (
+    Expired,
+    JobNotFound,
+    PlacedAttempt,
+    ServerRecord,
+    StoredResults,
+    WorkerRecord,
+)
 from queued_runner.store.database import Database, Dialect
 from remote_runner.results import parse_head
 
@@ -165,12 +172,28 @@ class Reads:
             rows = self._db.execute("SELECT id, name, beat_at FROM servers ORDER BY id")
             return [ServerRecord(*row) for row in rows]
 
-    def workers(self) -> list[WorkerRecord]:
+    def workers(self, worker_id: str | None = None) -> list[WorkerRecord]:
+        where, bindings = ("", ()) if worker_id is None else ("WHERE worker_id = ?", (worker_id,))
         with self._guard:
             rows = self._db.execute(
-                "SELECT worker_id, boot, connection, facts, server FROM workers ORDER BY worker_id"
+                f"SELECT worker_id, boot, connection, facts, server FROM workers {where}"
+                " ORDER BY worker_id",
+                bindings,
             )
             return [WorkerRecord(*row) for row in rows]
+
+    def placed(self, worker_id: str | None = None) -> list[PlacedAttempt]:
+        where, bindings = ("", ()) if worker_id is None else (" AND worker_id = ?", (worker_id,))
+        with self._guard:
+            rows = self._db.execute(
+                "SELECT worker_id, worker, server, id, attempt FROM jobs"
+                f" WHERE state = 'running'{where} ORDER BY id",
+                bindings,
+            )
+            return [
+                PlacedAttempt(at or "", worker or "", server, (job_id, number))
+                for at, worker, server, job_id, number in rows
+            ]
 
     def drained_workers(self) -> dict[str, str]:
         with self._guard:

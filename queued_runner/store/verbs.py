@@ -384,11 +384,22 @@ class Verbs(Reads, ABC):
             due = self._value("SELECT min(give_up_at) FROM jobs WHERE give_up_at IS NOT NULL")
             return Rescued(jobs, due)
 
-    def recall(self, prefix: str) -> list[Job]:
+    def recall(self, prefix: str, servers: Sequence[str] | None) -> list[Job]:
         with self._guard:
-            where = "give_up_at IS NOT NULL AND worker_id >= ? AND worker_id < ?"
-            bindings = (prefix, prefix + chr(sys.maxunicode))
+            where, bindings = _begins_so(prefix)
+            if servers is None:
+                where = f"give_up_at IS NOT NULL AND {where}"
+            else:
+                where += f" AND server {self._sql.among}"
+                bindings = (*bindings, self._sql.listed(servers))
             return list(self._take(where, bindings, self._sql.pass_by))
+
+    def recall_job(self, prefix: str, job_id: int) -> Job | None:
+        with self._guard:
+            where, bindings = _begins_so(prefix)
+            where = f"id = ? AND give_up_at IS NOT NULL AND {where}"
+            taken = self._take(where, (job_id, *bindings), self._sql.lock)
+            return taken[0] if taken else None
 
     def cancels(self) -> list[Job]:
         with self._guard:
@@ -421,3 +432,8 @@ class Verbs(Reads, ABC):
     def resume_worker(self, worker_id: str) -> None:
         with self._guard:
             self._db.execute("DELETE FROM drained_workers WHERE worker_id = ?", (worker_id,))
+
+
+def _begins_so(prefix: str) -> tuple[str, tuple[Any, ...]]:
+    """What is true, with these bindings, of jobs whose worker's id begins so."""
+    return "worker_id >= ? AND worker_id < ?", (prefix, prefix + chr(sys.maxunicode))

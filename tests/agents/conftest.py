@@ -16,6 +16,7 @@ from queued_runner.results import Results
 from queued_runner.store.commit import GroupCommit
 from queued_runner.store.sqlite import SQLiteStore
 from tests.queue.conftest import inline
+from tests.queue.shared_store import Connection
 
 OURS = Agent("id-1", "boot-1", name="ours", slots=2)
 
@@ -36,13 +37,21 @@ class AgentBench:
         return self.store.get(job_id)
 
     @asynccontextmanager
-    async def server(self, *, limits=None, run_sync=inline):
-        """A server on this queue; leaving it is a crash."""
-        commits = GroupCommit(self.store, run_sync)
+    async def server(self, *, limits=None, run_sync=inline, place=None):
+        """A server on this queue; leaving it is a crash. `place`: one of several, of which there is
+        one life at a time."""
+        is_shared = place is not None
+        store = Connection(self.store) if is_shared else self.store
+        commits = GroupCommit(store, run_sync)
         self.logs = Logs(self._folder, run_sync=inline, now=trio.current_time)
-        agents = self.agents = AgentRunner(commits, self.logs, limits or Limits())
+        agents = self.agents = AgentRunner(
+            commits,
+            self.logs,
+            limits or Limits(),
+            recall=(lambda job_id: dispatcher.recall_job(PREFIX, job_id)) if is_shared else None,
+        )
         results = Results(self._folder / "results", run_sync=inline)
-        self.dispatcher = Dispatcher(
+        dispatcher = self.dispatcher = Dispatcher(
             self.store.identity(), commits, self.logs, [agents], results=results,
             limits=limits or Limits(), events=Events("b", trio.current_time), hints=NoHints(),
             now=trio.current_time, rng=lambda: 0.5,
@@ -50,19 +59,19 @@ class AgentBench:
         self._lives += 1
         fleet = Fleet(
             commits, self.dispatcher, [agents], name="server",
-            new_id=lambda: f"life-{self._lives}", is_shared=False,
-            detach=self.dispatcher.limits.detach, silence=0.0,
+            new_id=lambda: f"life-{self._lives}", is_shared=is_shared,
+            detach=self.dispatcher.limits.detach, silence=0.0, place=place or "",
         )  # fmt: skip
         async with trio.open_nursery() as nursery:
             nursery.start_soon(commits.run)
             nursery.start_soon(self.logs.run)
             nursery.start_soon(results.run)
             await fleet.enter()
-            nursery.start_soon(self.dispatcher.load)
-            await self.dispatcher.recall(PREFIX)
-            async with agents.open(self.dispatcher):
-                nursery.start_soon(self.dispatcher.run)
-                nursery.start_soon(self.dispatcher.expire)
+            nursery.start_soon(dispatcher.load)
+            await dispatcher.recall(PREFIX, fleet.earlier if is_shared else None)
+            async with agents.open(dispatcher):
+                nursery.start_soon(dispatcher.run)
+                nursery.start_soon(dispatcher.expire)
                 nursery.start_soon(fleet.run)
                 yield agents
                 nursery.cancel_scope.cancel()

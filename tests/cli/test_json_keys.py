@@ -51,3 +51,8 @@ def test_a_job_with_its_attempts(service: ServiceThread, ended: None, verb: Verb
 def test_workers(service: ServiceThread, verb: Verb) -> None:
     (worker,) = json.loads(verb("workers", "--json").stdout)
     assert set(worker) == promised("a worker")
+
+
+def test_servers(service: ServiceThread, verb: Verb) -> None:
+    (server,) = json.loads(verb("servers", "--json").stdout)
+    assert set(server) == promised("a server")

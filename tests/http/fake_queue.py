@@ -24,6 +24,7 @@ from queued_runner.queue import (
     Record,
     ResultGone,
     ResultNotFound,
+    ServerInfo,
 )
 from queued_runner.tally import Figures, Tally
 from remote_runner.results import LeftOut, ResultFile
@@ -300,6 +301,15 @@ class FakeQueue:
         worker = WorkerInfo("1", "w1", state, 4, 3, {"gpu": "1"}, "0.1", "127.0.0.1:9", ("1.1",))
         return [worker] if self.has_worker else []
 
+    async def all_workers(self) -> Sequence[WorkerInfo]:
+        return [*self.workers(), *self.drained_away()]
+
+    async def servers(self) -> Sequence[ServerInfo]:
+        return [ServerInfo("fake", "f1", 0.0, 1, 0)]
+
+    async def servers_of(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+        return ["fake" if job.state is JobState.RUNNING else None for job in jobs]
+
     def drained_away(self) -> Sequence[WorkerInfo]:
         here = {worker.id for worker in self.workers()}
         return [
@@ -339,6 +349,11 @@ class FakeQueue:
             workers={"ready": 1},
             slots=4,
             free=3,
+            server="fake",
+            server_id="f1",
+            is_shared=False,
+            servers=1,
+            is_up=True,
         )
 
     async def explain(self, job_id: int) -> Explanation:
@@ -377,7 +392,7 @@ class FakeQueue:
             await self.delete(job_id)
         return len(old[:2])
 
-    def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
+    async def pending_reasons(self, jobs: Sequence[Job]) -> Sequence[str | None]:
         return [self.pending_reason(job) for job in jobs]
 
     def pending_reason(self, job: Job) -> str | None:

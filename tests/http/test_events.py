@@ -59,20 +59,26 @@ async def test_what_there_is_and_how_it_looks(client: httpx2.AsyncClient, events
         (
             "job.new",
             "b-1",
-            {"id": "b-1", "event": "job.new", "at": at, "job": 1, "group": "g", "name": "n"},
+            {
+                "id": "b-1", "event": "job.new", "at": at, "server": "",
+                "job": 1, "group": "g", "name": "n",
+            },
         ),
         (
             "worker.joined",
             "b-2",
             {
-                "id": "b-2", "event": "worker.joined", "at": at,
+                "id": "b-2", "event": "worker.joined", "at": at, "server": "",
                 "worker": "w1", "worker_id": "1", "slots": 4,
             },
         ),
         (
             "job.new",
             "b-3",
-            {"id": "b-3", "event": "job.new", "at": at, "job": 2, "group": None, "name": None},
+            {
+                "id": "b-3", "event": "job.new", "at": at, "server": "",
+                "job": 2, "group": None, "name": None,
+            },
         ),
     ]  # fmt: skip
 

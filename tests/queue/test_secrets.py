@@ -20,13 +20,13 @@ async def test_it_runs_in_slots_of_this_program_and_its_output_is_stored_without
 async def test_it_waits_for_a_worker_that_can_hide_them(tmp_path, needs):
     async with open_runner(tmp_path, port=0) as runner:
         job = await runner.get(await runner.submit("x", mask=["hunter2"], needs=needs))
-        assert "no worker is connected" in runner.pending_reason(job)
+        assert "no worker is connected" in await runner.pending_reason(job)
         stream = await trio.open_tcp_stream("127.0.0.1", runner._runners[0].port)
         async with stream:
             with trio.fail_after(PATIENCE):
                 while not runner.workers():
                     await trio.sleep(0.01)
-            reason = runner.pending_reason(job)
+            reason = await runner.pending_reason(job)
     if needs:
         assert reason == "no connected worker has the labels os=linux"
     else:

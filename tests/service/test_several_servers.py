@@ -48,7 +48,7 @@ class Pair:
 
     def has_worker(self, peer: Peer) -> bool:
         """Whether it is connected to this server."""
-        name = (peer.service.data_dir / "name").read_text().strip()
+        name = (peer.service.data_dir / "name").read_text().split()[0]
         with psycopg.connect(self._address) as connection:
             found = connection.execute(
                 "SELECT 1 FROM workers JOIN servers ON server = id WHERE name = %s", (name,)

@@ -196,7 +196,7 @@ def test_what_is_nobodys_is_recalled_by_how_its_workers_are_called(a):
     as_server(a, "b")
     kept = a.start()
     a(lambda s: s.bury("a", 0.0, 7.0))
-    assert a(lambda s: s.recall("other:")) == []
-    assert [j.id for j in a(lambda s: s.recall("id-"))] == [job.id, other.id]
+    assert a(lambda s: s.recall("other:", None)) == []
+    assert [j.id for j in a(lambda s: s.recall("id-", None))] == [job.id, other.id]
     assert {a.raw.get(j.id).server for j in (job, other, kept)} == {"b"}
-    assert a(lambda s: s.recall("id-")) == []
+    assert a(lambda s: s.recall("id-", None)) == []
