@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from queued_runner.errors import TransferRefused
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.log_files import Record
-from queued_runner.store.base import StoreBroken
+from queued_runner.store.base import InDoubt, StoreBroken
 from queued_runner.store.tables import Table
 from queued_runner.store.whole import RowsRefused
 from queued_runner.stores import QueueAtRest
@@ -64,7 +64,7 @@ def import_queue(queue: QueueAtRest, file: BinaryIO, folder: Path, detach: float
             staging.place()
             try:
                 queue.store.commit()
-            except StoreBroken:  # nobody knows whether it is stored
+            except (StoreBroken, InDoubt):  # nobody knows whether it is stored
                 staging.keep()
                 raise
             staging.keep()

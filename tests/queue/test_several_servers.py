@@ -237,7 +237,9 @@ async def test_a_server_that_begins_anew_says_again_which_workers_it_has(
         before = {each.name: each.id for each in await b.servers()}
         servers.store.bury(before["a"], trio.current_time(), 10.0)
         assert await seen(b) == {}
-        await trio.sleep(LEASE / 4)
+        await trio.sleep(LEASE)  # it hangs up, so that its workers come again
+        assert await seen(b) == {}
+    async with servers.worker("a", "w1"):
         assert await seen(b) == {"w1": ("a", "ready", 1)}
         after = {each.name: each.id for each in await b.servers()}
         assert after["b"] == before["b"]
