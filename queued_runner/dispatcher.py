@@ -312,6 +312,7 @@ class Dispatcher:
                 outcome,
                 stored,
                 self.now(),
+                job.handovers,
             )
             if ended is not None and results is not None:
                 store.add_results(job.id, job.attempt, results)
@@ -355,7 +356,8 @@ class Dispatcher:
         self.events.tell_end(job)
 
     def _forget(self, attempt: LiveAttempt) -> None:
-        self._live.pop(attempt.id, None)
+        if self._live.get(attempt.id) is attempt:
+            del self._live[attempt.id]
         if self._live_jobs.get(attempt.job.id) is attempt:
             del self._live_jobs[attempt.job.id]
         self._kills.pop(attempt.job.id, None)
@@ -561,7 +563,11 @@ class Dispatcher:
             jobs, then = self._to_load.popleft()
             for job in jobs:
                 offset = await self._logs.recover(job.id, job.attempt, job.handovers)
-                if attempt_id(job.id, job.attempt) not in self._live:
+                known = self._live.get(attempt_id(job.id, job.attempt))
+                if known is not None and known.job.handovers != job.handovers:
+                    self._let_go(known)  # it has been another server's, and its end there is void
+                    known = None
+                if known is None:
                     self._hold(job, offset)
             then()
 
@@ -662,11 +668,14 @@ class Dispatcher:
     def _drop(self, key: AttemptKey) -> None:
         """An attempt is another server's by now."""
         attempt = self._live.get(attempt_id(*key))
-        if attempt is None or attempt.is_ending:
-            return
+        if attempt is not None and not attempt.is_ending:
+            self._let_go(attempt)
+
+    def _let_go(self, attempt: LiveAttempt) -> None:
         attempt.is_ending = True
         if attempt.run is not None:
             attempt.run.abandon()
+            attempt.run = None
         attempt.log.is_moved = True
         self._forget(attempt)
         self._tell(attempt.job.id)

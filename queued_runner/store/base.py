@@ -333,8 +333,10 @@ class Store(Reader, Protocol):
         outcome: Outcome,
         output: StoredOutput,
         now: float,
+        handovers: int = 0,
     ) -> Job | None:
-        """End an attempt and move its job as `decide` says; None if the attempt is stale."""
+        """End an attempt and move its job as `decide` says; None if the attempt is stale, which it
+        is too if it has changed hands since it was this server's after so many `handovers`."""
         ...
 
     def add_results(self, job_id: int, attempt: int, results: StoredResults) -> None:

@@ -178,12 +178,13 @@ class Verbs(Reads, ABC):
         outcome: Outcome,
         output: StoredOutput,
         now: float,
+        handovers: int = 0,
     ) -> Job | None:
         with self._guard:
             row = self._db.execute(
                 f"SELECT {JOB} FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'"
-                f" AND server IS NOT DISTINCT FROM ?{self._sql.lock}",
-                (job_id, attempt, self._servers.own),
+                f" AND handovers = ? AND server IS NOT DISTINCT FROM ?{self._sql.lock}",
+                (job_id, attempt, handovers, self._servers.own),
             ).fetchone()
             if row is None:
                 return None

@@ -21,9 +21,10 @@ def finish_unfenced(put):
     original = Verbs.finish
 
     def finish(self, job_id, *args):
-        own, self._servers.own = self._servers.own, self.get(job_id).server
+        job = self.get(job_id)
+        own, self._servers.own = self._servers.own, job.server
         try:
-            return original(self, job_id, *args)
+            return original(self, job_id, *args[:-1], job.handovers)
         finally:
             self._servers.own = own
 

@@ -90,7 +90,9 @@ class Transacted:
     ) -> Job | None:
         """In the transaction that is open."""
         decided = Decision(event, **decision)
-        return self.raw.finish(job.id, job.attempt, lambda _: decided, outcome, output, self.now)
+        return self.raw.finish(
+            job.id, job.attempt, lambda _: decided, outcome, output, self.now, job.handovers
+        )
 
     def cancel(self, job_id: int) -> Job:
         return self(lambda store: store.cancel(job_id, self.now))

@@ -62,14 +62,14 @@ def test_a_worker_takes_its_attempts_with_it_to_another_server(a):
         (job.id, "b", 1), (other.id, "b", 1)
     ]  # fmt: skip
     assert a.raw.get(job.id).handovers == 1
-    assert a.finish(job).state is JobState.SUCCEEDED
+    assert a.finish(taken.jobs[0]).state is JobState.SUCCEEDED
     assert take_over(a, WorkerRecord("id-0", "boot-0", 2)).jobs == ()
 
 
 def test_a_new_attempt_has_not_been_handed_over(a):
     job = a.start()
     as_server(a, "b")
-    take_over(a)
+    (job,) = take_over(a).jobs
     a.finish(job, JobEvent.RETRY, FAILURE, run_after=0.0)
     (again,) = a.claim()
     assert (again.attempt, again.server, again.handovers) == (2, "b", 0)
@@ -102,8 +102,7 @@ def test_of_workers_that_do_not_count_the_last_to_come_wins(a):
 def test_a_server_hears_what_it_does_not_have_any_more(a):
     job, other = a.start(), a.start()
     as_server(a, "b")
-    take_over(a)
-    a.finish(other)
+    a.finish(take_over(a).jobs[1])
     as_server(a, "c")
     taken = take_over(a, WorkerRecord("id-0", "boot-0", 2), [(job.id, 1), (other.id, 1)])
     assert taken.lost == {(job.id, 1), (other.id, 1)}
@@ -133,7 +132,7 @@ def test_what_a_dead_server_had_is_nobodys_until_it_is_given_up(a):
     found = a(lambda s: s.rescue(107.0, 10))
     assert [(j.id, j.server, j.handovers) for j in found.jobs] == [(job.id, "b", 1)]
     assert found.next_due == 150.0
-    assert a.finish(job) is not None
+    assert a.finish(found.jobs[0]) is not None
     assert [j.id for j in take_over(a).jobs] == [patient.id]
     assert a(lambda s: s.rescue(1000.0, 10)) == type(found)((), None)
 
@@ -182,7 +181,7 @@ def test_how_somebody_wants_a_job_to_end_is_kept_for_the_server_that_has_it(a):
     wanted = a(lambda s: s.cancel(job.id, 1.0, "SIGINT", 2.5))
     assert (wanted.cancel_signal, wanted.cancel_grace) == ("SIGINT", 2.5)
     assert a(lambda s: s.cancels()) == []
-    take_over(a)
+    (job,) = take_over(a).jobs
     assert [j.id for j in a(lambda s: s.cancels())] == [job.id]
     a.finish(job, JobEvent.CANCEL, FAILURE)
     assert a(lambda s: s.cancels()) == []
@@ -200,3 +199,15 @@ def test_what_is_nobodys_is_recalled_by_how_its_workers_are_called(a):
     assert [j.id for j in a(lambda s: s.recall("id-", None))] == [job.id, other.id]
     assert {a.raw.get(j.id).server for j in (job, other, kept)} == {"b"}
     assert a(lambda s: s.recall("id-", None)) == []
+
+
+def test_an_end_from_before_an_attempt_went_to_another_server_and_back_is_stale(a):
+    job = a.start()
+    as_server(a, "b")
+    take_over(a)
+    a(lambda s: s.bury("a", 0.0, 0.0))
+    as_server(a, "a")
+    (back,) = take_over(a, WorkerRecord("id-0", "boot-0", 2)).jobs
+    assert (back.server, back.handovers) == ("a", 2)
+    assert a.finish(job) is None
+    assert a.finish(back).state is JobState.SUCCEEDED
