@@ -336,13 +336,14 @@ def test_a_long_queue_costs_a_claim_and_an_end_nothing(store, db):
         raw.enlist(lives[1], "B", 1.0)
         raw.beat(2.0)
         raw.bury(lives[0], 0.0, 0.0)
-        raw.rescue(2.0, 1)
+        rescued = raw.rescue(2.0, 1).jobs
         raw.recall("no such")
-        raw.take_over(WorkerRecord("id-0", lives[0], 2), [(job.id, job.attempt) for job in jobs])
+        held = [(job.id, job.attempt) for job in jobs]
+        taken = raw.take_over(WorkerRecord("id-0", lives[0], 2), held).jobs
         raw.cancel(jobs[0].id, 1.0)
         raw.cancels()
         raw.servers(), raw.workers()
-        for job in jobs:
+        for job in (*rescued, *taken):
             store.finish_in(job)
         raw.lose_worker(WorkerRecord("id-0", lives[0], 2))
         raw.bury_others(1.0, 1.0)
