@@ -46,14 +46,20 @@ class Pair:
         home, other = sorted(self.peers, key=self.has_worker, reverse=True)
         return home, other
 
-    def has_worker(self, peer: Peer) -> bool:
-        """Whether it is connected to this server."""
+    def _count(self, peer: Peer, what: str) -> int:
         name = (peer.service.data_dir / "name").read_text().split()[0]
         with psycopg.connect(self._address) as connection:
-            found = connection.execute(
-                "SELECT 1 FROM workers JOIN servers ON server = id WHERE name = %s", (name,)
-            )
-            return found.fetchone() is not None
+            query = f"SELECT count(*) FROM {what} WHERE name = %s"
+            ((count,),) = connection.execute(query, (name,)).fetchall()  # type: ignore[call-overload]
+        return int(count)
+
+    def lives(self, peer: Peer) -> int:
+        """How many servers of this folder the others take for alive."""
+        return self._count(peer, "servers")
+
+    def has_worker(self, peer: Peer) -> bool:
+        """Whether it is connected to this server."""
+        return self._count(peer, "workers JOIN servers ON server = id") > 0
 
     def wait_for_worker(self, peer: Peer) -> None:
         """Until it is there."""
@@ -88,6 +94,7 @@ def test_run_goes_on_while_its_job_moves_to_another_server(
     if not knows_both:
         home.launch()
         home.wait_until_ready()
+        home.service.wait_for(lambda: pair.lives(home) == 1, "the burial of its earlier life")
     (tmp_path / "third").touch()
     stdout, stderr = client.communicate(timeout=60)
     assert first + stdout == b"begun\n" + 3 * LINES

@@ -337,7 +337,8 @@ def test_a_long_queue_costs_a_claim_and_an_end_nothing(store, db):
         raw.beat(2.0)
         raw.bury(lives[0], 0.0, 0.0)
         rescued = raw.rescue(2.0, 1).jobs
-        raw.recall("no such")
+        raw.recall("no such", None)
+        raw.recall("no such", ["nobody"])
         held = [(job.id, job.attempt) for job in jobs]
         taken = raw.take_over(WorkerRecord("id-0", lives[0], 2), held).jobs
         raw.cancel(jobs[0].id, 1.0)
