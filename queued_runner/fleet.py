@@ -171,8 +171,8 @@ class Fleet:
 
     async def leave(self) -> None:
         """Whatever this server has is nobody's: another one, or its next life, may have it."""
-        if self.is_shared:
-            now, server = trio.current_time(), self._dispatcher.server
+        now, server = trio.current_time(), self.id
+        if self.is_shared and server:  # else the others have buried it
             # Else the others see by themselves that it is not there any more.
             with suppress(NoRoom, StoreAway, Deposed):
                 await self._commits.call(

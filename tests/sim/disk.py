@@ -130,7 +130,9 @@ class SimStore:
     def finish(self, job_id, attempt, decide, outcome, *args):
         before = self._engine.get(job_id)
         after = self._engine.finish(job_id, attempt, decide, outcome, *args)
-        self._world.checks.on_finish(self._actor, self._own, before, attempt, outcome, after)
+        self._world.checks.on_finish(
+            self._actor, self._own, before, attempt, args[-1], outcome, after
+        )
         self._touched[job_id] = f"finish of {attempt} ({outcome.reason})"
         return after
 

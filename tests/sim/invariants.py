@@ -235,12 +235,13 @@ class Checks:
         if server not in {each.id for each in self._world.database.store.servers()}:
             self._fail("I17", f"job {job_id} was claimed by {server}, which is buried")
 
-    def on_finish(self, actor, own, before, attempt, outcome, after):
-        """The end of an attempt is written, and not committed yet."""
+    def on_finish(self, actor, own, before, attempt, handovers, outcome, after):
+        """The end of an attempt is written, and not committed yet; the server that writes it has it
+        since so many `handovers`."""
         name = attempt_id(before.id, attempt)
         if after is not None and before.server != own:
             self._fail("I4", f"the end of {name} counted, which {before.server} has, not {own}")
-        is_mine = before.server == own
+        is_mine = before.server == own and before.handovers == handovers
         if before.attempt != attempt or before.state is not JobState.RUNNING or not is_mine:
             self._worded.discard((actor, name))
             if after is not None or self._world.database.store.get(before.id) != before:

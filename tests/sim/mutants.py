@@ -23,10 +23,12 @@ import queued_runner.logs
 import queued_runner.results
 import simple_worker.worker
 from queued_runner.dispatcher import Dispatcher
+from queued_runner.fleet import Fleet
 from queued_runner.jobs import JobState
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults
 from queued_runner.store.dependencies import Dependencies
+from queued_runner.store.servers import Servers
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.protocol.messages import Stale
 from remote_runner.results import parse_head
@@ -395,23 +397,17 @@ def fence_from_welcome(put):
 
 @mutant("a lease goes on over a restart of the server")
 def lease_not_restarted(put):
-    original = Dispatcher.adopt_running
-
-    def adopt_running(self, jobs):
-        jobs = list(jobs)
-        original(self, jobs)
-        for attempt in self._live.values():
-            attempt.deadline -= self._now() - attempt.job.started_at
-
-    put(Dispatcher, "adopt_running", adopt_running)
+    original = Servers.bury_others
+    put(Servers, "bury_others", lambda self, at, detach: original(self, at - detach, detach))
 
 
 @mutant("what an earlier server started is never given up")
 def never_expires(put):
-    async def expire(self):
-        pass
+    async def never(self):
+        await trio.sleep_forever()
 
-    put(Dispatcher, "expire", expire)
+    put(Dispatcher, "expire", never)
+    put(Fleet, "_rescue", never)
 
 
 @mutant("an old connection of a worker lives on beside the new one")

@@ -98,7 +98,7 @@ class Scenario:
 
 def draw(seed, servers=None):
     """The scenario of a seed; `servers`: 1 or 2, if it is not to say so itself."""
-    scenario = _draw(seed)
+    scenario = _with_results_cut(Random(f"results {seed}"), _draw(seed))
     rng = Random(f"servers {seed}")
     number = rng.choices((1, 2), (7, 3))[0]
     return _with_two_servers(rng, scenario) if (servers or number) == 2 else scenario
@@ -124,6 +124,17 @@ def _draw(seed):
     faults = _faults(rng, workers, detach)
     jobs, faults = _with_dependencies(Random(f"after {seed}"), jobs, faults, workers)
     return Scenario(seed, heartbeat, detach, workers, jobs, faults, rng.choice((0.0, 0.01, 0.1)))
+
+
+def _with_results_cut(rng, scenario):
+    """A worker dies while it sends what a job has left."""
+    if rng.random() < 0.85 or not any(plan.program.results for plan in scenario.jobs):
+        return scenario
+    target, count = rng.choice(scenario.workers).name, rng.choice((1, 1, 2, 3))
+    fault = Fault("worker crash", 0.0, "got ResultChunk", count, 1.0, target, rng.choice(HOW))
+    return replace(
+        scenario, faults=tuple(sorted((*scenario.faults, fault), key=lambda fault: fault.at))
+    )
 
 
 def _with_two_servers(rng, scenario):
