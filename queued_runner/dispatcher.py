@@ -6,7 +6,6 @@ synchronous call; everything durable leaves through the group commit, whose call
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
@@ -20,22 +19,19 @@ from outcome import Outcome as Result
 from queued_runner.events import Events
 from queued_runner.hints import Hint, Hints, Kind
 from queued_runner.jobs import Job, JobState, Limits, attempt_id
+from queued_runner.live_attempt import LiveAttempt
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults, Results
 from queued_runner.retry import decide
 from queued_runner.roster import Roster
-from queued_runner.sightings import worker_record
 from queued_runner.store.base import (
     AttemptKey,
-    Deposed,
-    NoRoom,
     Settled,
     Store,
-    StoreAway,
     StoredResults,
-    Taken,
 )
 from queued_runner.store.commit import GroupCommit
+from queued_runner.takeovers import Takeovers
 from queued_runner.tally import Tally
 from remote_runner.errors import DuplicateRun, NotNow, NoWorkerAvailable
 from remote_runner.types import (
@@ -44,7 +40,6 @@ from remote_runner.types import (
     JobRunner,
     Offer,
     Outcome,
-    Output,
     Reason,
     Run,
     WorkerEvent,
@@ -55,63 +50,6 @@ log = structlog.get_logger("queued_runner")
 
 MAX_CLAIM: Final = 256
 """Jobs in one claim, and slots of equal workers that are offered to it: bounds its time."""
-
-
-class LiveAttempt:
-    """One attempt that runs, or may still run, on some worker: the observer of its run."""
-
-    __slots__ = (
-        "_owner", "deadline", "id", "is_ending", "is_started", "job", "kill", "limits", "log",
-        "results", "run",
-    )  # fmt: skip
-
-    log: AttemptLog
-
-    def __init__(self, owner: "Dispatcher", job: Job, limits: Limits) -> None:
-        self._owner = owner
-        self.job = job
-        self.limits = limits
-        self.id = attempt_id(job.id, job.attempt)
-        self.results: AttemptResults | None = None
-        self.run: Run | None = None
-        self.deadline: float | None = None
-        self.is_ending = False
-        self.kill: tuple[str | None, float | None] | None = None
-        """The cancel that was passed on last: signal and grace."""
-        self.is_started = False
-        """Its worker has said so."""
-
-    def on_started(self, run: Run, pid: int | None) -> None:
-        if not self.is_started:
-            self.is_started = True
-            self._owner.see_start(self.job, run.worker)
-
-    def on_output(self, run: Run, output: Output) -> None:
-        self._owner.tally.output_bytes += len(output.data)
-        self.log.append(output.stream, output.data)
-        if output.is_awaited:
-            self.log.spill()
-
-    def is_repeat(self, run: Run, output: Output) -> bool:
-        return self.log.agrees(output)
-
-    def on_durable(self, offset: int) -> None:
-        """Everything below `offset` is on disk."""
-        if self.run is not None and not self.is_ending:
-            self.run.ack(offset)
-
-    def on_result(self, run: Run, data: bytes, offset: int) -> None:
-        if self.results is None:
-            self.results = self._owner.open_results(self)
-        self.results.append(data)
-
-    def on_result_taken(self, offset: int) -> None:
-        """Results below `offset` are out of memory."""
-        if self.run is not None and not self.is_ending:
-            self.run.ack_result(offset)
-
-    def on_closed(self, run: Run, outcome: Outcome) -> None:
-        self._owner.end(self, outcome)
 
 
 class Dispatcher:
@@ -165,9 +103,6 @@ class Dispatcher:
         self._is_claim_open = False
         self._settled = trio.lowlevel.ParkingLot()
         self._is_telling = False
-        self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
-        self._to_load: deque[tuple[Sequence[Job], Callable[[], None]]] = deque()
-        self._loading = trio.lowlevel.ParkingLot()
         self._deadlines = trio.lowlevel.ParkingLot()
         self.is_claiming = True
         self.is_away = False
@@ -177,6 +112,7 @@ class Dispatcher:
         here first."""
         self.server = ""
         """The id of this life of this server."""
+        self.takeovers = Takeovers(commits, logs, self._roster, self.tally, self)
         commits.before_batch = self._join_batch
         logs.on_grown = self._tell_grown
 
@@ -515,63 +451,21 @@ class Dispatcher:
     async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
         if self.is_away:
             raise NotNow("this server cannot reach its queue now; it tries again")
-        record = worker_record(worker, boot, connection)
-        async with self._turn_of(worker.id):
-            held = [
-                (attempt.job.id, attempt.job.attempt)
-                for attempt in self._live.values()
-                if attempt.job.worker_id == worker.id and not attempt.is_ending
-            ]
-            loaded = trio.Event()
+        await self.takeovers.prepare(worker, boot, connection)
 
-            def taken(found: Taken | None) -> None:
-                if found is None:
-                    loaded.set()
-                    return
-                self._roster.expect(record)
-                self.tally.handovers += len(found.jobs)
-                self.drop(found.lost)
-                self._load(found.jobs, loaded.set)
+    def live(self, key: AttemptKey) -> LiveAttempt | None:
+        """An attempt that is live here."""
+        return self._live.get(attempt_id(*key))
 
-            last_word = self._roster.begin(worker.id)
-            try:
-                found = await self._commits.call(lambda s: s.take_over(record, held), taken)
-            except (NoRoom, StoreAway, Deposed) as error:
-                self._roster.fail(last_word)
-                raise NotNow(str(error)) from error
-            if found is None:
-                raise NotNow("this worker has a newer connection to another server of this queue")
-            await loaded.wait()
+    def held_of(self, worker_id: str) -> list[AttemptKey]:
+        """Those of a worker that are, and have not ended."""
+        return [
+            (attempt.job.id, attempt.job.attempt)
+            for attempt in self._live.values()
+            if attempt.job.worker_id == worker_id and not attempt.is_ending
+        ]
 
-    def _turn_of(self, worker_id: str) -> trio.Lock:
-        """One connection of a worker after the other."""
-        turn = self._turns.get(worker_id)
-        if turn is None:
-            turn = self._turns[worker_id] = trio.Lock()
-        return turn
-
-    def _load(self, jobs: Sequence[Job], then: Callable[[], None]) -> None:
-        """These attempts are this server's now: look what there is of them, then hold them."""
-        self._to_load.append((jobs, then))
-        self._loading.unpark()
-
-    async def load(self) -> None:
-        """Do so for ever, one list after the other."""
-        while True:
-            if not self._to_load:
-                await self._loading.park()
-            jobs, then = self._to_load.popleft()
-            for job in jobs:
-                offset = await self._logs.recover(job.id, job.attempt, job.handovers)
-                known = self._live.get(attempt_id(job.id, job.attempt))
-                if known is not None and known.job.handovers != job.handovers:
-                    self._let_go(known)  # it has been another server's, and its end there is void
-                    known = None
-                if known is None:
-                    self._hold(job, offset)
-            then()
-
-    def _hold(self, job: Job, offset: int) -> None:
+    def hold(self, job: Job, offset: int) -> None:
         """Wait for an attempt that another server had, whose output is durable up to `offset`."""
         attempt = self._new_attempt(job, offset)
         attempt.deadline = trio.current_time() + attempt.limits.detach
@@ -579,42 +473,6 @@ class Dispatcher:
         attempt.is_started = True
         self.events.tell_run("job.detached", job, job.worker)
         self._tell(job.id)
-
-    async def recall(self, prefix: str, servers: Sequence[str] | None) -> None:
-        """Hold what these servers, which are dead, have of workers whose ids begin so; None: what
-        is nobody's."""
-        await self._take(lambda store: store.recall(prefix, servers))
-
-    async def recall_job(self, prefix: str, job_id: int) -> None:
-        """Hold this job's attempt, if it is nobody's and its worker's id begins so."""
-
-        def recall(store: Store) -> list[Job]:
-            job = store.recall_job(prefix, job_id)
-            return [] if job is None else [job]
-
-        await self._take(recall)
-
-    async def _take(self, take: Callable[[Store], list[Job]]) -> None:
-        loaded = trio.Event()
-
-        def taken(jobs: list[Job]) -> None:
-            self.tally.handovers += len(jobs)
-            self._load(jobs, loaded.set)
-
-        await self._commits.call(take, taken)
-        await loaded.wait()
-
-    def give_up(self, jobs: Sequence[Job]) -> None:
-        """Nobody has come for these attempts, which are this server's now."""
-        names = [attempt_id(job.id, job.attempt) for job in jobs]
-
-        def lose() -> None:
-            for name in names:
-                attempt = self._live.get(name)
-                if attempt is not None and attempt.run is None:
-                    self._lose(attempt)
-
-        self._load(jobs, lose)
 
     def inherit(self) -> None:
         """Another server is dead: it may have died while it told those that wait for other jobs."""
@@ -669,9 +527,10 @@ class Dispatcher:
         """An attempt is another server's by now."""
         attempt = self._live.get(attempt_id(*key))
         if attempt is not None and not attempt.is_ending:
-            self._let_go(attempt)
+            self.let_go(attempt)
 
-    def _let_go(self, attempt: LiveAttempt) -> None:
+    def let_go(self, attempt: LiveAttempt) -> None:
+        """Another server has it, or has had it: whatever is known of it here is void."""
         attempt.is_ending = True
         if attempt.run is not None:
             attempt.run.abandon()
@@ -689,9 +548,10 @@ class Dispatcher:
             now = trio.current_time()
             for attempt in list(self._live.values()):
                 if attempt.deadline is not None and attempt.deadline <= now:
-                    self._lose(attempt)
+                    self.lose(attempt)
 
-    def _lose(self, attempt: LiveAttempt) -> None:
+    def lose(self, attempt: LiveAttempt) -> None:
+        """Nobody has come for it."""
         attempt.deadline = None
         self.end(attempt, Outcome(Reason.WORKER_LOST, output_bytes=attempt.log.size))
 
@@ -748,7 +608,7 @@ class Dispatcher:
                 attempt.deadline = None
                 self.end(attempt, Outcome(Reason.REFUSED))  # the server died before it sent it
             else:
-                self._lose(attempt)
+                self.lose(attempt)
 
     @property
     def live_logs(self) -> list[AttemptLog]:

@@ -207,7 +207,7 @@ class Fleet:
             except NoRoom:
                 await trio.sleep(FULL_PAUSE)
                 continue
-            self._dispatcher.give_up(found.jobs)
+            self._dispatcher.takeovers.give_up(found.jobs)
             due = found.next_due
 
     # --- one of several ---
@@ -262,7 +262,7 @@ class Fleet:
         self._see_beat(began, found.time, found.known)
         self._has_beaten.unpark_all()
         self._dispatcher.look_again(found.cancels)
-        self._dispatcher.give_up(found.rescued.jobs)
+        self._dispatcher.takeovers.give_up(found.rescued.jobs)
 
     async def _enter_again(self) -> None:
         try:

@@ -91,7 +91,7 @@ async def open_queue(
                 commits,
                 logs,
                 limits,
-                recall=(lambda job_id: dispatcher.recall_job(PREFIX, job_id))
+                recall=(lambda job_id: dispatcher.takeovers.recall_job(PREFIX, job_id))
                 if store.is_shared
                 else None,
             )
@@ -151,9 +151,11 @@ async def open_queue(
                 await results.tidy(await in_thread(store.writer.result_files))
             await fleet.enter()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(dispatcher.load)
+                nursery.start_soon(dispatcher.takeovers.load)
                 if agents is not None:
-                    await dispatcher.recall(PREFIX, fleet.earlier if store.is_shared else None)
+                    await dispatcher.takeovers.recall(
+                        PREFIX, fleet.earlier if store.is_shared else None
+                    )
                 for runner in runners:
                     await nursery.start(_keep_open, runner, dispatcher)
                 nursery.start_soon(dispatcher.run)

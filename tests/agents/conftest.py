@@ -48,7 +48,9 @@ class AgentBench:
             commits,
             self.logs,
             limits or Limits(),
-            recall=(lambda job_id: dispatcher.recall_job(PREFIX, job_id)) if is_shared else None,
+            recall=(lambda job_id: dispatcher.takeovers.recall_job(PREFIX, job_id))
+            if is_shared
+            else None,
         )
         results = Results(self._folder / "results", run_sync=inline)
         dispatcher = self.dispatcher = Dispatcher(
@@ -67,8 +69,8 @@ class AgentBench:
             nursery.start_soon(self.logs.run)
             nursery.start_soon(results.run)
             await fleet.enter()
-            nursery.start_soon(dispatcher.load)
-            await dispatcher.recall(PREFIX, fleet.earlier if is_shared else None)
+            nursery.start_soon(dispatcher.takeovers.load)
+            await dispatcher.takeovers.recall(PREFIX, fleet.earlier if is_shared else None)
             async with agents.open(dispatcher):
                 nursery.start_soon(dispatcher.run)
                 nursery.start_soon(dispatcher.expire)

@@ -79,7 +79,7 @@ class QueueBench:
             nursery.start_soon(results.run)
             await results.tidy(self.store.result_files())
             await fleet.enter()
-            nursery.start_soon(dispatcher.load)
+            nursery.start_soon(dispatcher.takeovers.load)
             for runner in runners:
                 await nursery.start(_keep_open, runner, dispatcher)
             nursery.start_soon(dispatcher.run)

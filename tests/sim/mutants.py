@@ -357,7 +357,7 @@ def refused_as_lost(put):
         for attempt in list(self._live.values()):
             mine = attempt.deadline is not None and attempt.job.worker_id == worker_id
             if mine and attempt.id not in held:
-                self._lose(attempt)
+                self.lose(attempt)
 
     put(Dispatcher, "on_worker_ready", on_worker_ready)
 
