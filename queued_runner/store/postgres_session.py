@@ -91,7 +91,7 @@ class Guard:
         if code.startswith(_AWAY) or (
             not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         ):
-            return StoreAway(f"{where} does not answer: {said}; it is tried again")
+            return StoreAway(f"{where} does not answer: {said}; see that it runs and can be reached")
         if code.startswith(_BROKEN):
             return StoreBroken(f"{where} cannot be used: {said}; check it, then start again")
         return None
