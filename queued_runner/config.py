@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from queued_runner.jobs import JobState
+from queued_runner.output_url import SCHEME, OutputURL, parse_output
 from queued_runner.store.url import StoreURL, parse_store
 from remote_runner.errors import UnusableSettings
 
@@ -30,7 +31,8 @@ class Settings:
     Jobs that ended longer ago than `retention` are deleted, those that did not succeed after
     `keep_failed`; infinity: never.
     `cors_origins` are those (`https://ci.example`) whose pages may use the API.
-    Output and results lie in `logs`, which several servers may share; None: in `data_dir`.
+    Output and results lie in `logs`, a folder or `s3://BUCKET/PREFIX`, which several servers may
+    share; None: in `data_dir`.
     `runner` names the `JobRunner` that runs the jobs, `runner_options` are the keyword arguments
     that it is made with. `remote`, which listens for workers, has the options of this class.
     `store` is where the queue is kept, see `parse_store`; None: in the data directory.
@@ -40,7 +42,7 @@ class Settings:
     """
 
     data_dir: Path
-    logs: Path | None = None
+    logs: Path | str | None = None
     host: str = "127.0.0.1"
     port: int | None = 8632
     http_host: str = "127.0.0.1"
@@ -125,8 +127,18 @@ class Settings:
 
     @property
     def output_dir(self) -> Path:
-        """The folder that holds those of output and results."""
-        return self.data_dir if self.logs is None else Path(self.logs)
+        """The folder that holds those of output and results, where they lie in one."""
+        is_here = self.logs is None or self.output_url() is not None
+        return self.data_dir if is_here else Path(str(self.logs))
+
+    def output_url(self) -> OutputURL | None:
+        """Where output and results lie that are in no folder.
+
+        Raises:
+            UnusableSettings: what was said is no such place.
+        """
+        text = str(self.logs)
+        return parse_output(text) if text.startswith(SCHEME) else None
 
     def kept_for(self) -> dict[JobState, float]:
         """For how long jobs are kept after their end, by state; those not named for ever.

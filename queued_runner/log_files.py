@@ -1,7 +1,7 @@
 """Output of attempts in append-only segment files, and the format of its records.
 
-Owns what a record is, and every touch of a file: all of it blocks, and is called in a thread. Knows
-no attempt, no reader and no event loop; `logs.py` says what is written when.
+Owns what a record is, what a place of output can do (`LogFiles`), and every touch of a file: all of
+it blocks, and is called in a thread. Knows no event loop; `logs.py` says what is written when.
 
 Who writes an attempt's output may change: each owner has an epoch, and its segments are named after
 it. Nobody ever writes to another's, or cuts them. From the offset on where the newest epoch begins,
@@ -14,17 +14,19 @@ import os
 import re
 import shutil
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from queued_runner.store.base import NoRoom
 from remote_runner.types import StreamName
 
 SEGMENT_SIZE: Final = 64 * 1024 * 1024
 READ_SIZE: Final = 1024 * 1024
+SYNC_PAUSE: Final = 0.02
+"""Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
 FOLDER_DEPTH: Final = 4
 """Folders above that of an attempt that may be new with it, up to the one that holds `logs`."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -75,6 +77,65 @@ def cut(record: Record, offset: int, end: int | None = None) -> Record:
     return replace(record, offset=record.offset + first, data=record.data[first:last])
 
 
+class LogWriter(Protocol):
+    """Writes the output of an attempt on, as its owner."""
+
+    def append(self, records: list[Record]) -> None:
+        """Make these records durable. Raised NoRoom or StoreAway, it is to be called with them
+        again, and more.
+
+        Raises:
+            NoRoom: there is no room; some of them may be there by now, each of these whole.
+            StoreAway: the same, for a place that cannot be reached.
+            OSError: the disk failed; what is on it is not known.
+        """
+        ...
+
+
+class LogReader(Protocol):
+    """Reads the output of an attempt, whoever writes it; it wants the bytes from `offset` on."""
+
+    offset: int
+
+    def read(self) -> list[Record]:
+        """The next records, behind which it stands then; empty at the end, for now.
+
+        Raises:
+            StoreAway: the place cannot be reached.
+        """
+        ...
+
+
+class LogFiles(Protocol):
+    """A place of output. Every verb blocks, and may be called in several threads.
+
+    `pause` is for how many seconds nothing is written after each write, at least.
+    """
+
+    pause: float
+
+    def each(self, do: Callable[[Any], object], items: Iterable[Any]) -> Iterator[object]:
+        """Do this with the items, several at once where that is quicker; results in order."""
+        ...
+
+    def writer(self, job_id: int, attempt: int, epoch: int) -> LogWriter: ...
+
+    def reader(self, job_id: int, attempt: int, offset: int) -> LogReader: ...
+
+    def recover(self, job_id: int, attempt: int, epoch: int) -> int:
+        """The bytes that are there, whoever wrote them, durable now. From there on only what
+        `epoch` writes counts. Raises OSError, StoreAway."""
+        ...
+
+    def newest_epoch(self, job_id: int, attempt: int) -> int | None:
+        """The last one that has written; None: none has. Raises OSError, StoreAway."""
+        ...
+
+    def remove(self, job_ids: Sequence[int]) -> None:
+        """Delete all output of these jobs. Raises OSError, StoreAway: some of it is left."""
+        ...
+
+
 class Segment(NamedTuple):
     """A file of output: which owner wrote it, and the offset of its first byte. Sorts as it is
     read."""
@@ -101,7 +162,7 @@ def _segments(folder: Path) -> list[Segment]:
     return sorted(Segment(int(match[2] or 0), int(match[1])) for match in found)
 
 
-def _places(segments: list[Segment], offset: int) -> Iterator[tuple[Segment, int | None]]:
+def places(segments: list[Segment], offset: int) -> Iterator[tuple[Segment, int | None]]:
     """The segments where the byte at `offset` may be, and to which offset they count; the one to
     be preferred first."""
     limit = None
@@ -188,7 +249,7 @@ def append(tail: Tail, records: list[Record]) -> None:
         tail.is_named = True
     tail.size += grown
     if records:
-        tail.written = _end(records[-1])
+        tail.written = end_of(records[-1])
 
 
 def _keep_whole(file: int, tail: Tail, records: list[Record]) -> None:
@@ -200,11 +261,12 @@ def _keep_whole(file: int, tail: Tail, records: list[Record]) -> None:
         if tail.size + taken > size:
             break
         tail.size += taken
-        tail.written = _end(record)
+        tail.written = end_of(record)
     os.ftruncate(file, tail.size)
 
 
-def _end(record: Record) -> int:
+def end_of(record: Record) -> int:
+    """The offset behind its last byte."""
     return record.offset + len(record.data)
 
 
@@ -251,7 +313,7 @@ def read(folder: Path, cursor: Cursor) -> list[Record]:
     try:
         if cursor.segment is not None and (found := _scan(folder, cursor)):
             return found
-        for segment, limit in _places(_segments(folder), cursor.offset):
+        for segment, limit in places(_segments(folder), cursor.offset):
             cursor.move(segment, limit)
             if found := _scan(folder, cursor):
                 return found
@@ -275,19 +337,18 @@ def _scan(folder: Path, cursor: Cursor) -> list[Record]:
                 size *= 2  # one record is larger than a read
                 continue
             cursor.at += used
-            cursor.position = _end(records[-1])
+            cursor.position = end_of(records[-1])
             parts = (cut(record, cursor.offset, cursor.limit) for record in records)
             if kept := [part for part in parts if part.data]:
-                cursor.offset = _end(kept[-1])
+                cursor.offset = end_of(kept[-1])
                 return kept
     return []
 
 
-def count(folder: Path, size: int) -> dict[StreamName, int]:
-    """How many records of each stream begin below the offset `size`."""
+def count(reader: LogReader, size: int) -> dict[StreamName, int]:
+    """How many records of each stream, of those it still reads, begin below the offset `size`."""
     counts = dict.fromkeys(_NUMBERS, 0)
-    cursor = Cursor(0)
-    while cursor.offset < size and (records := read(folder, cursor)):
+    while reader.offset < size and (records := reader.read()):
         for record in records:
             counts[record.stream] += record.offset < size
     return counts
@@ -340,3 +401,64 @@ def newest_epoch(folder: Path) -> int | None:
     """The last one that has written; None: none has."""
     segments = _segments(folder)
     return segments[-1].epoch if segments else None
+
+
+class FolderReader(Cursor):
+    """A cursor that knows its folder."""
+
+    __slots__ = ("_folder",)
+
+    def __init__(self, folder: Path, offset: int) -> None:
+        super().__init__(offset)
+        self._folder = folder
+
+    def read(self) -> list[Record]:
+        """As `LogReader`."""
+        return read(self._folder, self)
+
+
+class FolderWriter:
+    """A tail that can be written to."""
+
+    def __init__(self, folder: Path, epoch: int) -> None:
+        self._tail = Tail(folder, epoch)
+
+    def append(self, records: list[Record]) -> None:
+        """As `LogWriter`."""
+        append(self._tail, records)
+
+
+class LogFolder:
+    """Output in a folder, which several servers may share."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.pause = SYNC_PAUSE
+
+    def folder_of(self, job_id: int, attempt: int) -> Path:
+        """Where the segments of an attempt lie."""
+        return self._folder / str(job_id // 1000) / str(job_id) / str(attempt)
+
+    def each(self, do: Callable[[Any], object], items: Iterable[Any]) -> Iterator[object]:
+        """As `LogFiles`: one after the other, for it is one disk."""
+        return map(do, items)
+
+    def writer(self, job_id: int, attempt: int, epoch: int) -> FolderWriter:
+        """As `LogFiles`."""
+        return FolderWriter(self.folder_of(job_id, attempt), epoch)
+
+    def reader(self, job_id: int, attempt: int, offset: int) -> FolderReader:
+        """As `LogFiles`."""
+        return FolderReader(self.folder_of(job_id, attempt), offset)
+
+    def recover(self, job_id: int, attempt: int, epoch: int) -> int:
+        """As `LogFiles`."""
+        return recover(self.folder_of(job_id, attempt), epoch)
+
+    def newest_epoch(self, job_id: int, attempt: int) -> int | None:
+        """As `LogFiles`."""
+        return newest_epoch(self.folder_of(job_id, attempt))
+
+    def remove(self, job_ids: Sequence[int]) -> None:
+        """As `LogFiles`."""
+        remove([self.folder_of(job_id, 1).parent for job_id in job_ids])

@@ -1,8 +1,8 @@
 """Output at rest: small output beside the job's row, large output in append-only segment files.
 
 Owns what is written when, what is durable, and who reads along. Addressed by the attempt's byte
-offset. Never decides what output means, and never blocks the event loop: files (`log_files.py`) are
-touched in threads.
+offset. Never decides what output means, and never blocks the event loop: files (`log_files.py`), or
+what they are elsewhere (`log_objects.py`), are touched in threads.
 """
 
 import time
@@ -16,18 +16,25 @@ from typing import Any, Final
 import trio
 
 from queued_runner import log_files
-from queued_runner.log_files import Cursor, Record, Tail, cut, decode_records, encode_record
-from queued_runner.store.base import NoRoom, StoreBroken, StoredOutput
+from queued_runner.log_files import (
+    LogFiles,
+    LogFolder,
+    LogReader,
+    LogWriter,
+    Record,
+    cut,
+    decode_records,
+    encode_record,
+)
+from queued_runner.store.base import NoRoom, OutputAway, StoreBroken, StoredOutput
 from remote_runner.sparing_log import SparingLog
 from remote_runner.types import Output, StreamName
 
 INLINE_LIMIT: Final = 64 * 1024
 INLINE_RECORDS: Final = 1024
 """Its worker counts what a piece costs beside its bytes, and stops at many: so do we, earlier."""
-SYNC_PAUSE: Final = 0.02
-"""Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
 FULL_PAUSE: Final = 1.0
-"""Seconds between two tries while the disk has no room."""
+"""Seconds between two tries while the disk has no room, or cannot be reached."""
 MAX_COMPARED: Final = 256
 """Pieces of output that a repeated one is compared with: bounds what a worker can cost with it."""
 
@@ -64,19 +71,14 @@ class AttemptLog:
         """Another server has the attempt by now: whoever follows it goes on elsewhere."""
         self.pending: deque[Record] = deque()
         self.grown = trio.Event()
-        self._tail: Tail | None = None
+        self._writer: LogWriter | None = None
 
     @property
-    def folder(self) -> Path:
-        """Where its segments lie."""
-        return self._logs.folder_of(*self.key)
-
-    @property
-    def tail(self) -> Tail:
-        """Where it is written on; owned by the writing thread. Most jobs never need it."""
-        if self._tail is None:
-            self._tail = Tail(self.folder, self._epoch)
-        return self._tail
+    def writer(self) -> LogWriter:
+        """Writes it on; owned by the writing thread. Most jobs never need it."""
+        if self._writer is None:
+            self._writer = self._logs.files.writer(*self.key, self._epoch)
+        return self._writer
 
     def append(self, stream: StreamName, data: bytes) -> None:
         """Take the next bytes; what is beyond the cap is counted and dropped."""
@@ -167,25 +169,26 @@ class Logs:
     """All output of one service.
 
     Args:
-        folder: where segments lie.
+        place: where segments lie: a folder, or what is like one.
         run_sync: runs a blocking function; a thread in life, inline in a simulator.
         now: wall clock, UNIX seconds.
         require_room: raises NoRoom while nothing is to be written; called in the thread.
 
     Attributes:
+        files: that place.
         on_grown: called with job and attempt when a published log has been synced.
     """
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | LogFiles,
         *,
         run_sync: RunSync | None = None,
         now: Callable[[], float] = time.time,
         require_room: Callable[[], None] = lambda: None,
     ) -> None:
         self.on_grown: Callable[[int, int], None] = lambda job_id, attempt: None
-        self._folder = folder
+        self.files: LogFiles = LogFolder(place) if isinstance(place, Path) else place
         self._require_room = require_room
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._now = now
@@ -194,14 +197,11 @@ class Logs:
         """Bytes of output written into files."""
         self._work = trio.lowlevel.ParkingLot()
         self._on_full = SparingLog("queued_runner", "output waits for room on the disk")
+        self._on_away = SparingLog("queued_runner", "output waits for its storage")
 
     def now_ms(self) -> int:
         """The wall clock in ms, as records carry it."""
         return int(self._now() * 1000)
-
-    def folder_of(self, job_id: int, attempt: int) -> Path:
-        """Where the segments of an attempt lie."""
-        return self._folder / str(job_id // 1000) / str(job_id) / str(attempt)
 
     def open(
         self, job_id: int, attempt: int, offset: int, cap: int, on_durable: Callable[[int], None],
@@ -217,7 +217,8 @@ class Logs:
         self._work.unpark()
 
     async def run(self) -> None:
-        """Write and sync for ever, all dirty logs in one go. A full disk is tried again.
+        """Write and sync for ever, all dirty logs in one go. A full disk is tried again, and so is
+        one that cannot be reached.
 
         Raises:
             StoreBroken: the disk failed; nothing of that batch was acknowledged.
@@ -229,48 +230,56 @@ class Logs:
             batch = [(log, list(log.pending)) for log in self._dirty.values()]
             self._dirty.clear()
             with trio.CancelScope(shield=True):
-                done, full = await self._run_sync(partial(self._write, batch))
+                done, wait = await self._run_sync(partial(self._write, batch))
             for log, records in batch[:done]:
                 self.written += sum(len(record.data) for record in records)
                 log.synced(len(records))
                 if log.is_published:
                     self.on_grown(*log.key)
-            if full is None:
-                await trio.sleep(SYNC_PAUSE)
+            if wait is None:
+                await trio.sleep(self.files.pause)
                 continue
-            self._on_full.warning(why=str(full))
+            self._warn(wait)
             for log, _ in batch[done:]:
                 self._dirty[id(log)] = log
             await trio.sleep(FULL_PAUSE)
 
-    def _write(self, batch: list[tuple[AttemptLog, list[Record]]]) -> tuple[int, NoRoom | None]:
+    def _warn(self, wait: NoRoom | OutputAway) -> None:
+        sparing = self._on_full if isinstance(wait, NoRoom) else self._on_away
+        sparing.warning(why=str(wait))
+
+    def _write(
+        self, batch: list[tuple[AttemptLog, list[Record]]]
+    ) -> tuple[int, NoRoom | OutputAway | None]:
         """How many of the logs are on disk, in order, and what kept the next one from it."""
         done = 0
         try:
-            for log, records in batch:
-                if records:
-                    self._require_room()
-                    log_files.append(log.tail, records)
+            for _ in self.files.each(self._write_one, batch):
                 done += 1
-        except NoRoom as full:
-            return done, full
+        except (NoRoom, OutputAway) as wait:
+            return done, wait
         except OSError as error:
             raise StoreBroken(
                 f"output cannot be written: {error}; check the disk, then start again"
             ) from error
         return done, None
 
+    def _write_one(self, piece: tuple[AttemptLog, list[Record]]) -> None:
+        log, records = piece
+        if records:
+            self._require_room()
+            log.writer.append(records)
+
     # --- reading ---
 
     async def recover(self, job_id: int, attempt: int, epoch: int) -> int:
         """The bytes of an attempt that its earlier owners left, now durable: its next one, which is
-        that of this epoch, goes on from there.
+        that of this epoch, goes on from there. Waits where they cannot be reached.
 
         Raises:
             StoreBroken: the disk failed.
         """
-        folder = self.folder_of(job_id, attempt)
-        size: int = await self._look(partial(log_files.recover, folder, epoch))
+        size: int = await self._look(partial(self.files.recover, job_id, attempt, epoch))
         return size
 
     async def count(self, job_id: int, attempt: int, size: int) -> dict[StreamName, int]:
@@ -281,63 +290,71 @@ class Logs:
             StoreBroken: the disk failed.
         """
         counts: dict[StreamName, int] = await self._look(
-            partial(log_files.count, self.folder_of(job_id, attempt), size)
+            lambda: log_files.count(self.files.reader(job_id, attempt, 0), size)
         )
         return counts
 
     async def free_epoch(self, job_id: int, attempt: int) -> int:
         """An epoch after all that have written. Raises StoreBroken: the disk failed."""
-        newest: int | None = await self._look(
-            partial(log_files.newest_epoch, self.folder_of(job_id, attempt))
-        )
+        newest: int | None = await self._look(partial(self.files.newest_epoch, job_id, attempt))
         return 0 if newest is None else newest + 1
 
     async def _look(self, look: Callable[[], Any]) -> Any:
-        try:
-            return await self._run_sync(look)
-        except OSError as error:
-            raise StoreBroken(
-                f"output cannot be read: {error}; check the disk, then start again"
-            ) from error
+        while True:
+            try:
+                return await self._run_sync(look)
+            except OutputAway as away:
+                self._warn(away)
+                await trio.sleep(FULL_PAUSE)
+            except OSError as error:
+                raise StoreBroken(
+                    f"output cannot be read: {error}; check the disk, then start again"
+                ) from error
 
     async def read(
         self, job_id: int, attempt: int, inline: bytes | None, offset: int
     ) -> AsyncIterator[Record]:
-        """The output at rest of an attempt, from `offset` on."""
+        """The output at rest of an attempt, from `offset` on.
+
+        Raises:
+            OutputAway: it cannot be reached; also as the records are taken.
+        """
         if inline is not None:
             for record in decode_records(inline, 0)[0]:
                 if record.offset + len(record.data) > offset:
                     yield cut(record, offset)
             return
-        folder = self.folder_of(job_id, attempt)
-        cursor = Cursor(offset)
-        while records := await self._read_some(folder, cursor):
+        reader = self.files.reader(job_id, attempt, offset)
+        while records := await self._read_some(reader):
             for record in records:
                 yield record
 
-    async def _read_some(self, folder: Path, cursor: Cursor) -> list[Record]:
-        records: list[Record] = await self._run_sync(lambda: log_files.read(folder, cursor))
+    async def _read_some(self, reader: LogReader) -> list[Record]:
+        records: list[Record] = await self._run_sync(reader.read)
         return records
 
     async def follow(
         self, log: AttemptLog, offset: int, *, stays: bool = True
     ) -> AsyncIterator[Record]:
-        """Replay a live attempt from `offset`; with `stays` also what comes until its end."""
-        cursor = Cursor(offset)
+        """Replay a live attempt from `offset`; with `stays` also what comes until its end.
+
+        Raises as `read`.
+        """
+        reader = self.files.reader(*log.key, offset)
         while True:
             grown = log.grown
-            while cursor.offset < log.durable:
-                records = await self._read_some(log.folder, cursor)
+            while reader.offset < log.durable:
+                records = await self._read_some(reader)
                 if not records:
                     if log.is_closed:
                         return  # its job was deleted
                     break
                 for record in records:
                     yield record
-            for record in _pending_from(log, cursor.offset):
-                cursor.offset = record.offset + len(record.data)
+            for record in _pending_from(log, reader.offset):
+                reader.offset = record.offset + len(record.data)
                 yield record
-            if cursor.offset >= log.stored_size:
+            if reader.offset >= log.stored_size:
                 if log.is_closed or not stays:
                     return
                 if grown is log.grown:
@@ -361,14 +378,15 @@ class Logs:
                 is taken before the files are read.
             is_over: whether nothing more comes into files. Asked before each look at them.
             pause: seconds after which they are looked at again, whatever was told.
+
+        Raises as `read`.
         """
-        folder = self.folder_of(job_id, attempt)
-        cursor = Cursor(offset)
+        reader = self.files.reader(job_id, attempt, offset)
         is_last = False
         while not is_last:
             changed = change_of()
             is_last = await is_over()
-            while records := await self._read_some(folder, cursor):
+            while records := await self._read_some(reader):
                 for record in records:
                     yield record
             if not is_last:
@@ -379,10 +397,9 @@ class Logs:
         """Delete every segment of these jobs.
 
         Raises:
-            OSError: some of them are left.
+            OSError, OutputAway: some of them are left.
         """
-        folders = [self._folder / str(job_id // 1000) / str(job_id) for job_id in job_ids]
-        await self._run_sync(lambda: log_files.remove(folders))
+        await self._run_sync(partial(self.files.remove, job_ids))
 
 
 def _pending_from(log: AttemptLog, offset: int) -> list[Record]:

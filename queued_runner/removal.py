@@ -17,6 +17,7 @@ from queued_runner.store.base import (
     Expired,
     NoRoom,
     NotEnded,
+    OutputAway,
     Reader,
     StillNamed,
     Store,
@@ -43,7 +44,7 @@ class Files(Protocol):
         """Delete what there is of these jobs.
 
         Raises:
-            OSError: some of it is left.
+            OSError, OutputAway: some of it is left.
         """
         ...
 
@@ -123,7 +124,7 @@ class Removal:
         try:
             for files in self._files:
                 await files.remove(job_ids)
-        except OSError as error:
+        except (OSError, OutputAway) as error:
             log.warning("files of deleted jobs could not be removed", why=str(error))
             return False
         await self._commits.call(lambda store: store.forget_deleted(job_ids))

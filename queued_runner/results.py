@@ -1,25 +1,22 @@
 """Results at rest: few bytes beside the row of the attempt, many in one file an attempt.
 
-Owns these files, and when what has arrived is whole and durable. A file is named after job and
-attempt, never after anything in it; it counts only once the row of its attempt says so. Each owner
-of an attempt has a file of its own, named after its epoch too, and begins it afresh: workers keep
-results until the end is confirmed. Files are touched in threads, never on the event loop.
+Owns when what has arrived is whole and durable. A file counts only once the row of its attempt says
+so. Each owner of an attempt has a file of its own, named after its epoch too, and begins it afresh:
+workers keep results until the end is confirmed. Files (`result_files.py`), or what they are
+elsewhere (`result_objects.py`), are touched in threads, never on the event loop.
 """
 
-import errno
-import os
-import re
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import trio
 
+from queued_runner.result_files import ResultFile, ResultFiles, ResultFolder
 from queued_runner.store.base import (
     NoRoom,
+    OutputAway,
     ResultGone,
     StoreBroken,
     StoredResults,
@@ -30,15 +27,10 @@ from remote_runner.sparing_log import SparingLog
 INLINE_LIMIT: Final = 64 * 1024
 """Bytes, the head included, up to which results ride the commit of their attempt's outcome."""
 FULL_PAUSE: Final = 1.0
-"""Seconds between two tries while the disk has no room."""
+"""Seconds between two tries while the disk has no room, or cannot be reached."""
 READ_SIZE: Final = 256 * 1024
-FOLDER_DEPTH: Final = 3
-"""Folders above a file that may be new with it, up to the one that holds `results`."""
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 RunSync = Callable[[Callable[[], Any]], Awaitable[Any]]
-ResultFile = tuple[int, int, int]
-"""Whose file it is: a job, the number of its attempt, and the epoch of its owner."""
 
 
 class AttemptResults:
@@ -48,8 +40,7 @@ class AttemptResults:
         self, owner: "Results", file: ResultFile, cap: int, on_taken: Callable[[int], None]
     ) -> None:
         self._owner = owner
-        self._path = owner.path_of(*file)
-        self._epoch = file[2]
+        self._file = file
         self._cap = cap
         self._on_taken = on_taken
         self._on_closed: Callable[[StoredResults], None] | None = None
@@ -121,21 +112,21 @@ class AttemptResults:
     def _work(self, data: bytes, size: int, is_last: bool) -> StoredResults | None:
         if data:
             self._owner.require_room()
-            _append(self._path, data, size)
+            self._owner.files.append(self._file, data, size)
             size += len(data)
         if not is_last:
             return None
-        stored = self._checked(_read_head(self._path), size, inline=False)
+        stored = self._checked(self._owner.files.read_head(self._file), size, inline=False)
         if not stored.head.files:
             return self._kept_none(stored)
-        _sync(self._path)
+        self._owner.files.keep(self._file)
         return stored
 
     def _remove(self) -> StoredResults:
         return self._kept_none(_none(self._refusal or ""))
 
     def _kept_none(self, stored: StoredResults) -> StoredResults:
-        self._path.unlink(missing_ok=True)
+        self._owner.files.discard(self._file)
         return stored
 
     def _checked(self, begin: bytes, size: int, *, inline: bool) -> StoredResults:
@@ -153,36 +144,35 @@ class AttemptResults:
             return _none(f"only {size:,} of {start + head.size:,} bytes of them came")
         if head.size > self._cap:
             return _none(f"they have more than {self._cap:,} bytes")
-        return StoredResults(head, start, begin[start:] if inline else None, self._epoch)
+        return StoredResults(head, start, begin[start:] if inline else None, self._file.epoch)
 
 
 class Results:
     """All results of one service.
 
     Args:
-        folder: where the files lie.
+        place: where the files lie: a folder, or what is like one.
         run_sync: runs a blocking function; a thread in life, inline in a simulator.
         require_room: raises NoRoom while nothing is to be written; called in the thread.
+
+    Attributes:
+        files: that place.
     """
 
     def __init__(
         self,
-        folder: Path,
+        place: Path | ResultFiles,
         *,
         run_sync: RunSync | None = None,
         require_room: Callable[[], None] = lambda: None,
     ) -> None:
-        self._folder = folder
+        self.files: ResultFiles = ResultFolder(place) if isinstance(place, Path) else place
         self.require_room = require_room
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._dirty: dict[int, _Work] = {}
         self._work = trio.lowlevel.ParkingLot()
         self._on_full = SparingLog("queued_runner", "results wait for room on the disk")
-
-    def path_of(self, job_id: int, attempt: int, epoch: int = 0) -> Path:
-        """The file of an attempt, if this owner of it has one."""
-        name = f"{attempt}.{epoch}" if epoch else str(attempt)
-        return self._folder / str(job_id // 1000) / str(job_id) / name
+        self._on_away = SparingLog("queued_runner", "results wait for their storage")
 
     # --- arriving ---
 
@@ -191,7 +181,7 @@ class Results:
     ) -> AttemptResults:
         """Begin with the results of an attempt: `cap` bytes at most; `on_taken` gets an offset
         below which they are out of memory. Each owner of it has an `epoch` of its own."""
-        return AttemptResults(self, (job_id, attempt, epoch), cap, on_taken)
+        return AttemptResults(self, ResultFile(job_id, attempt, epoch), cap, on_taken)
 
     def mark_dirty(self, work: "_Work") -> None:
         """There is something to do for this on the disk."""
@@ -202,10 +192,10 @@ class Results:
         """Remove, soon, what owners of an attempt before this epoch have left of its results: it
         has ended."""
         if epoch:
-            self.mark_dirty(_Older(self.path_of(job_id, attempt, epoch), (job_id, attempt, epoch)))
+            self.mark_dirty(_Older(self.files, ResultFile(job_id, attempt, epoch)))
 
     async def run(self) -> None:
-        """Write for ever. A full disk is tried again.
+        """Write for ever. A full disk is tried again, and so is one that cannot be reached.
 
         Raises:
             StoreBroken: the disk failed; nothing of what was written last was acknowledged.
@@ -218,8 +208,9 @@ class Results:
             try:
                 with trio.CancelScope(shield=True):
                     done = await self._run_sync(work.next_work())
-            except NoRoom as full:
-                self._on_full.warning(why=str(full))
+            except (NoRoom, OutputAway) as wait:
+                sparing = self._on_full if isinstance(wait, NoRoom) else self._on_away
+                sparing.warning(why=str(wait))
                 self.mark_dirty(work)
                 await trio.sleep(FULL_PAUSE)
             except OSError as error:
@@ -229,15 +220,17 @@ class Results:
             else:
                 work.worked(done)
 
-    async def tidy(self, kept: Collection[ResultFile]) -> None:
+    async def tidy(self, kept: Collection[tuple[int, int, int]]) -> None:
         """Remove what earlier servers left, but for what is kept. Nobody else may use the folder,
         and nothing may have arrived yet.
 
         Raises:
             StoreBroken: the disk failed.
+            OutputAway: they cannot be reached.
         """
+        files = frozenset(ResultFile(*file) for file in kept)
         try:
-            await self._run_sync(partial(_tidy, self._folder, frozenset(kept)))
+            await self._run_sync(partial(self.files.tidy, files))
         except OSError as error:
             raise StoreBroken(
                 f"results cannot be removed: {error}; check the disk, then start again"
@@ -252,35 +245,37 @@ class Results:
 
         Raises:
             ResultGone: the disk does not have it.
+            OutputAway: it cannot be reached.
         """
         if stored.inline is not None:
             yield stored.inline[offset : offset + size]
             return
-        try:
-            path = self.path_of(job_id, attempt, stored.epoch)
-            file = await self._run_sync(partial(_open, path))
-        except OSError as error:
-            raise ResultGone(f"it cannot be read any more: {error.strerror}") from error
+        name = ResultFile(job_id, attempt, stored.epoch)
+        file = await self._take(partial(self.files.open, name))
         try:
             offset += stored.start
             while size:
-                data = await self._run_sync(partial(os.pread, file, min(size, READ_SIZE), offset))
+                data = await self._take(partial(file.read, min(size, READ_SIZE), offset))
                 if not data:
                     raise ResultGone("its file has become shorter")
                 yield data
                 offset, size = offset + len(data), size - len(data)
         finally:
-            os.close(file)
+            file.close()
+
+    async def _take(self, take: Callable[[], Any]) -> Any:
+        try:
+            return await self._run_sync(take)
+        except OSError as error:
+            raise ResultGone(f"it cannot be read any more: {error.strerror}") from error
 
     async def remove(self, job_ids: Sequence[int]) -> None:
         """Delete the files of every attempt of jobs; their rows go with those of the attempts.
 
         Raises:
-            OSError: some of it is left.
+            OSError, OutputAway: some of it is left.
         """
-        await self._run_sync(
-            partial(_remove, [self.path_of(job_id, 1).parent for job_id in job_ids])
-        )
+        await self._run_sync(partial(self.files.remove, job_ids))
 
 
 class _Work(Protocol):
@@ -293,107 +288,17 @@ class _Work(Protocol):
 class _Older:
     """The files of the earlier owners of an attempt, to be removed."""
 
-    def __init__(self, path: Path, file: ResultFile) -> None:
-        self._folder = path.parent
+    def __init__(self, files: ResultFiles, file: ResultFile) -> None:
+        self._files = files
         self._file = file
 
     def next_work(self) -> Callable[[], None]:
-        return self._remove
+        return partial(self._files.remove_older, self._file)
 
     def worked(self, done: None) -> None:
         pass
-
-    def _remove(self) -> None:
-        for path in self._folder.glob("*"):
-            other = _file_of(path)
-            if other is not None and other[:2] == self._file[:2] and other[2] < self._file[2]:
-                path.unlink(missing_ok=True)
-
-
-def _remove(folders: Sequence[Path]) -> None:
-    for folder in folders:
-        with suppress(FileNotFoundError):  # most jobs leave nothing
-            shutil.rmtree(folder)
 
 
 def _none(why: str) -> StoredResults:
     """What is kept of results that are not: that they were there, and why."""
     return StoredResults(Head((), (LeftOut(FOLDER, why),), 1), 0, b"")
-
-
-def _append(path: Path, data: bytes, size: int) -> None:
-    """Write behind the first `size` bytes.
-
-    Raises:
-        NoRoom: there is no room; nothing of them is left behind.
-        OSError: the disk failed.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = _open(path, os.O_WRONLY | os.O_CREAT)
-    except OSError as error:
-        raise _refusal(error) from error
-    try:
-        try:
-            done = 0
-            while done < len(data):
-                done += os.pwrite(file, data[done:], size + done)
-        except OSError as error:
-            os.ftruncate(file, size)
-            raise _refusal(error) from error
-    finally:
-        os.close(file)
-
-
-def _open(path: Path, flags: int = os.O_RDONLY) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-
-
-def _refusal(error: OSError) -> OSError | NoRoom:
-    if error.errno not in _NO_ROOM:
-        return error
-    return NoRoom(f"results cannot be written: {error.strerror}")
-
-
-def _read_head(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.readline(MAX_HEAD + 1)
-    except FileNotFoundError:
-        return b""
-
-
-def _sync(path: Path) -> None:
-    """Make a file durable, and the names that lead to it from the data directory on."""
-    file = _open(path)
-    try:
-        os.fdatasync(file)
-    finally:
-        os.close(file)
-    for folder in (path.parent, *path.parent.parents[:FOLDER_DEPTH]):
-        file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
-
-
-def _tidy(folder: Path, kept: frozenset[ResultFile]) -> None:
-    for path in folder.glob("*/*/*"):
-        file = _file_of(path)
-        if file is not None and file not in kept:
-            path.unlink()
-            for parent in path.parents[:2]:
-                with suppress(OSError):  # something else is in it
-                    parent.rmdir()
-
-
-_NAME: Final = re.compile(r"([0-9]+)(?:\.([0-9]+))?")
-
-
-def _file_of(path: Path) -> ResultFile | None:
-    """Whose file it is; None: none of ours, which is left alone."""
-    job_id, name = path.parent.name, _NAME.fullmatch(path.name)
-    if not job_id.isdecimal() or name is None:
-        return None
-    return int(job_id), int(name[1]), int(name[2] or 0)

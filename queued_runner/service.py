@@ -22,6 +22,7 @@ from queued_runner.events import Events
 from queued_runner.fleet import Fleet
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
+from queued_runner.output_places import opened_output
 from queued_runner.plugs import LOCAL, REMOTE, make_runner
 from queued_runner.results import Results
 from queued_runner.runner import QueuedRunner
@@ -65,20 +66,17 @@ async def open_queue(
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.own_dir))
         store = stack.enter_context(opened_store(settings))
-        if settings.logs is not None:
-            datadir.require_own(settings.output_dir, store.writer.identity())
-        room = DiskRoom([settings.data_dir, settings.output_dir])
+        output = stack.enter_context(opened_output(settings, store.writer.identity()))
+        room = DiskRoom([settings.data_dir, output.folder or settings.data_dir])
         wall = now or time.time
         name = _server_name(settings)
         logs = Logs(
-            settings.output_dir / datadir.LOGS,
+            output.logs,
             run_sync=run_sync,
             now=wall,
-            require_room=room.require,
+            require_room=room.require if output.folder else lambda: None,
         )
-        results = Results(
-            settings.output_dir / datadir.RESULTS, run_sync=run_sync, require_room=room.require
-        )
+        results = Results(output.results, run_sync=run_sync, require_room=room.require)
         commits = GroupCommit(store.writer, run_sync)
         limits = Limits(
             detach=settings.detach,

@@ -136,7 +136,7 @@ def opened_at_rest(
 
 def _require_driver() -> None:
     try:
-        import psycopg_pool  # noqa: F401
+        import psycopg  # noqa: F401
     except ImportError as error:
         raise UnusableSettings(
             "a store in PostgreSQL needs its driver; install duplex-runner[postgres]"

@@ -32,7 +32,7 @@ Examples:
 )  # fmt: skip
 @click.argument("file", type=click.File("rb"))
 def import_(
-    data_dir: Path | None, store: str | None, logs: Path | None, detach: float, file: BinaryIO
+    data_dir: Path | None, store: str | None, logs: Path | str | None, detach: float, file: BinaryIO
 ) -> None:
     """Fill an empty queue from FILE, or stdin (-), which `export` wrote: all of it, or nothing.
 
@@ -40,10 +40,11 @@ def import_(
     Never start servers on both.
     """
     with ending_well():
+        from queued_runner.output_places import output_at_rest
         from queued_runner.stores import opened_at_rest
         from queued_runner.transfer.importing import import_queue
 
         settings = settings_of(data_dir, store, logs)
-        with opened_at_rest(settings, is_filled=True) as queue:
-            count = import_queue(queue, file, settings.output_dir, detach)
+        with opened_at_rest(settings, is_filled=True) as queue, output_at_rest(settings) as place:
+            count = import_queue(queue, file, place, detach)
         say(f"imported {count} job{'' if count == 1 else 's'} into {queue.place}")

@@ -10,7 +10,7 @@ import click
 
 from queued_runner.cli.config_file import RUNNERS, config_option
 from queued_runner.cli.options import option
-from queued_runner.cli.store_options import is_store
+from queued_runner.cli.store_options import OutputPlaceType, is_store
 from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
 
 
@@ -58,8 +58,9 @@ Examples:
     help="Servers behind these ports, for more than one CPU; needs a store to share.",
 )  # fmt: skip
 @option(
-    "--logs", type=click.Path(path_type=Path, exists=True, file_okay=False, writable=True),
-    help="Where output and results lie: a folder that is there; by default the data directory.",
+    "--logs", type=OutputPlaceType(writable=True),
+    help="Where output and results lie: a folder that is there, or s3://BUCKET/PREFIX; by default"
+    " the data directory.",
 )  # fmt: skip
 @option(
     "--server-name", metavar="NAME",

@@ -46,6 +46,25 @@ def is_store(context: click.Context, parameter: click.Parameter, text: str | Non
     return text
 
 
+class OutputPlaceType(click.Path):
+    """A folder that is there, or a place in a bucket, as it was written."""
+
+    def __init__(self, *, writable: bool = False) -> None:
+        super().__init__(path_type=Path, exists=True, file_okay=False, writable=writable)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from queued_runner.output_url import SCHEME, parse_output
+        from remote_runner.errors import UnusableSettings
+
+        if not str(value).startswith(SCHEME):
+            return super().convert(value, param, ctx)
+        try:
+            parse_output(str(value))
+        except UnusableSettings as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 data_dir_option = option(
     "--data-dir", type=click.Path(path_type=Path), help="Where the queue lies."
 )
@@ -54,12 +73,14 @@ store_option = option(
     help="Where the queue is kept, as `serve` has it; by default a file in the data directory.",
 )  # fmt: skip
 logs_option = option(
-    "--logs", type=click.Path(path_type=Path, exists=True, file_okay=False),
+    "--logs", type=OutputPlaceType(),
     help="Where output and results lie; by default the data directory.",
 )  # fmt: skip
 
 
-def settings_of(data_dir: Path | None, store: str | None, logs: Path | None = None) -> "Settings":
+def settings_of(
+    data_dir: Path | None, store: str | None, logs: Path | str | None = None
+) -> "Settings":
     """What these options say."""
     from queued_runner.config import Settings
     from queued_runner.datadir import default_data_dir

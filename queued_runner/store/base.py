@@ -94,6 +94,10 @@ class StoreAway(StoreError):
     """The database cannot be reached now: nothing was stored, and it may be tried again later."""
 
 
+class OutputAway(StoreAway):
+    """Where output and results lie cannot be reached now; it may be tried again later."""
+
+
 class InDoubt(StoreAway):
     """The database went away while it committed: `was_committed` tells, when it is back."""
 

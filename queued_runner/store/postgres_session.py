@@ -91,7 +91,9 @@ class Guard:
         if code.startswith(_AWAY) or (
             not code and isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
         ):
-            return StoreAway(f"{where} does not answer: {said}; see that it runs and can be reached")
+            return StoreAway(
+                f"{where} does not answer: {said}; see that it runs and can be reached"
+            )
         if code.startswith(_BROKEN):
             return StoreBroken(f"{where} cannot be used: {said}; check it, then start again")
         return None

@@ -5,11 +5,12 @@ It holds some rows or one piece of a file at a time. It changes nothing.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from queued_runner.datadir import LOGS, RESULTS
 from queued_runner.errors import TransferRefused
+from queued_runner.output_places import OutputPlace
+from queued_runner.result_files import ResultFile
 from queued_runner.store.tables import TABLES, Table
 from queued_runner.stores import QueueAtRest
 from queued_runner.transfer.files import read_output, read_result
@@ -28,9 +29,11 @@ class Exported:
 
 
 class _Export:
-    def __init__(self, queue: QueueAtRest, folder: Path, write: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, queue: QueueAtRest, place: OutputPlace, write: Callable[[bytes], object]
+    ) -> None:
         self._queue = queue
-        self._folder = folder
+        self._place = place
         self._write = write
         self._seal = Seal()
         self.done = Exported()
@@ -49,7 +52,7 @@ class _Export:
                 self.done.jobs += table.name == "jobs"
         for job_id, number, size in whole.attempts_in_files():
             end = 0
-            for record in read_output(self._folder, job_id, number):
+            for record in read_output(self._place.logs, job_id, number):
                 end = record.offset + len(record.data)
                 self._add(
                     OUTPUT,
@@ -59,7 +62,8 @@ class _Export:
                 self._miss(LOGS)
         for job_id, number, epoch in whole.results_in_files():
             offset = 0
-            for data in read_result(self._folder, job_id, number, epoch, PIECE):
+            file = ResultFile(job_id, number, epoch)
+            for data in read_result(self._place.results, file, PIECE):
                 self._add(RESULT, (job_id, number, epoch, offset, data))
                 offset += len(data)
             if not offset:
@@ -69,22 +73,25 @@ class _Export:
         self._write(encode(END, self._seal.end()))
 
     def _miss(self, name: str) -> None:
-        if not (self._folder / name).is_dir():
+        folder = self._place.folder
+        if folder is not None and not (folder / name).is_dir():
             raise TransferRefused(
-                f"output of this queue does not lie in {self._folder}; say with --logs where"
+                f"output of this queue does not lie in {folder}; say with --logs where"
             )
         self.done.missing += 1
 
 
-def export_queue(queue: QueueAtRest, folder: Path, write: Callable[[bytes], object]) -> Exported:
-    """Write a queue, whose files lie in `folder`.
+def export_queue(
+    queue: QueueAtRest, place: OutputPlace, write: Callable[[bytes], object]
+) -> Exported:
+    """Write a queue, whose files lie at `place`.
 
     Raises:
         TransferRefused: a server has it, or its files are elsewhere; what was written has no end.
         StoreError, OSError: it cannot be read, or written.
     """
     queue.require_rest()
-    export = _Export(queue, folder, write)
+    export = _Export(queue, place, write)
     queue.store.whole.begin_look()
     try:
         export.run()

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -15,9 +15,8 @@ from typing import BinaryIO, Final, Self
 from queued_runner import log_files
 from queued_runner.datadir import LOGS, RESULTS
 from queued_runner.errors import TransferRefused
-from queued_runner.log_files import Record, Tail
-from queued_runner.logs import Logs
-from queued_runner.results import Results
+from queued_runner.log_files import LogFiles, LogFolder, Record, Tail
+from queued_runner.result_files import ResultFile, ResultFiles, ResultFolder
 
 BATCH: Final = 1024 * 1024
 """Bytes of output that are synced together."""
@@ -86,8 +85,8 @@ class Staging:
                     " folder with --logs, or remove what an import left that was killed"
                 )
         self._stage = Path(tempfile.mkdtemp(prefix=".import-", dir=self._folder))
-        self._logs = Logs(self._stage / LOGS)
-        self._results = Results(self._stage / RESULTS)
+        self._logs = LogFolder(self._stage / LOGS)
+        self._results = ResultFolder(self._stage / RESULTS)
         return self
 
     def __exit__(
@@ -122,7 +121,7 @@ class Staging:
 
     def add_result(self, job_id: int, attempt: int, epoch: int, data: bytes) -> None:
         """The next piece of an attempt's results."""
-        path = self._results.path_of(job_id, attempt, epoch)
+        path = self._results.path_of(ResultFile(job_id, attempt, epoch))
         if self._result is None or path != self._result_path:
             self._end_result()
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -154,21 +153,22 @@ class Staging:
         self._is_kept = True
 
 
-def read_output(folder: Path, job_id: int, attempt: int) -> Iterator[Record]:
+def read_output(logs: LogFiles, job_id: int, attempt: int) -> Iterator[Record]:
     """What lies in the files of an attempt, whoever wrote it, as one stream."""
-    cursor = log_files.Cursor(0)
-    place = Logs(folder / LOGS).folder_of(job_id, attempt)
+    reader = logs.reader(job_id, attempt, 0)
     records: Sequence[Record]
-    while records := log_files.read(place, cursor):
+    while records := reader.read():
         yield from records
 
 
-def read_result(folder: Path, job_id: int, attempt: int, epoch: int, size: int) -> Iterator[bytes]:
+def read_result(results: ResultFiles, file: ResultFile, size: int) -> Iterator[bytes]:
     """The file of an attempt's results, in pieces of `size`; nothing where there is none."""
     try:
-        file = Results(folder / RESULTS).path_of(job_id, attempt, epoch).open("rb")
+        opened = results.open(file)
     except FileNotFoundError:
         return
-    with file:
-        while data := file.read(size):
+    with closing(opened):
+        offset = 0
+        while data := opened.read(size, offset):
             yield data
+            offset += len(data)

@@ -8,14 +8,14 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from pydantic import ValidationError
 
 from queued_runner.errors import TransferRefused
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.log_files import Record
+from queued_runner.output_places import OutputPlace
 from queued_runner.store.base import InDoubt, StoreBroken
 from queued_runner.store.tables import Table
 from queued_runner.store.whole import RowsRefused
@@ -35,13 +35,16 @@ from queued_runner.transfer.format import (
 )
 from remote_runner.results import BadHead, parse_head
 
+if TYPE_CHECKING:
+    from queued_runner.transfer.bucket_staging import BucketStaging
+
 BATCH: Final = 1024 * 1024
 """Bytes of lines that are added at once, or so many rows."""
 MAX_ROWS: Final = 1000
 
 
-def import_queue(queue: QueueAtRest, file: BinaryIO, folder: Path, detach: float) -> int:
-    """Fill an empty queue from an export, its files into `folder`, and say how many jobs it has.
+def import_queue(queue: QueueAtRest, file: BinaryIO, place: OutputPlace, detach: float) -> int:
+    """Fill an empty queue from an export, its files into `place`, and say how many jobs it has.
 
     What runs is nobody's then, for `detach` seconds or its own, until its worker comes.
 
@@ -58,7 +61,7 @@ def import_queue(queue: QueueAtRest, file: BinaryIO, folder: Path, detach: float
                 f"the queue at {queue.place} is not empty; import into a new one, which another"
                 " --data-dir or --store names"
             )
-        with Staging(folder) as staging:
+        with _staging(place) as staging:
             jobs = _Import(queue, staging).run(file)
             _hand_over(queue, detach)
             staging.place()
@@ -77,6 +80,15 @@ def import_queue(queue: QueueAtRest, file: BinaryIO, folder: Path, detach: float
         raise
 
 
+def _staging(place: OutputPlace) -> "Staging | BucketStaging":
+    if place.folder is not None:
+        return Staging(place.folder)
+    from queued_runner.transfer.bucket_staging import BucketStaging
+
+    assert place.bucket is not None
+    return BucketStaging(place.bucket)
+
+
 def _hand_over(queue: QueueAtRest, detach: float) -> None:
     """What runs had a server elsewhere, which is not here."""
     now = queue.store.time(time.monotonic())
@@ -87,7 +99,7 @@ def _hand_over(queue: QueueAtRest, detach: float) -> None:
 
 
 class _Import:
-    def __init__(self, queue: QueueAtRest, staging: Staging) -> None:
+    def __init__(self, queue: QueueAtRest, staging: "Staging | BucketStaging") -> None:
         self._whole = queue.store.whole
         self._staging = staging
         self._seal = Seal()

@@ -6,8 +6,9 @@ import os
 import pytest
 import trio
 
-from queued_runner import results as results_module
+from queued_runner import result_files
 from queued_runner.jobs import JobState, Limits
+from queued_runner.result_files import ResultFile as StoredFile
 from queued_runner.results import INLINE_LIMIT, READ_SIZE, Results
 from queued_runner.store.base import NoRoom, ResultGone
 from remote_runner.protocol.messages import Close, Closed, ResultChunk, Resume, Spawn
@@ -57,7 +58,7 @@ async def read(queue, job, attempt=1):
 
 def files_of(queue):
     """The files on the disk of the server."""
-    folder = queue.results._folder
+    folder = queue.results.files._folder
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
@@ -154,7 +155,7 @@ async def test_a_file_that_is_gone_is_no_empty_one(autojump_clock, queue, leave,
     job = queue.add("leaver")
     async with queue.server(local) as dispatcher:
         await queue.end_of(dispatcher, job)
-        path = queue.results.path_of(job, 1)
+        path = queue.results.files.path_of(StoredFile(job, 1))
         assert path.stat().st_mode & 0o777 == 0o600
         if how == "shortened":
             os.truncate(path, 1000)
@@ -393,16 +394,16 @@ async def test_what_nobody_kept_is_swept_when_a_server_starts(autojump_clock, qu
     async with queue.server(local) as dispatcher:
         await queue.end_of(dispatcher, job)
         for key in ((job, 2), (77, 1), (1234, 1)):
-            path = queue.results.path_of(*key)
+            path = queue.results.files.path_of(StoredFile(*key))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"left by an attempt that never ended")
-        foreign = queue.results._folder / "0" / "notes" / "mine.txt"
+        foreign = queue.results.files._folder / "0" / "notes" / "mine.txt"
         foreign.parent.mkdir()
         foreign.write_text("somebody's")
     async with queue.server(local):
         assert files_of(queue) == ["0/1/1", "0/notes/mine.txt"]
         assert await read(queue, job) == LARGE
-        assert not queue.results.path_of(77, 1).parent.exists()
+        assert not queue.results.files.path_of(StoredFile(77, 1)).parent.exists()
 
 
 async def test_a_stale_outcome_leaves_none(autojump_clock, queue, leave, processes, local):
@@ -457,7 +458,7 @@ async def test_a_disk_that_ends_half_way_leaves_no_half(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(file, data, offset)
 
-    monkeypatch.setattr(results_module.os, "pwrite", pwrite)
+    monkeypatch.setattr(result_files.os, "pwrite", pwrite)
     async with queue.server(local) as dispatcher:
         await queue.end_of(dispatcher, job)
         assert len(failures) == 5

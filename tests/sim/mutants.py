@@ -20,6 +20,7 @@ import trio
 import queued_runner.dispatcher
 import queued_runner.log_files
 import queued_runner.logs
+import queued_runner.result_files
 import queued_runner.results
 import simple_worker.worker
 from queued_runner.dispatcher import Dispatcher
@@ -114,7 +115,7 @@ def closed_before_commit(put):
 
 @mutant("results are not synced before they count")
 def results_unsynced(put):
-    put(queued_runner.results, "_sync", lambda path: None)
+    put(queued_runner.result_files.ResultFolder, "keep", lambda self, file: None)
 
 
 @mutant("results that are not whole are kept")

@@ -16,6 +16,7 @@ import trio
 import queued_runner.fleet
 import queued_runner.log_files
 import queued_runner.logs
+import queued_runner.result_files
 import queued_runner.results
 import queued_runner.service
 import queued_runner.store.dependencies
@@ -109,7 +110,7 @@ def _put_server(put):
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))
     put(service.datadir, "hold", lambda folder: nullcontext())
     put(queued_runner.log_files, "os", _SimOs())
-    put(queued_runner.results, "os", _SimOs())
+    put(queued_runner.result_files, "os", _SimOs())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from queued_runner import log_files
-from queued_runner.log_files import Cursor, Record, Tail, encode_record
+from queued_runner.log_files import Cursor, FolderReader, Record, Tail, encode_record
 from queued_runner.store.base import NoRoom
 
 MEMORY = "/dev/shm"
@@ -92,21 +92,23 @@ class Owner:
 class Reader:
     """Reads along, in pieces of any size, and never gets a byte twice or wrong."""
 
-    def __init__(self, folder, offset):
-        self.folder = folder
-        self.cursor = Cursor(offset)
-        self.offset = offset
+    def __init__(self, reader):
+        self.reader = reader
+        self.offset = reader.offset
 
     def read(self, size):
         with patch.object(log_files, "READ_SIZE", size):
-            while records := log_files.read(self.folder, self.cursor):
-                for record in records:
-                    end = record.offset + len(record.data)
-                    assert record.offset == self.offset < end
-                    assert record.data == STREAM[record.offset : end]
-                    assert record.stream == stream_at(record.offset)
-                    self.offset = end
+            while records := self.reader.read():
+                self.take(records)
         return self.offset
+
+    def take(self, records):
+        for record in records:
+            end = record.offset + len(record.data)
+            assert record.offset == self.offset < end
+            assert record.data == STREAM[record.offset : end]
+            assert record.stream == stream_at(record.offset)
+            self.offset = end
 
 
 @contextmanager
@@ -141,7 +143,7 @@ steps = st.lists(
 def test_any_history_of_owners_reads_as_one_stream(steps, offsets, size):
     with small_segments() as folder:
         owners = [Owner(folder, 0, 0)]
-        readers = [Reader(folder, offset) for offset in offsets]
+        readers = [Reader(FolderReader(folder, offset)) for offset in offsets]
         durable = 0
 
         def take_over(later):
@@ -149,7 +151,7 @@ def test_any_history_of_owners_reads_as_one_stream(steps, offsets, size):
             epoch = owners[-1].tail.epoch + later
             offset = log_files.recover(folder, epoch)
             assert offset >= durable
-            assert Reader(folder, 0).read(size) == offset
+            assert Reader(FolderReader(folder, 0)).read(size) == offset
             owners.append(Owner(folder, epoch, offset))
             durable = offset
 
@@ -174,7 +176,8 @@ def test_any_history_of_owners_reads_as_one_stream(steps, offsets, size):
         take_over(1)
         owners[-1].append(len(STREAM), set())
         assert log_files.recover(folder, owners[-1].tail.epoch + 1) == len(STREAM)
-        for reader in [*readers, *(Reader(folder, offset) for offset in range(0, len(STREAM), 23))]:
+        others = (Reader(FolderReader(folder, offset)) for offset in range(0, len(STREAM), 23))
+        for reader in [*readers, *others]:
             assert reader.read(size) == len(STREAM)
 
 
@@ -198,7 +201,7 @@ def test_each_piece_is_counted_once_whoever_wrote_it(lives, last):
             before = owner
         end = log_files.recover(folder, before.tail.epoch + 1)
         pieces = end // PIECE
-        assert log_files.count(folder, end) == {
+        assert log_files.count(FolderReader(folder, 0), end) == {
             "stdout": (pieces + 1) // 2, "stderr": pieces // 2,
         }  # fmt: skip
 
@@ -213,7 +216,7 @@ def test_what_an_earlier_owner_writes_otherwise_does_not_count(tmp_path):
     assert [record.data for record in log_files.read(tmp_path, cursor)] == [b"one"]
     assert [record.data for record in log_files.read(tmp_path, cursor)] == [b"two"]
     assert log_files.read(tmp_path, cursor) == []
-    assert log_files.count(tmp_path, 6) == {"stdout": 2, "stderr": 0}
+    assert log_files.count(FolderReader(tmp_path, 0), 6) == {"stdout": 2, "stderr": 0}
 
 
 def test_an_owner_never_writes_into_a_file_that_is_there(tmp_path):

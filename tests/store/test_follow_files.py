@@ -4,25 +4,33 @@ import pytest
 import trio
 
 from queued_runner import log_files
+from queued_runner.log_files import LogFolder
 from queued_runner.logs import INLINE_LIMIT, Logs
+from tests.buckets import MemoryBucket
 from tests.queue.conftest import inline
 
 
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "logs"
+@pytest.fixture(params=["folder", "bucket"])
+def place(tmp_path, request, monkeypatch):
+    if request.param == "folder":
+        return LogFolder(tmp_path / "logs")
+    pytest.importorskip("boto3", reason="boto3 is not installed (duplex-runner[s3])")
+    from queued_runner import log_objects
+
+    monkeypatch.setattr(log_objects, "PAUSE", log_files.SYNC_PAUSE)
+    return log_objects.LogObjects(MemoryBucket())
 
 
 @pytest.fixture
-def owner(folder):
-    return Logs(folder, run_sync=inline, now=trio.current_time)
+def owner(place):
+    return Logs(place, run_sync=inline, now=trio.current_time)
 
 
 class Elsewhere:
     """Another server on the same folder, that follows; what it is told, and what it got."""
 
-    def __init__(self, folder, nursery, pause=1000.0):
-        self._logs = Logs(folder, run_sync=inline)
+    def __init__(self, place, nursery, pause=1000.0):
+        self._logs = Logs(place, run_sync=inline)
         self._nursery = nursery
         self._pause = pause
         self._changed = trio.Event()
@@ -54,10 +62,10 @@ def open_log(owner, offset=0, epoch=0):
     return owner.open(1, 1, offset, 1 << 40, lambda offset: None, epoch)
 
 
-async def test_what_grows_is_read_at_once_when_it_is_told(owner, folder, nursery, autojump_clock):
+async def test_what_grows_is_read_at_once_when_it_is_told(owner, place, nursery, autojump_clock):
     nursery.start_soon(owner.run)
     log = open_log(owner)
-    elsewhere = Elsewhere(folder, nursery)
+    elsewhere = Elsewhere(place, nursery)
     owner.on_grown = elsewhere.tell
     nursery.start_soon(elsewhere.follow)
     log.append("stdout", b"little")
@@ -75,10 +83,10 @@ async def test_what_grows_is_read_at_once_when_it_is_told(owner, folder, nursery
     assert elsewhere.got == [b"little", b"more", b"the last"]
 
 
-async def test_one_that_is_told_nothing_looks_again(owner, folder, nursery, autojump_clock):
+async def test_one_that_is_told_nothing_looks_again(owner, place, nursery, autojump_clock):
     nursery.start_soon(owner.run)
     log = open_log(owner)
-    elsewhere = Elsewhere(folder, nursery, pause=5.0)
+    elsewhere = Elsewhere(place, nursery, pause=5.0)
     nursery.start_soon(elsewhere.follow)
     log.publish()
     for text in (b"one", b"two"):
@@ -90,9 +98,9 @@ async def test_one_that_is_told_nothing_looks_again(owner, folder, nursery, auto
     assert elsewhere.got == [b"one", b"two"]
 
 
-async def test_it_follows_from_an_offset_over_a_hand_over(owner, folder, nursery, autojump_clock):
+async def test_it_follows_from_an_offset_over_a_hand_over(owner, place, nursery, autojump_clock):
     nursery.start_soon(owner.run)
-    elsewhere = Elsewhere(folder, nursery)
+    elsewhere = Elsewhere(place, nursery)
     owner.on_grown = elsewhere.tell
     first = open_log(owner)
     first.publish()
@@ -140,20 +148,23 @@ async def test_each_sync_is_told_once(owner, nursery, autojump_clock):
 
 
 async def test_one_that_waits_costs_one_look_at_the_folder(
-    owner, folder, nursery, autojump_clock, monkeypatch
+    owner, place, nursery, autojump_clock, monkeypatch
 ):
     nursery.start_soon(owner.run)
     log = open_log(owner)
     log.publish()
     log.append("stdout", b"x")
-    elsewhere = Elsewhere(folder, nursery)
+    elsewhere = Elsewhere(place, nursery)
     nursery.start_soon(elsewhere.follow)
     await trio.sleep(1)
     elsewhere.tell()
     await trio.sleep(1)
     looks = []
-    listed = log_files._segments
-    monkeypatch.setattr(log_files, "_segments", lambda path: looks.append(path) or listed(path))
+    if isinstance(place, LogFolder):
+        listed = log_files._segments
+        monkeypatch.setattr(log_files, "_segments", lambda path: looks.append(path) or listed(path))
+    else:
+        monkeypatch.setattr(place._bucket, "listed", looks)
     asked = elsewhere.asked
     for _ in range(3):
         elsewhere.tell()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from queued_runner.config import Settings
+from queued_runner.output_places import in_folder
 from queued_runner.stores import opened_at_rest
 from queued_runner.transfer.export import Exported, export_queue
 from queued_runner.transfer.importing import import_queue
@@ -36,12 +37,12 @@ class Place:
     def export_and_tell(self) -> tuple[bytes, Exported]:
         file = BytesIO()
         with opened_at_rest(self.settings, is_new=False) as queue:
-            done = export_queue(queue, self.folder, file.write)
+            done = export_queue(queue, in_folder(self.folder), file.write)
         return file.getvalue(), done
 
     def fill(self, data: bytes, detach: float = 120.0) -> int:
         with opened_at_rest(self.settings, is_filled=True) as queue:
-            return import_queue(queue, BytesIO(data), self.folder, detach)
+            return import_queue(queue, BytesIO(data), in_folder(self.folder), detach)
 
     def files(self) -> dict[str, bytes]:
         """What lies in its folder besides the store."""

@@ -12,9 +12,10 @@ from queued_runner.datadir import LOGS, RESULTS
 from queued_runner.errors import DataDirUnusable, TransferRefused
 from queued_runner.jobs import JobSpec, JobState
 from queued_runner.lifecycle import JobEvent
-from queued_runner.log_files import Record, Tail, encode_record
-from queued_runner.logs import Logs
-from queued_runner.results import Results
+from queued_runner.log_files import LogFolder, Record, Tail, encode_record
+from queued_runner.output_places import in_folder
+from queued_runner.result_files import ResultFile as StoredFile
+from queued_runner.result_files import ResultFolder
 from queued_runner.retry import Decision
 from queued_runner.store.base import StoreAway, StoreBroken, StoredOutput
 from queued_runner.store.sqlite import SQLiteStore
@@ -79,7 +80,7 @@ def outcome(code):
 
 def fill(place):
     """A queue with all that a queue may have, deleted jobs above all others too."""
-    logs, results = Logs(place.folder / LOGS), Results(place.folder / RESULTS)
+    logs, results = LogFolder(place.folder / LOGS), ResultFolder(place.folder / RESULTS)
     with opened_at_rest(place.settings) as queue:
         store = Transacted(queue.store)
         store(lambda raw: raw.enlist("life-1", "server", 1.0))
@@ -143,7 +144,7 @@ def fill(place):
 
 
 def opened_results(results, *file):
-    path = results.path_of(*file)
+    path = results.path_of(StoredFile(*file))
     path.parent.mkdir(parents=True)
     return path.open("wb")
 
@@ -184,8 +185,7 @@ def test_a_queue_is_the_same_wherever_it_goes(new_place, way):
     with opened_at_rest(others[-1].settings) as queue:
         store = Transacted(queue.store)
         assert store.submit() == highest + 1
-        folder = Logs(others[-1].folder / LOGS).folder_of(running, 1)
-        assert log_files.recover(folder, 1) == 6
+        assert LogFolder(others[-1].folder / LOGS).recover(running, 1, 1) == 6
 
 
 def test_the_order_of_pages_is_that_of_one(new_place, monkeypatch):
@@ -372,7 +372,7 @@ def test_a_server_that_starts_meanwhile_is_noticed_at_the_end(new_place, postgre
             written.append(line)
 
         with opened_at_rest(place.settings) as queue, pytest.raises(TransferRefused):
-            export_queue(queue, place.folder, write)
+            export_queue(queue, in_folder(place.folder), write)
     assert decode(written[-1])[0] is not END
 
 
@@ -392,7 +392,7 @@ def test_what_breaks_at_the_commit_takes_the_files_back(new_place, exported, mon
     with opened_at_rest(place.settings, is_filled=True) as queue:
         monkeypatch.setattr(type(queue.store), "commit", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            import_queue(queue, BytesIO(exported), place.folder, 1.0)
+            import_queue(queue, BytesIO(exported), in_folder(place.folder), 1.0)
         monkeypatch.undo()
         assert queue.store.whole.is_empty()
     assert place.files() == {}
@@ -408,7 +408,7 @@ def test_a_commit_in_doubt_keeps_them(new_place, exported, monkeypatch):
     with opened_at_rest(place.settings, is_filled=True) as queue:
         monkeypatch.setattr(type(queue.store), "commit", commit)
         with pytest.raises(StoreBroken):
-            import_queue(queue, BytesIO(exported), place.folder, 1.0)
+            import_queue(queue, BytesIO(exported), in_folder(place.folder), 1.0)
     assert place.export() == exported
 
 
@@ -468,7 +468,7 @@ def test_a_disk_that_fails_leaves_nothing(new_place, exported, monkeypatch):
     with opened_at_rest(place.settings, is_filled=True) as queue:
         monkeypatch.setattr("queued_runner.transfer.files.os.fsync", fsync)
         with pytest.raises(StoreBroken, match="Input/output error; nothing of it is left"):
-            import_queue(queue, BytesIO(exported), place.folder, 1.0)
+            import_queue(queue, BytesIO(exported), in_folder(place.folder), 1.0)
         monkeypatch.undo()
         assert queue.store.whole.is_empty()
     assert place.files() == {}
