@@ -83,10 +83,11 @@ def write_private(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def require_own(folder: Path, identity: str) -> None:
+def require_own(folder: Path, identity: str) -> str:
     """Make a folder of output that of this queue; all its servers may have it, no other queue's.
 
-    Jobs of two queues have the same numbers, and one would remove what it takes for its own.
+    Jobs of two queues have the same numbers, and one would remove what it takes for its own. What
+    it gives is what this folder alone has, wherever it is mounted.
 
     Raises:
         DataDirUnusable: it is another queue's, or it cannot be used.
@@ -94,8 +95,8 @@ def require_own(folder: Path, identity: str) -> None:
     path = folder / OWNER
     try:
         if not path.exists():
-            write_private(path, identity + "\n")
-        owner = path.read_text(encoding="utf-8", errors="replace").strip()
+            write_private(path, f"{identity} {secrets.token_hex(8)}\n")
+        owner, _, mark = path.read_text(encoding="utf-8", errors="replace").strip().partition(" ")
     except OSError as error:
         raise DataDirUnusable(
             f"the folder of output {folder} cannot be used: {error.strerror}; make it, or choose"
@@ -106,6 +107,7 @@ def require_own(folder: Path, identity: str) -> None:
             f"the folder of output {folder} is that of another queue; choose another with --logs"
             f" (if this queue was copied from that one, which is no more, delete {path})"
         )
+    return mark
 
 
 def read_or_create_token(folder: Path) -> str:

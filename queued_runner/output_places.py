@@ -5,7 +5,7 @@ sure that it is this queue's. Knows every kind of place, and nothing of what lie
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +15,7 @@ from queued_runner.errors import DataDirUnusable
 from queued_runner.log_files import LogFiles, LogFolder
 from queued_runner.output_url import OutputURL
 from queued_runner.result_files import ResultFiles, ResultFolder
-from queued_runner.store.base import OutputAway
+from queued_runner.store.base import OutputAway, Store
 from remote_runner.errors import UnusableSettings
 
 if TYPE_CHECKING:
@@ -27,19 +27,21 @@ INCOMING: Final = "incoming"
 
 @dataclass(frozen=True, slots=True)
 class OutputPlace:
-    """A place that is open: in a `folder`, or in a `bucket`. `shown` is what people call it."""
+    """A place that is open: in a `folder`, or in a `bucket`. `shown` is what people call it, and
+    `mark` what it alone has, however it is reached."""
 
     logs: LogFiles
     results: ResultFiles
     shown: str
     folder: Path | None = None
     bucket: "Bucket | None" = None
+    mark: str = ""
 
 
 @contextmanager
-def opened_output(settings: Settings, identity: str) -> Iterator[OutputPlace]:
+def opened_output(settings: Settings, identity: str, *, is_shared: bool) -> Iterator[OutputPlace]:
     """The place that these settings name, which is that of the queue of this identity from now on,
-    while entered.
+    while entered. `is_shared`: other servers keep what is theirs there too.
 
     Raises:
         UnusableSettings: there is none, or this server may not use it.
@@ -52,9 +54,33 @@ def opened_output(settings: Settings, identity: str) -> Iterator[OutputPlace]:
             _require_own(place.bucket, identity)
             with suppress(FileNotFoundError):
                 shutil.rmtree(settings.own_dir / INCOMING)
-        elif settings.logs is not None:
-            datadir.require_own(settings.output_dir, identity)
+            place = replace(place, mark=place.bucket.place)
+        elif settings.logs is not None or is_shared:
+            mark = datadir.require_own(settings.output_dir, identity)
+            place = replace(place, mark=mark)
         yield place
+
+
+def require_same(store: Store, place: OutputPlace) -> None:
+    """Be sure that the servers of a queue keep output in one place: that of the first of them.
+
+    Raises:
+        DataDirUnusable: this is another one.
+        StoreError: the store cannot be asked.
+    """
+    store.begin()
+    try:
+        mark, _, shown = store.keep_output_at(f"{place.mark} {place.shown}").partition(" ")
+        store.commit()
+    except BaseException:
+        store.rollback()
+        raise
+    if mark != place.mark:
+        raise DataDirUnusable(
+            f"the servers of this queue keep its output in one place, which the first of them calls"
+            f" {shown}, and {place.shown} is another one: give each of them the same --logs (where"
+            f" it was moved, its file {datadir.OWNER!r} goes with it)"
+        )
 
 
 @contextmanager

@@ -1,13 +1,14 @@
 """The composition root: puts the parts together, in one nursery, and takes them apart in order."""
 
 import gc
+import math
 import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 import trio
@@ -22,7 +23,7 @@ from queued_runner.events import Events
 from queued_runner.fleet import Fleet
 from queued_runner.jobs import Limits
 from queued_runner.logs import Logs
-from queued_runner.output_places import opened_output
+from queued_runner.output_places import opened_output, require_same
 from queued_runner.plugs import LOCAL, REMOTE, make_runner
 from queued_runner.results import Results
 from queued_runner.runner import QueuedRunner
@@ -36,6 +37,9 @@ from remote_runner.token_file import read_token
 from remote_runner.types import JobRunner
 
 log = structlog.get_logger("queued_runner")
+
+DATABASE_PATIENCE: Final = 3.0
+"""Seconds without an answer after which a database is away."""
 
 
 @asynccontextmanager
@@ -66,7 +70,11 @@ async def open_queue(
     with ExitStack() as stack:
         stack.enter_context(datadir.hold(settings.own_dir))
         store = stack.enter_context(opened_store(settings))
-        output = stack.enter_context(opened_output(settings, store.writer.identity()))
+        output = stack.enter_context(
+            opened_output(settings, store.writer.identity(), is_shared=store.is_shared)
+        )
+        if store.is_shared:
+            require_same(store.writer, output)
         room = DiskRoom([settings.data_dir, output.folder or settings.data_dir])
         wall = now or time.time
         name = _server_name(settings)
@@ -77,7 +85,9 @@ async def open_queue(
             require_room=room.require if output.folder else lambda: None,
         )
         results = Results(output.results, run_sync=run_sync, require_room=room.require)
-        commits = GroupCommit(store.writer, run_sync)
+        commits = GroupCommit(
+            store.writer, run_sync, patience=DATABASE_PATIENCE if store.is_shared else math.inf
+        )
         limits = Limits(
             detach=settings.detach,
             max_log_size=settings.max_log_size,

@@ -267,6 +267,8 @@ class Server:
             )
         refusal = self._refusal(batch[0])
         if refusal is not None:
+            # Said before any welcome, it makes nobody run on.
+            emitter.may_write = _always
             self._on_refusal.warning(peer=address, why=refusal.message)
             emitter.send_nowait(refusal)
             return
@@ -290,6 +292,9 @@ class Server:
                 "the worker's token is missing or wrong; start it with --token-file and the"
                 " server's worker token",
             )
+        if not self._may_write():
+            words = "this server cannot reach its queue now; it tries again"
+            return Goodbye("away", words, retry_after_ms=RETRY_AFTER_MS)
         if not 1 <= hello.slots <= MAX_SLOTS:
             return Goodbye("slots", f"a worker has 1 to {MAX_SLOTS} slots, not {hello.slots}")
         wait = self._door.knock(trio.current_time())
@@ -474,3 +479,7 @@ class Server:
         for session in sessions:
             if session.emitter.is_open:
                 session.emitter.close_nowait(why)
+
+
+def _always() -> bool:
+    return True

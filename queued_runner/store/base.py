@@ -433,6 +433,10 @@ class Store(Reader, Protocol):
         """Those of these attempts that are not this server's any more, or run no more."""
         ...
 
+    def keep_output_at(self, place: str) -> str:
+        """Where the output of this queue lies: here, if nobody has said so before."""
+        ...
+
     def see_worker(self, worker: WorkerRecord) -> None:
         """A worker of this server, as it is now; of no effect where it is another's by now."""
         ...

@@ -5,6 +5,7 @@ full disk, and while the database is away, those who wait for an answer are refu
 be stored is tried again.
 """
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -58,11 +59,15 @@ class GroupCommit:
 
     Args:
         store: the writing connection; nobody else may use it.
+        patience: seconds after which a database that has not answered counts as away.
         run_sync: runs a blocking function; a thread in life, inline in a simulator.
     """
 
-    def __init__(self, store: Store, run_sync: RunSync | None = None) -> None:
+    def __init__(
+        self, store: Store, run_sync: RunSync | None = None, *, patience: float = math.inf
+    ) -> None:
         self._store = store
+        self._patience = patience
         limiter = trio.CapacityLimiter(1)
 
         async def in_thread(function: Callable[[], Any]) -> Any:
@@ -75,6 +80,8 @@ class GroupCommit:
         self._on_away = SparingLog("queued_runner", "states wait for the database")
         self._away: StoreAway | None = None
         """Why the last try did not reach the database."""
+        self._asked = math.inf
+        """Since when the database is to answer."""
         self._away_pause = AWAY_PAUSE
         self._work = trio.lowlevel.ParkingLot()
         self._room = trio.lowlevel.ParkingLot()
@@ -87,8 +94,13 @@ class GroupCommit:
 
     @property
     def is_up(self) -> bool:
-        """Whether the last try has reached the database."""
-        return self._away is None
+        """Whether the last try has reached the database, and this one may do so yet."""
+        return self._why_away() is None
+
+    def _why_away(self) -> StoreAway | None:
+        if self._away is None and trio.current_time() > self._asked + self._patience:
+            return StoreAway(f"the database has not answered for {self._patience:g} s")
+        return self._away
 
     async def run(self) -> None:
         """Commit for ever. On a full disk the next try is for half as much.
@@ -161,6 +173,7 @@ class GroupCommit:
         """Commit a batch, once more at once where others stood in its way."""
         for tries in range(TRIES):
             try:
+                self._asked = trio.current_time()
                 tried: tuple[list[Any], InDoubt | None]
                 tried = await self._run_sync(partial(self._commit, batch))
             except TryAgain as error:
@@ -168,6 +181,8 @@ class GroupCommit:
                 await trio.sleep(tries * AGAIN_PAUSE)
             else:
                 return tried
+            finally:
+                self._asked = math.inf
         raise StoreAway(f"{last}; that was try {TRIES}") from last
 
     def _put_back(
@@ -226,20 +241,22 @@ class GroupCommit:
         if self._is_broken:
             done(outcome.Error(StoreBroken("the queue is closed after a disk error")))
             return
-        if is_refusable and self._away is not None:
-            done(outcome.Error(self._away))
+        why_away = self._why_away() if is_refusable else None
+        if why_away is not None:
+            done(outcome.Error(why_away))
             return
         self._pending.append(_Pending(operation, done, is_refusable))
         self.nudge()
 
     def require_reachable(self) -> None:
         """Raises StoreAway while the database is away, as far as is known."""
-        if self._away is not None:
-            raise self._away
+        why_away = self._why_away()
+        if why_away is not None:
+            raise why_away
 
     async def wait_for_room(self) -> None:
         """Return once `call` will submit without waiting; at once, without a checkpoint, if so."""
-        while len(self._pending) >= MAX_PENDING and self._away is None:
+        while len(self._pending) >= MAX_PENDING and self.is_up:
             await self._room.park()
 
     async def call(

@@ -16,18 +16,19 @@ from psycopg.types.numeric import Int8Dumper
 
 from queued_runner.store.base import StoreAway, StoreBroken, StoreError, StoreFull, TryAgain
 from queued_runner.store.postgres_text import EscapingDumper, UnescapingLoader
+from remote_runner.errors import UnusableSettings
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 _CONNECT: Final[dict[str, Any]] = {
     "application_name": "queued-runner",
-    "connect_timeout": 10,
-    # Else a server that is cut off would hold its locks for two hours.
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
+    # Who is cut off notices before its lease ends; and it would hold its locks for two hours.
+    "connect_timeout": 5,
+    "keepalives_idle": 3,
+    "keepalives_interval": 2,
     "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
+    "tcp_user_timeout": 8_000,
 }
 """What the address may say otherwise."""
 _SETTINGS: Final = {
@@ -129,8 +130,18 @@ def _prepare(connection: Connection) -> None:
 
 
 def connection_info(address: str, **others: Any) -> str:
-    """What a connection is made with; `others` stand above what is usual, below the address."""
-    return make_conninfo("", **{**_CONNECT, **others, **conninfo_to_dict(address)})
+    """What a connection is made with; `others` stand above what is usual, below the address.
+
+    Raises:
+        UnusableSettings: this is no address; what is wrong is not shown, it may be the password.
+    """
+    try:
+        return make_conninfo("", **{**_CONNECT, **others, **conninfo_to_dict(address)})
+    except psycopg.ProgrammingError as error:
+        raise UnusableSettings(
+            "the store is no address that libpq understands: look at its parameters behind '?', and"
+            " at each '%' in it"
+        ) from error
 
 
 def _connect(info: str, prepare: Callable[[Connection], None]) -> Connection:

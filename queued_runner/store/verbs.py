@@ -370,6 +370,11 @@ class Verbs(Reads, ABC):
                 self._claimed.pop(job_id, None)
             return lost
 
+    def keep_output_at(self, place: str) -> str:
+        with self._guard:
+            self._db.execute("UPDATE identity SET output = ? WHERE output IS NULL", (place,))
+            return str(self._value("SELECT output FROM identity"))
+
     def see_worker(self, worker: WorkerRecord) -> None:
         with self._guard:
             self._servers.admit(worker)

@@ -412,3 +412,31 @@ async def test_one_who_was_buried_is_refused_until_it_is_let_in_again(
     distant.is_buried = False
     await commits.drain()
     assert len(done) == len(distant.page()) == 1
+
+
+async def test_nobody_waits_behind_a_database_that_does_not_answer(
+    distant, nursery, autojump_clock
+):
+    async def slowly(function):
+        await trio.sleep(10)
+        return function()
+
+    commits = GroupCommit(distant, slowly, patience=3)
+    nursery.start_soon(commits.run)
+    answered = []
+
+    async def submit():
+        answered.append(await commits.call(add("in its hands")))
+
+    nursery.start_soon(submit)
+    await trio.sleep(2)
+    commits.require_reachable()
+    await trio.sleep(2)
+    with pytest.raises(StoreAway, match="not answered for 3 s"):
+        await commits.call(add("refused"))
+    with pytest.raises(StoreAway):
+        commits.require_reachable()
+    assert (trio.current_time(), commits.is_up) == (4, False)
+    await trio.sleep(7)
+    assert answered == [1]
+    assert commits.is_up

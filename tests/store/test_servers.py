@@ -211,3 +211,8 @@ def test_an_end_from_before_an_attempt_went_to_another_server_and_back_is_stale(
     assert (back.server, back.handovers) == ("a", 2)
     assert a.finish(job) is None
     assert a.finish(back).state is JobState.SUCCEEDED
+
+
+def test_the_first_server_says_where_output_lies(store):
+    assert store(lambda s: s.keep_output_at("m1 /shared")) == "m1 /shared"
+    assert store(lambda s: s.keep_output_at("m2 /other")) == "m1 /shared"
