@@ -1,6 +1,7 @@
 """The real dispatcher over a store in memory, with simulated time: what is durable is durable."""
 
 from contextlib import asynccontextmanager
+from itertools import count
 
 import pytest
 import trio
@@ -26,6 +27,10 @@ async def inline(function):
     return function()
 
 
+LIVES = count(1)
+"""No two servers have the same id, whatever bench they were on."""
+
+
 class QueueBench:
     """A queue that outlives the servers which a test opens on it, one after the other."""
 
@@ -33,7 +38,6 @@ class QueueBench:
         self._folder = folder
         self.store = store or SQLiteStore(":memory:")
         self.commits = None
-        self._lives = 0
         self.results = None
 
     def add(self, command, **fields):
@@ -62,13 +66,13 @@ class QueueBench:
             now=trio.current_time,
             rng=lambda: 0.5,
         )
-        self._lives += 1
+        life = f"life-{next(LIVES)}"
         fleet = Fleet(
             commits,
             dispatcher,
             runners,
             name="server",
-            new_id=lambda: f"life-{self._lives}",
+            new_id=lambda: life,
             is_shared=False,
             detach=dispatcher.limits.detach,
             silence=0.0,

@@ -326,8 +326,9 @@ class Checks:
                 self._fail("I2", f"{message.options.id} is to start, and is not durable")
 
     def on_received(self, actor, message):
-        self._contacts[actor] = trio.current_time()
         kind = type(message).__name__
+        if kind != "Goodbye":  # with which a server may refuse who is not its own
+            self._contacts[actor] = trio.current_time()
         if kind == "Close":
             self._worded.add((actor, message.id))
         elif kind == "Stale":
