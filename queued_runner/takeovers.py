@@ -17,7 +17,7 @@ from queued_runner.live_attempt import LiveAttempt
 from queued_runner.logs import Logs
 from queued_runner.roster import Roster
 from queued_runner.sightings import worker_record
-from queued_runner.store.base import AttemptKey, Deposed, NoRoom, Store, StoreAway, Taken
+from queued_runner.store.base import AttemptKey, Store, StoreError, Taken
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Tally
 from remote_runner.errors import NotNow
@@ -75,7 +75,7 @@ class Takeovers:
             last_word = self._roster.begin(worker.id)
             try:
                 found = await self._commits.call(lambda s: s.take_over(record, held), taken)
-            except (NoRoom, StoreAway, Deposed) as error:
+            except StoreError as error:
                 self._roster.fail(last_word)
                 raise NotNow(str(error)) from error
             if found is None:
