@@ -319,6 +319,7 @@ async def serve(
             # would hold the event loop for 50 ms.
             gc.freeze()
             ports = {} if remote is None else remote.ports
+            url = settings.store_url()
             facts = datadir.describe(
                 settings.data_dir,
                 detach=settings.detach,
@@ -332,7 +333,7 @@ async def serve(
                     "ready",
                     workers=f"{settings.host}:{remote.port}" if remote else settings.runner,
                     api=facts.get("url"),
-                    queue=str(settings.own_dir),
+                    queue=url.shown if url is not None else str(settings.own_dir),
                 )
                 task_status.started()
                 await stop.wait()
