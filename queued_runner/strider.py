@@ -42,7 +42,7 @@ import trio
 
 from queued_runner.jobs import Job, JobState
 from queued_runner.runner import QueuedRunner
-from queued_runner.store.base import JobNotFound, KeyConflict, NoRoom
+from queued_runner.store.base import Deposed, JobNotFound, KeyConflict, NoRoom, StoreAway
 from queued_runner.strider_build import (
     CUSTOM,
     Build,
@@ -198,7 +198,7 @@ class _Conductor:
             self.data.fail("Cancelled by the user")
             await self._tell("job.status.cancelled")
             await self._plug.tell_data("job.cancelled", self._id, self.data.as_json())
-        except (NoRoom, _PhaseFailed) as error:
+        except (NoRoom, StoreAway, Deposed, _PhaseFailed) as error:
             await self._fail(str(error))
         await self._finish()
 
