@@ -59,6 +59,9 @@ json "$url/jobs/$job/results"
 verb prune
 json "$url/prune" -d '{"older_than": 3600, "keep_failed": true}'
 
+verb servers
+json "$url/servers"
+
 verb workers
 json "$url/workers"
 worker=$(api "$url/workers" | field id)

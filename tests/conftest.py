@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.commands import Service
-from tests.postgres import Postgres, binaries_or_skip
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 pytest_plugins = ["queued_runner.testing.fixtures"]
 
@@ -20,8 +23,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "patient"))
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
+def postgres() -> "Iterator[Postgres]":
     """One PostgreSQL for all tests; each takes a database of its own in it."""
+    from tests.postgres import Postgres, binaries_or_skip  # most files need no driver
+
     cluster = Postgres(binaries_or_skip())
     try:
         yield cluster

@@ -9,10 +9,11 @@ from tests.commands import PATIENCE, ROOT, Service
 from tests.http.events import bytes_of, parse_events
 
 SCRIPT = ROOT / "examples" / "curl.sh"
+NOT_HTTP = {"serve", "migrate", "export", "import"}
 
 
 def test_the_script_does_what_every_verb_does(service: Service) -> None:
-    assert set(re.findall(r"^verb (\w+)", SCRIPT.read_text(), re.M)) == VERBS.keys() - {"serve"}
+    assert set(re.findall(r"^verb (\w+)", SCRIPT.read_text(), re.M)) == VERBS.keys() - NOT_HTTP
     service.start_server()
     service.start_worker("w1")
     service.wait_for(lambda: service.json("workers"), "the worker")
@@ -31,6 +32,7 @@ def test_the_script_does_what_every_verb_does(service: Service) -> None:
     assert said["run"].endswith("\n0")
     assert said["cancel"] == "5\ncancelled"
     assert '"name":"w1"' in said["workers"]
+    assert '"workers":1' in said["servers"]
     assert said["drain"] in ("draining", "drained")
     assert said["resume"] == "ready"
     assert '"event":"job.cancelled"' in said["events"]

@@ -113,7 +113,7 @@ def test_a_queue_moves_while_a_job_runs(service: Service, store: str, tmp_path) 
 
 def test_migrate_says_what_it_did(service: Service, postgres) -> None:
     database = postgres.new_database()
-    for options, newest in (((), 7), (("--store", postgres.address(database)), 2)):
+    for options, newest in (((), 8), (("--store", postgres.address(database)), 3)):
         first, second = (service.verb("migrate", *options) for _ in range(2))
         assert (first.returncode, second.returncode) == (0, 0), first.stderr
         assert first.stderr.endswith(b"went from step 0 to step %d\n" % newest)

@@ -29,6 +29,7 @@ import simple_worker.spool
 import simple_worker.spool_files
 import simple_worker.window
 import simple_worker.worker
+from queued_runner.datadir import ServerName
 from queued_runner.events import Events
 from queued_runner.hints import NoHints
 from queued_runner.logs import Logs
@@ -105,6 +106,7 @@ def _put_server(put):
     service = queued_runner.service
     put(service, "opened_store", _opened_store)
     put(service, "secrets", SimpleNamespace(token_hex=lambda size: _world().new_id()))
+    put(service.datadir, "server_name", lambda folder: ServerName(folder.name, folder.name))
     put(service, "Logs", partial(Logs, now=_wall))
     put(service, "time", SimpleNamespace(time=_wall))
     put(service, "random", SimpleNamespace(random=lambda: _world().jitter.random()))

@@ -104,28 +104,32 @@ def test_a_place_belongs_to_one_queue(storage, tmp_path):
     settings = settings_of(tmp_path, storage.url(storage.new_bucket(), ""))
     for _ in range(2):
         (tmp_path / INCOMING / "0" / "1").mkdir(parents=True)  # half a result
-        with opened_output(settings, "queue-1") as place:
+        with opened_output(settings, "queue-1", is_shared=True) as place:
             assert place.folder is None
             assert not (tmp_path / INCOMING).exists()
     with pytest.raises(DataDirUnusable, match="that of another queue"):
-        with opened_output(settings, "queue-2"):
+        with opened_output(settings, "queue-2", is_shared=True):
             pass
 
 
 def test_what_cannot_be_used_says_why(storage, tmp_path, monkeypatch):
     with pytest.raises(UnusableSettings, match="answers NoSuchBucket; see that there is"):
-        with opened_output(settings_of(tmp_path, storage.url("nobodys")), "queue-1"):
+        with opened_output(
+            settings_of(tmp_path, storage.url("nobodys")), "queue-1", is_shared=True
+        ):
             pass
     url = "s3://bucket/x?endpoint=http://127.0.0.1:1"
     with pytest.raises(OutputAway, match=r"does not answer: .*; start again when it does"):
-        with opened_output(settings_of(tmp_path, url), "queue-1"):
+        with opened_output(settings_of(tmp_path, url), "queue-1", is_shared=True):
             pass
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     with pytest.raises(UnusableSettings, match="Unable to locate credentials"):
-        with opened_output(settings_of(tmp_path, storage.url(storage.new_bucket())), "queue-1"):
+        with opened_output(
+            settings_of(tmp_path, storage.url(storage.new_bucket())), "queue-1", is_shared=True
+        ):
             pass
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     with pytest.raises(UnusableSettings, match="profile"):
-        with opened_output(settings_of(tmp_path, url), "queue-1"):
+        with opened_output(settings_of(tmp_path, url), "queue-1", is_shared=True):
             pass
