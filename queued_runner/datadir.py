@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -75,12 +75,27 @@ def hold(folder: Path) -> Iterator[None]:
 def write_private(path: Path, text: str) -> None:
     """Replace a file that only its owner may read, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    file = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    _write(temporary, text)
+    temporary.replace(path)
+
+
+def _create_private(path: Path, text: str) -> None:
+    """Make such a file where there is none: of several who do so at the same moment, one does."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    _write(temporary, text)
+    try:
+        with suppress(FileExistsError):
+            os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def _write(path: Path, text: str) -> None:
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(file, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 def require_own(folder: Path, identity: str) -> str:
@@ -95,7 +110,7 @@ def require_own(folder: Path, identity: str) -> str:
     path = folder / OWNER
     try:
         if not path.exists():
-            write_private(path, f"{identity} {secrets.token_hex(8)}\n")
+            _create_private(path, f"{identity} {secrets.token_hex(8)}\n")
         owner, _, mark = path.read_text(encoding="utf-8", errors="replace").strip().partition(" ")
     except OSError as error:
         raise DataDirUnusable(
