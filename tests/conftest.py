@@ -1,6 +1,7 @@
 """How all tests run, and the fixtures of those that need the real commands."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,3 +49,16 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.start_server()
         service.start_worker(slots=4)
         yield service
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests each engine of the store has passed, the same ones for all of them."""
+    counts = Counter(
+        engine
+        for report in terminalreporter.getreports("passed")
+        for engine in ("sqlite-memory", "sqlite-file", "postgres")
+        if report.nodeid.startswith("tests/store/") and f"[{engine}" in report.nodeid
+    )
+    if counts:
+        told = ", ".join(f"{engine} {count}" for engine, count in sorted(counts.items()))
+        terminalreporter.write_line(f"conformance of the engines: {told} passed")
