@@ -61,7 +61,16 @@ class Overdue:
         """Have it killed. A worker that never says that it has done so is not believed to."""
         assert run.kill_order is not None
         session.send(run.kill_order)
-        self.later(run, self._patience_with(run), partial(self._lose, run))
+        self._wait_for_end(run)
+
+    def _wait_for_end(self, run: RemoteRun) -> None:
+        def look() -> None:
+            if run.session is not None and run.session.is_paused:
+                self._wait_for_end(run)  # what it says is not read: it may have said so
+            else:
+                self._lose(run)
+
+        self.later(run, self._patience_with(run), look)
 
     def watch_gap(self, run: RemoteRun) -> None:
         """A worker that sends nothing of what is missing, for so long, does not have it."""

@@ -131,3 +131,25 @@ async def test_what_has_begun_and_is_not_held_any_more_is_lost(autojump_clock, b
         await trio.testing.wait_all_tasks_blocked()
     async with bench.worker():
         assert seen.outcome.reason is Reason.WORKER_LOST
+
+
+async def test_a_kill_is_not_given_up_while_its_worker_is_not_read(
+    autojump_clock, bench, monkeypatch
+):
+    monkeypatch.setattr("remote_runner.server.UNACKED_MARK", 0)
+    monkeypatch.setattr("remote_runner.server.UNACKED_PER_RUN", 100)
+    seen = Recorder()
+    async with bench.worker() as worker:
+        run = bench.runner.start("1.1", Command("x"), {}, seen)
+        await worker.hear(Spawn)
+        await worker.say(Started("1.1", 7, 0))
+        await worker.say(OutputChunk("stdout", b"x" * 200, "1.1", 0))
+        await live_on(worker, bench.nursery)
+        await trio.testing.wait_all_tasks_blocked()
+        run.kill(grace=2.0)
+        await worker.say(Close(None, id="1.1", signal="SIGTERM", reason="killed", offset=200))
+        await trio.sleep(200)
+        assert not seen.closed.is_set()
+        run.ack(200)
+        await seen.closed.wait()
+        assert (seen.outcome.reason, seen.outcome.signal) == (Reason.KILLED, "SIGTERM")
