@@ -42,6 +42,7 @@ from remote_runner.types import (
     Outcome,
     Reason,
     Run,
+    Waiting,
     WorkerEvent,
     WorkerInfo,
 )
@@ -63,7 +64,7 @@ class Dispatcher:
         runners: where attempts may run; a claim takes slots of any of them.
         limits: of jobs that name none of their own.
         events: hears what becomes true of jobs and workers.
-        hints: to the other servers of the queue.
+        hints: to the other servers of the queue. is_shared: there may be any.
         now: wall clock, UNIX seconds. rng: jitter of the backoff.
     """
 
@@ -78,10 +79,12 @@ class Dispatcher:
         limits: Limits,
         events: Events,
         hints: Hints,
+        is_shared: bool,
         now: Callable[[], float],
         rng: Callable[[], float],
     ) -> None:
         self.id = id
+        self.is_shared = is_shared
         self.events = events
         self.tally = Tally()
         self._commits = commits
@@ -448,10 +451,10 @@ class Dispatcher:
 
     # --- a new server's first look, and what runners tell ---
 
-    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> Waiting:
         if self.is_away:
             raise NotNow("this server cannot reach its queue now; it tries again")
-        await self.takeovers.prepare(worker, boot, connection)
+        return await self.takeovers.prepare(worker, boot, connection)
 
     def live(self, key: AttemptKey) -> LiveAttempt | None:
         """An attempt that is live here."""

@@ -112,6 +112,7 @@ async def open_queue(
             results=results,
             limits=limits,
             hints=store.hints,
+            is_shared=store.is_shared,
             events=Events(secrets.token_hex(4), wall, server=name),
             now=wall,
             rng=rng or random.random,

@@ -21,7 +21,7 @@ from queued_runner.store.base import AttemptKey, Store, StoreError, Taken
 from queued_runner.store.commit import GroupCommit
 from queued_runner.tally import Tally
 from remote_runner.errors import NotNow
-from remote_runner.types import WorkerInfo
+from remote_runner.types import Waiting, WorkerInfo
 
 
 class Holder(Protocol):
@@ -56,8 +56,8 @@ class Takeovers:
         self._to_load: deque[tuple[Sequence[Job], Callable[[], None]]] = deque()
         self._loading = trio.lowlevel.ParkingLot()
 
-    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
-        """Hold what a worker that has connected has, wherever it was; see `types.Host`."""
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> Waiting:
+        """Take what a worker that has connected has, wherever it was; see `types.Host`."""
         record = worker_record(worker, boot, connection)
         async with self._turn_of(worker.id):
             held = self._holder.held_of(worker.id)
@@ -80,7 +80,7 @@ class Takeovers:
                 raise NotNow(str(error)) from error
             if found is None:
                 raise NotNow("this worker has a newer connection to another server of this queue")
-            await loaded.wait()
+            return loaded.wait
 
     def _turn_of(self, worker_id: str) -> trio.Lock:
         """One connection of a worker after the other."""

@@ -17,6 +17,7 @@ from remote_runner.types import (
     Output,
     Reason,
     Run,
+    Waiting,
     WorkerEvent,
     WorkerInfo,
 )
@@ -139,12 +140,13 @@ class NoHost:
     """The host of a runner that is used alone: it knows no earlier runs."""
 
     id = ""
+    is_shared = False
 
     def on_capacity(self) -> None:
         pass
 
-    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
-        pass
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> Waiting:
+        return trio.lowlevel.checkpoint
 
     def adopt(self, run: Run, size: int) -> Adoption | None:
         return None

@@ -53,6 +53,7 @@ from remote_runner.types import (
     Outcome,
     Output,
     Reason,
+    Waiting,
     WorkerEvent,
     WorkerInfo,
     all_needs,
@@ -117,7 +118,7 @@ class RemoteRunner(DirectRuns):
         """
         if host is not None:
             self._host = host
-            self._server.server_id = host.id
+            self._server.server_id, self._server.is_shared = host.id, host.is_shared
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             self._overdue.open(nursery)
@@ -311,9 +312,9 @@ class RemoteRunner(DirectRuns):
             self._tell_drain(worker)
             self._on_capacity()
 
-    async def prepare(self, session: Session) -> None:
+    async def prepare(self, session: Session) -> Waiting:
         worker = session.worker
-        await self._host.prepare(worker.info, worker.boot, worker.connection)
+        return await self._host.prepare(worker.info, worker.boot, worker.connection)
 
     def on_ready(self, session: Session, listed: dict[str, tuple[AttemptState, int]]) -> None:
         worker = session.worker

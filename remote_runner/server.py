@@ -42,7 +42,7 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.protocol.states import ConnectionState, Role
 from remote_runner.sparing_log import SparingLog
-from remote_runner.types import CAN_MASK
+from remote_runner.types import CAN_MASK, Waiting
 
 log = structlog.get_logger("remote_runner")
 
@@ -99,7 +99,7 @@ class SessionOwner(Protocol):
     """What a session tells to `runner.py`: synchronous, one call an event."""
 
     def on_joined(self, session: "Session") -> None: ...
-    async def prepare(self, session: "Session") -> None: ...
+    async def prepare(self, session: "Session") -> Waiting: ...
     def on_ready(self, session: "Session", listed: dict[str, tuple[AttemptState, int]]) -> None: ...
     def on_slots(self, session: "Session") -> None: ...
     def on_leaving(self, session: "Session") -> None: ...
@@ -124,6 +124,9 @@ class Session:
         self.was_mistaken = False
         """Whether it was taken for a baseline worker and is none: it refuses what such a one is
         given."""
+        self.is_welcome = False
+        self.wait_until_adoptable: Waiting | None = None
+        """For what it holds; None: that is not this server's yet."""
         self._listed: dict[str, tuple[AttemptState, int]] = {}
         self._below_mark = trio.lowlevel.ParkingLot()
 
@@ -148,8 +151,12 @@ class Session:
             self.is_paused = True
             await self._below_mark.park()
         if self.is_paused:
-            self.is_paused = False
-            self.emitter.last_received = trio.current_time()
+            self.go_on()
+
+    def go_on(self) -> None:
+        """It is read again: its silence is its own from now on."""
+        self.is_paused = False
+        self.emitter.last_received = trio.current_time()
 
     def leave(self) -> None:
         """Nothing that is acknowledged from now on reaches it: wait for nothing more."""
@@ -190,6 +197,8 @@ class Server:
         self._next_session = 1
         self.server_id = ""
         """What workers know this server by, over its restarts; empty: it remembers no runs."""
+        self.is_shared = False
+        """Whether another server may be waiting for a worker that comes here."""
         self.silent_from = math.inf
         """From when on nothing may be said to workers, on trio's clock."""
         self._swaps: dict[str, deque[float]] = {}
@@ -329,7 +338,6 @@ class Server:
         return len(swaps) == SWAPS_PER_MINUTE and now - swaps[0] < 60
 
     def _admit(self, emitter: DuplexEmitter[Message], hello: Hello, address: str) -> Session:
-        settings = self.settings
         self._end_previous(hello.worker_id, "the worker has a newer connection")
         own_labels = {key: value for key, value in hello.labels.items() if key != CAN_MASK}
         worker = PooledWorker(
@@ -344,17 +352,36 @@ class Server:
             version=hello.version,
             address=address,
         )
-        emitter.send_nowait(
+        return Session(emitter, worker)
+
+    async def _welcome(self, session: Session) -> None:
+        """From here on the worker runs on for as long as this server speaks to it.
+
+        One that is shared first makes sure that none of the others, which may have waited for the
+        worker for a while, gives up what runs there. One that is alone can give up by itself
+        only: a disk that is full, or slow, is then no reason to let the worker stop its runs.
+        """
+        if self.is_shared:
+            session.wait_until_adoptable = await self._owner.prepare(session)
+        settings = self.settings
+        session.is_welcome = True
+        session.send(
             Welcome(
                 protocol=PROTOCOL_VERSION,
                 server_id=self.server_id,
-                session=worker.session,
+                session=session.worker.session,
                 heartbeat_ms=round(settings.heartbeat * 1000),
                 detach_ms=round(settings.detach * 1000),
                 max_chunk=settings.max_chunk,
             )
         )
-        return Session(emitter, worker)
+
+    async def _wait_until_adoptable(self, session: Session) -> None:
+        session.is_paused = True
+        if session.wait_until_adoptable is None:
+            session.wait_until_adoptable = await self._owner.prepare(session)
+        await session.wait_until_adoptable()
+        session.go_on()
 
     def _new_session(self) -> int:
         self._next_session += 1
@@ -376,6 +403,8 @@ class Server:
         self._sessions[session.worker.session] = session
         self._owner.on_joined(session)
         try:
+            if not session.worker.is_baseline:
+                await self._welcome(session)
             while True:
                 if connection.state is ConnectionState.GREETED:
                     if not isinstance(batch[0], Hello):
@@ -386,7 +415,7 @@ class Server:
                     return batch
                 for message in batch:
                     if isinstance(message, Ready) and not session.worker.is_ready:
-                        await self._owner.prepare(session)
+                        await self._wait_until_adoptable(session)
                     self._receive(session, message)
                 if connection.state is ConnectionState.CLOSED:
                     return []  # it has said goodbye
@@ -395,6 +424,8 @@ class Server:
                 if not batch:
                     return []
         except NotNow as error:
+            if not session.is_welcome:
+                session.emitter.may_write = _always
             session.send(Goodbye("away", str(error), retry_after_ms=RETRY_AFTER_MS))
             return []
         finally:
@@ -448,7 +479,7 @@ class Server:
             await trio.sleep(interval / 4)
             now = trio.current_time()
             for session in list(self._sessions.values()):
-                if session.worker.is_baseline:
+                if not session.is_welcome:
                     continue
                 if session.is_paused:
                     number += 1  # what it asks is not read: it must hear from us all the same

@@ -3,7 +3,7 @@
 Pure data and the plug (`JobRunner`). Seconds and bytes here; Node's units only on the wire.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -241,6 +241,10 @@ class Adoption:
     results: int = 0
 
 
+Waiting = Callable[[], Awaitable[None]]
+"""Returns once something is so."""
+
+
 class Host(Protocol):
     """What a `JobRunner` asks of, and tells to, the one who feeds it."""
 
@@ -254,8 +258,14 @@ class Host(Protocol):
         """There may be more room than before: look at `offers()` again."""
         ...
 
-    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
-        """A worker is about to say what it holds: until then nothing of it can be adopted.
+    @property
+    def is_shared(self) -> bool:
+        """Whether other runners adopt from the same one: a worker that one of them waits for may
+        not be kept alive here before `prepare` has returned."""
+        ...
+
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> Waiting:
+        """What a worker holds is this runner's from then on; wait until it can be adopted, too.
 
         `connection` counts those of this process (`boot`), 0: it does not say.
 

@@ -170,7 +170,8 @@ class LocalRunner(DirectRuns):
             self._processes, self._host = processes, host
             if host is not None:
                 # What an earlier program ran is dead.
-                await host.prepare(self.workers()[0], self._boot, 1)
+                is_adoptable = await host.prepare(self.workers()[0], self._boot, 1)
+                await is_adoptable()
                 host.on_worker_ready(self.worker_id, self._boot, frozenset())
             self._tell(WorkerEvent.JOINED)
             self._tell_drain()

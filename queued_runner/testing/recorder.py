@@ -14,6 +14,7 @@ from remote_runner.types import (
     Output,
     Reason,
     Run,
+    Waiting,
     WorkerEvent,
     WorkerInfo,
 )
@@ -129,6 +130,7 @@ class RecordingHost(Host):
     """The host of a runner that nothing was running on before: keeps what it is told."""
 
     id = "recording"
+    is_shared = False
 
     def __init__(self) -> None:
         self.capacities = 0
@@ -146,8 +148,8 @@ class RecordingHost(Host):
         self._changed.set()
         self._changed = trio.Event()
 
-    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> None:
-        pass
+    async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> Waiting:
+        return trio.lowlevel.checkpoint
 
     def adopt(self, run: Run, size: int) -> Adoption | None:
         return None

@@ -56,7 +56,7 @@ class AgentBench:
         dispatcher = self.dispatcher = Dispatcher(
             self.store.identity(), commits, self.logs, [agents], results=results,
             limits=limits or Limits(), events=Events("b", trio.current_time), hints=NoHints(),
-            now=trio.current_time, rng=lambda: 0.5,
+            is_shared=is_shared, now=trio.current_time, rng=lambda: 0.5,
         )  # fmt: skip
         self._lives += 1
         fleet = Fleet(

@@ -63,6 +63,7 @@ class QueueBench:
             limits=limits or Limits(),
             events=Events("b", trio.current_time),
             hints=NoHints(),
+            is_shared=False,
             now=trio.current_time,
             rng=lambda: 0.5,
         )

@@ -5,12 +5,13 @@ import trio
 
 from remote_runner.errors import NoWorkerAvailable
 from remote_runner.protocol.messages import Close, Draining, Spawn
+from remote_runner.run import NoHost
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Command, Reason, WorkerEvent
 from tests.runner.conftest import Bench, Recorder, settle
 
 
-class Listener:
+class Listener(NoHost):
     """A host that keeps what it is told of workers."""
 
     id = "queue"
@@ -20,18 +21,6 @@ class Listener:
 
     def on_worker(self, event, worker):
         self.told.append((event.value, worker.name, worker.state))
-
-    async def prepare(self, worker, boot, connection):
-        pass
-
-    def on_capacity(self):
-        pass
-
-    def on_worker_ready(self, worker_id, boot, held):
-        pass
-
-    def on_stale(self):
-        pass
 
     def on_protocol_error(self):
         self.told.append("protocol error")

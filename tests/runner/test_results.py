@@ -15,6 +15,7 @@ from remote_runner.protocol.messages import (
     Spawn,
     Stale,
 )
+from remote_runner.run import NoHost
 from remote_runner.runner import MAX_GAPS, RemoteRunner
 from remote_runner.server import UNACKED_MARK
 from remote_runner.types import Adoption, Command, Reason
@@ -106,23 +107,11 @@ async def test_a_new_runner_goes_on_where_its_host_says(autojump_clock, settings
     seen = Recorder()
     seen.results = b"abc"
 
-    class Host:
+    class Host(NoHost):
         id = "queue"
-
-        async def prepare(self, worker, boot, connection):
-            pass
-
-        def on_capacity(self):
-            pass
-
-        def on_worker(self, event, worker):
-            pass
 
         def adopt(self, run, size):
             return Adoption(seen, 0, results=3)
-
-        def on_worker_ready(self, worker_id, boot, held):
-            pass
 
     runner = RemoteRunner(port=None, settings=settings)
     async with runner.open(Host()):

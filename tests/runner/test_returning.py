@@ -1,20 +1,30 @@
 """Workers that were away: what goes on, what is lost, what was never theirs."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 import trio
 
+from remote_runner.errors import NotNow
 from remote_runner.protocol.messages import (
     Ack,
+    Attempts,
     Close,
+    Goodbye,
+    Hello,
     Kill,
     OutputChunk,
     Ping,
     Pong,
+    Ready,
     Resume,
     Spawn,
     Stale,
+    Welcome,
 )
+from remote_runner.run import NoHost
 from remote_runner.runner import RemoteRunner
+from remote_runner.server import ServerSettings
 from remote_runner.types import Adoption, Command, Output, Reason
 from tests.runner.conftest import Bench, Recorder, settle
 
@@ -94,25 +104,16 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
     seen = Recorder()
     seen.on_output(None, Output("stdout", b"abc", 0))
 
-    class Adopter:
+    class Adopter(NoHost):
         id = "queue"
         ready = None
         stale = 0
-
-        async def prepare(self, worker, boot, connection):
-            pass
-
-        def on_capacity(self):
-            pass
 
         def adopt(self, run, size):
             return Adoption(seen, 3) if run.id == "1.1" else None
 
         def on_worker_ready(self, worker_id, boot, held):
             self.ready = (worker_id, held)
-
-        def on_worker(self, event, worker):
-            pass
 
         def on_stale(self):
             self.stale += 1
@@ -136,24 +137,12 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
 async def test_a_cancel_from_before_a_restart_signals_once_and_as_it_was_asked(
     autojump_clock, settings
 ):
-    class Canceller:
+    class Canceller(NoHost):
         id = "queue"
-
-        async def prepare(self, worker, boot, connection):
-            pass
-
-        def on_capacity(self):
-            pass
 
         def adopt(self, run, size):
             run.kill("SIGINT", 3.0)
             return Adoption(Recorder(), 0)
-
-        def on_worker_ready(self, worker_id, boot, held):
-            pass
-
-        def on_worker(self, event, worker):
-            pass
 
     runner = RemoteRunner(port=None, settings=settings)
     async with runner.open(Canceller()), trio.open_nursery() as nursery:
@@ -190,3 +179,79 @@ async def test_a_spawn_that_did_not_arrive_is_no_loss(bench, autojump_clock, boo
     async with bench.worker(boot=boot):
         await seen.closed.wait()
     assert seen.outcome.reason is reason
+
+
+# --- whom a server makes run on ---
+
+
+class Queue(NoHost):
+    """A host that makes a worker's runs its own when it is told to, and adopts them later still."""
+
+    id = "queue"
+
+    def __init__(self, *, is_shared):
+        self.is_shared = is_shared
+        self.is_in_reach = trio.Event()
+        self.is_away = False
+        self.is_loaded = trio.Event()
+
+    async def prepare(self, worker, boot, connection):
+        if self.is_away:
+            raise NotNow("away")
+        await self.is_in_reach.wait()
+        return self.is_loaded.wait
+
+    def adopt(self, run, size):
+        return Adoption(Recorder(), 0)
+
+
+@asynccontextmanager
+async def connected(host):
+    """A worker that has said hello to a new server of this host."""
+    runner = RemoteRunner(port=None, settings=ServerSettings())
+    async with runner.open(host), trio.open_nursery() as nursery:
+        async with Bench(runner, nursery).connect() as worker:
+            await worker.say(Hello((1, 1), "w-1", "b-1", "w-1", 2, {}, "0", None))
+            yield worker
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_of_several_servers_welcomes_nobody_whose_runs_another_may_give_up(
+    autojump_clock,
+):
+    host = Queue(is_shared=True)
+    host.is_away = True
+    async with connected(host) as worker:
+        assert (await worker.hear((Welcome, Goodbye))).reason == "away"
+
+
+async def test_one_of_several_servers_says_nothing_before_it_welcomes(autojump_clock):
+    host = Queue(is_shared=True)
+    async with connected(host) as worker:
+        await trio.sleep(9 * ServerSettings().heartbeat)
+        host.is_in_reach.set()
+        await worker.hear(Welcome)
+
+
+async def test_a_server_that_is_alone_keeps_its_workers_while_it_cannot_write(autojump_clock):
+    host = Queue(is_shared=False)
+    async with connected(host) as worker:
+        await worker.hear(Welcome)
+        host.is_away = True
+        await worker.say(Ready(2))
+        assert (await worker.hear(Goodbye)).reason == "away"
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_a_worker_is_kept_for_as_long_as_it_takes_to_adopt_its_runs(
+    autojump_clock, is_shared
+):
+    host = Queue(is_shared=is_shared)
+    host.is_in_reach.set()
+    async with connected(host) as worker:
+        await worker.hear(Welcome)
+        await worker.say(Attempts((("1.1", "running", 0),)), Ready(1))
+        for _ in range(30):
+            await worker.hear(Ping)
+        host.is_loaded.set()
+        assert (await worker.hear(Resume)).id == "1.1"
