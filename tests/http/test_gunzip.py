@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from queued_runner.http.gunzip import INLINE, Gunzip, NotGzip, TooLarge
 
 LIMIT = 4 * 1024 * 1024
+PACKED = gzip.compress(b"x", mtime=0)
 
 
 async def gunzip(*pieces: bytes, limit: int = LIMIT) -> bytes:
@@ -49,9 +50,7 @@ async def test_a_bomb_costs_no_more_than_the_limit() -> None:
         await gunzip(gzip.compress(bytes(LIMIT + 1)))
 
 
-@pytest.mark.parametrize(
-    "body", [b"no", b"\x1f\x8b", gzip.compress(b"x")[:-1], gzip.compress(b"x") + b"y", bytes(20)]
-)
+@pytest.mark.parametrize("body", [b"no", b"\x1f\x8b", PACKED[:-1], PACKED + b"y", bytes(20)])
 async def test_what_is_not_one_whole_gzip_is_said_to_be_none(body: bytes) -> None:
     with pytest.raises(NotGzip):
         await gunzip(body)
