@@ -312,22 +312,27 @@ class Logs:
                 ) from error
 
     async def read(
-        self, job_id: int, attempt: int, inline: bytes | None, offset: int
+        self, job_id: int, attempt: int, stored: StoredOutput | None, offset: int
     ) -> AsyncIterator[Record]:
-        """The output at rest of an attempt, from `offset` on.
+        """The output at rest of an attempt, from `offset` on; `stored` is what its row says, None
+        while it has not ended.
 
         Raises:
             OutputAway: it cannot be reached; also as the records are taken.
         """
-        if inline is not None:
-            for record in decode_records(inline, 0)[0]:
+        if stored is not None and stored.inline is not None:
+            for record in decode_records(stored.inline, 0)[0]:
                 if record.offset + len(record.data) > offset:
                     yield cut(record, offset)
             return
+        # An earlier owner may write even after the end, where a later one has not written at all.
+        size = None if stored is None else stored.size
         reader = self.files.reader(job_id, attempt, offset)
-        while records := await self._read_some(reader):
+        while (size is None or reader.offset < size) and (records := await self._read_some(reader)):
             for record in records:
-                yield record
+                part = cut(record, record.offset, size)
+                if part.data:
+                    yield part
 
     async def _read_some(self, reader: LogReader) -> list[Record]:
         records: list[Record] = await self._run_sync(reader.read)

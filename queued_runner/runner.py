@@ -380,19 +380,19 @@ class QueuedRunner:
         while True:
             log = self._dispatcher.live_log(job, number)
             is_over = job.attempt != number or job.state is not JobState.RUNNING
-            inline = None
+            stored = None
             if log is not None:
                 source = self._logs.follow(log, offset, stays=follow)
             elif follow and not is_over:
                 source = self._follow_elsewhere(job_id, number, offset)
             else:
-                inline = await self._read(lambda store: store.inline_output(job_id, number))
-                source = self._logs.read(job_id, number, inline, offset)
+                stored = await self._read(lambda store: store.stored_output(job_id, number))
+                source = self._logs.read(job_id, number, stored, offset)
             async with aclosing(source) as records:  # type: ignore[type-var]
                 async for record in records:
                     yield record
                     offset = record.offset + len(record.data)
-            if inline is not None:
+            if stored is not None and stored.inline is not None:
                 return
             job = await self.get(job_id)  # its files may have been deleted under the reader
             if is_over or not follow or (log is not None and not log.is_moved):

@@ -259,8 +259,9 @@ class Reader(Protocol):
 
     def attempts(self, job_id: int) -> list[Attempt]: ...
 
-    def inline_output(self, job_id: int, attempt: int) -> bytes | None:
-        """The records of a small finished output; None when they are in files, or nowhere."""
+    def stored_output(self, job_id: int, attempt: int) -> StoredOutput | None:
+        """The output of an attempt that has ended; its records where it is small, else they are in
+        files, or nowhere. None: it has not ended, or there is none."""
         ...
 
     def next_run_after(self, now: float) -> float | None:

@@ -12,6 +12,7 @@ from queued_runner.store.base import (
     JobNotFound,
     PlacedAttempt,
     ServerRecord,
+    StoredOutput,
     StoredResults,
     WorkerRecord,
 )
@@ -100,11 +101,14 @@ class Reads:
             sql = f"SELECT {_ATTEMPT} FROM attempts WHERE job_id = ? ORDER BY number"
             return [Attempt(*row) for row in self._db.execute(sql, (job_id,))]
 
-    def inline_output(self, job_id: int, attempt: int) -> bytes | None:
+    def stored_output(self, job_id: int, attempt: int) -> StoredOutput | None:
         with self._guard:
-            sql = "SELECT output FROM attempts WHERE job_id = ? AND number = ?"
-            value: bytes | None = self._value(sql, job_id, attempt)
-            return value
+            row = self._db.execute(
+                "SELECT log_bytes, log_dropped, output FROM attempts"
+                " WHERE job_id = ? AND number = ? AND finished_at IS NOT NULL",
+                (job_id, attempt),
+            ).fetchone()
+            return None if row is None else StoredOutput(*row)
 
     def counts(self, group: str | None = None) -> dict[JobState, int]:
         where, bindings = ("WHERE grp = ?", (group,)) if group is not None else ("", ())

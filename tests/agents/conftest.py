@@ -81,8 +81,8 @@ class AgentBench:
     async def output(self, job_id):
         """What is at rest of the newest attempt, as (stream, bytes)."""
         job = self.job(job_id)
-        inline = self.store.inline_output(job_id, job.attempt)
-        records = self.logs.read(job_id, job.attempt, inline, 0)
+        stored = self.store.stored_output(job_id, job.attempt)
+        records = self.logs.read(job_id, job.attempt, stored, 0)
         return [(record.stream, record.data) async for record in records]
 
     async def end_of(self, job_id):

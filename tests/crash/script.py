@@ -179,8 +179,8 @@ class _Machine:
                 say(f"{what}: {job.state}, {job.reason}")
             if lives[job.id] > 1 or (lives[job.id] == 0 and job.spec.command != "stay"):
                 say(f"{what}: was run {lives[job.id]} times")
-            inline_output = queue.store.inline_output(job.id, job.attempt)
-            records = logs.read(job.id, job.attempt, inline_output, 0)
+            at_rest = queue.store.stored_output(job.id, job.attempt)
+            records = logs.read(job.id, job.attempt, at_rest, 0)
             stored = b"".join([record.data async for record in records])
             if stored != output:
                 say(f"{what}: {len(stored)} bytes of output, not the {len(output)} it wrote")

@@ -286,8 +286,8 @@ def test_success_is_written_down(store):
     assert (attempt.reason, attempt.exit_code, attempt.finished_at) == ("exit", 0, 2000.0)
     assert (attempt.duration, attempt.max_rss, attempt.cpu_time) == (0.5, 4096, 0.25)
     assert (attempt.log_bytes, attempt.log_dropped) == (5, 2)
-    assert store.raw.inline_output(job.id, 1) == b"records"
-    assert store.raw.inline_output(job.id, 2) is None
+    assert store.raw.stored_output(job.id, 1) == StoredOutput(5, 2, b"records")
+    assert store.raw.stored_output(job.id, 2) is None
     assert store.raw.running() == []
 
 

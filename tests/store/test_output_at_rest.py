@@ -9,8 +9,9 @@ import apsw
 import pytest
 import trio
 
+from queued_runner.log_files import Record
 from queued_runner.logs import INLINE_LIMIT, Logs
-from queued_runner.store.base import NoRoom, StoreBroken
+from queued_runner.store.base import NoRoom, StoreBroken, StoredOutput
 from remote_runner.types import Output
 from tests.queue.conftest import inline
 from tests.simdisk import SimDisk, SimFiles
@@ -175,3 +176,12 @@ async def test_what_is_durable_is_not_compared(logs, nursery, autojump_clock):
     written.append()
     await trio.sleep(1)
     assert written.log.agrees(Output("stdout", b"something else", 0))
+
+
+async def test_what_an_earlier_owner_writes_after_the_end_is_not_read(logs):
+    assert await logs.recover(1, 1, epoch=1) == 0
+    logs.files.writer(1, 1, 0).append([Record(0, 0, "stdout", PIECE)])
+    ended = StoredOutput(0, 0, None)
+    assert [record async for record in logs.read(1, 1, ended, 0)] == []
+    cut_short = StoredOutput(3, 0, None)
+    assert [record.data async for record in logs.read(1, 1, cut_short, 1)] == [PIECE[1:3]]

@@ -28,7 +28,7 @@ def test_attempts_and_output_go_and_the_id_is_never_used_again(store):
     store.finish(job, output=StoredOutput(3, 0, b"records"))
     assert store.delete(job.id) == [job.id]
     assert store.raw.attempts(job.id) == []
-    assert store.raw.inline_output(job.id, 1) is None
+    assert store.raw.stored_output(job.id, 1) is None
     assert store.raw.counts("g") == {}
     assert store.submit(key="k", command="another") > job.id
 
