@@ -16,6 +16,7 @@ from simple_worker.leftovers import AdoptedLeftovers, MarkedLeftovers
 from simple_worker.process import ProcessHost
 from simple_worker.reaper_link import Say, log, opened_reaper
 from simple_worker.scratch import scratch_root
+from simple_worker.silence import Silences
 from simple_worker.tree import become_subreaper
 
 REAP_INTERVAL: Final = 1.0
@@ -32,8 +33,8 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
         OSError: there is no room for them, or the reaper cannot be started.
     """
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing:
-        async with opened_reaper(scratch.path) as reaper:
-            yield ProcessHost(scratch, reaper, MarkedLeftovers(), nothing)
+        async with opened_reaper(scratch.path) as reaper, _opened_silences() as silences:
+            yield ProcessHost(scratch, reaper, MarkedLeftovers(), nothing, silences)
 
 
 @asynccontextmanager
@@ -50,10 +51,19 @@ async def opened_own_machine(
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
         async with opened_reaper(scratch.path, say, brands.herd) as reaper:
             leftovers = AdoptedLeftovers(reaper, brands)
-            async with trio.open_nursery() as nursery:
+            async with trio.open_nursery() as nursery, _opened_silences() as silences:
                 nursery.start_soon(leftovers.reap, REAP_INTERVAL)
-                yield ProcessHost(scratch, reaper, leftovers, nothing, say=say)
+                yield ProcessHost(scratch, reaper, leftovers, nothing, silences, say=say)
                 nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _opened_silences() -> AsyncIterator[Silences]:
+    with Silences() as silences:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(silences.run)
+            yield silences
+            nursery.cancel_scope.cancel()
 
 
 def _opened_nothing() -> IO[bytes]:

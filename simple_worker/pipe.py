@@ -16,9 +16,9 @@ WRITE: Final = 64 * 1024
 class OutputPipe:
     """The read end of a child's stdout or stderr."""
 
-    def __init__(self, stream: StreamName, file: IO[bytes], max_chunk: int) -> None:
+    def __init__(self, stream: StreamName, descriptor: int, max_chunk: int) -> None:
         self.stream: StreamName = stream
-        self._descriptor = file.fileno()
+        self._descriptor = descriptor
         self._max_chunk = max_chunk
         self._left: int | None = None
         self._waiting: trio.CancelScope | None = None

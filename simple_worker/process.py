@@ -10,14 +10,15 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import IO, Final
 
 import trio
 
 from remote_runner.mask import READ, Mask, MaskedStream
 from remote_runner.signals import signal_name
-from remote_runner.types import Outcome, Reason
+from remote_runner.types import Outcome, Reason, StreamName
 from simple_worker.fences import clock
 from simple_worker.kill_ladder import KillLadder
 from simple_worker.launch import NOT_EXECUTABLE, Launch, SpawnFailure, explain
@@ -27,9 +28,10 @@ from simple_worker.processes import OnOutput
 from simple_worker.reaper_link import ReaperLink, Say, log
 from simple_worker.results import Archive, collect
 from simple_worker.scratch import NoScratch, Scratches, ScratchRoot, remove_folder
-from simple_worker.silence import Silence
+from simple_worker.silence import Silence, Silences
 from simple_worker.tree import COOKIE, signal_group
 
+STREAMS: Final[tuple[StreamName, ...]] = ("stdout", "stderr")
 PIPE_HELD: Final = 5.0
 """Seconds that a process which outlives the main one may go on writing."""
 UNKILLABLE: Final = 3.0
@@ -41,7 +43,7 @@ class Process:
 
     def __init__(
         self, host: "ProcessHost", launch: Launch, popen: subprocess.Popen[bytes],
-        silence: Silence, cookie: str, scratch: str,
+        pipes: Sequence[int], silence: Silence, cookie: str, scratch: str,
     ) -> None:  # fmt: skip
         self.pid = popen.pid
         self._host = host
@@ -53,6 +55,7 @@ class Process:
         self.results: Archive | None = None
         self._mask = Mask(launch.command.mask) if launch.command.mask else None
         self._popen = popen
+        self._pipes = pipes
         self._silence = silence
         self._pidfd = silence.pidfd
         self._cookie = cookie
@@ -76,25 +79,21 @@ class Process:
             self._drained.set()  # only something that holds its pipe is left: do not wait for it
 
     async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
-        popen = self._popen
-        assert popen.stdout is not None
-        assert popen.stderr is not None
         try:
             if not await self._stays_silent():
                 if self._mask is not None:
                     max_chunk = min(max_chunk, READ)
-                stdout = OutputPipe("stdout", popen.stdout, max_chunk)
-                stderr = OutputPipe("stderr", popen.stderr, max_chunk)
-                await self._converse((stdout, stderr), on_output)
+                streams = zip(STREAMS, self._pipes, strict=True)
+                pipes = [OutputPipe(stream, pipe, max_chunk) for stream, pipe in streams]
+                await self._converse(pipes, on_output)
             await self._end_tree()
         finally:
+            self._silence.end()
             if self._cookie:
                 with trio.move_on_after(UNKILLABLE, shield=True):
                     await self._end_tree()
             self._ladder.stop()
-            os.close(self._pidfd)
-            popen.stdout.close()
-            popen.stderr.close()
+            _close((self._pidfd, *self._pipes))
         if not self._host.scratches.give_back(self._scratch):
             await trio.to_thread.run_sync(self._clear_scratch)
         return self._outcome()
@@ -110,13 +109,11 @@ class Process:
 
     async def _stays_silent(self) -> bool:
         """Wait for its end or its first output. True: it has ended, and its pipes with it."""
-        with self._silence as silence:
-            while silence.is_unbroken:
-                await self._wait_readable(silence.descriptor)
-                if silence.look():
-                    self._see_end()
-                    return not silence.open_pipes
-        return False
+        await self._climb_until(self._silence.over.wait)
+        if not self._silence.has_ended:
+            return False
+        self._see_end()
+        return not self._silence.open_pipes
 
     async def _converse(self, pipes: Sequence[OutputPipe], on_output: OnOutput) -> None:
         """Write its input and read its output until its tree has ended."""
@@ -165,14 +162,14 @@ class Process:
     async def _wait_for_end(self) -> None:
         """Wait for the end of the main process."""
         if self._duration is None:
-            await self._wait_readable(self._pidfd)
+            await self._climb_until(partial(trio.lowlevel.wait_readable, self._pidfd))
             self._see_end()
 
-    async def _wait_readable(self, descriptor: int) -> None:
+    async def _climb_until(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait, and climb the ladder meanwhile."""
         while True:
             with trio.CancelScope(deadline=self._ladder.due) as self._rung:
-                await trio.lowlevel.wait_readable(descriptor)
+                await wait()
             if not self._rung.cancelled_caught:
                 return
             self._ladder.climb(trio.current_time())
@@ -222,13 +219,14 @@ class ProcessHost:
         reaper: ends the trees should this process die.
         leftovers: ends what a job leaves.
         nothing: `/dev/null`, open: the input of jobs that have none.
+        silences: waits for those that have written nothing yet.
         say: takes a line when the process has stood still, and jobs had to end for it.
         pipe_held: seconds that something may hold the pipe of a process that has ended.
     """
 
     def __init__(
-        self, scratch: ScratchRoot, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes], *,
-        say: Say = log.warning, pipe_held: float = PIPE_HELD,
+        self, scratch: ScratchRoot, reaper: ReaperLink, leftovers: Leftovers, nothing: IO[bytes],
+        silences: Silences, *, say: Say = log.warning, pipe_held: float = PIPE_HELD,
     ) -> None:  # fmt: skip
         self.folder = scratch
         self.reaper = reaper
@@ -236,32 +234,36 @@ class ProcessHost:
         self.say = say
         self.pipe_held = pipe_held
         self._nothing = nothing
+        self._silences = silences
         self._running: dict[str, Process] = {}
         self.scratches = Scratches(scratch)
 
     def start(self, launch: Launch) -> Process | SpawnFailure:
         cookie = secrets.token_hex(8)
-        scratch = popen = None
+        scratch = started = None
         # Before it runs, so that no moment is left in which nobody would find it.
         self.reaper.expect(cookie, launch.detach)
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
             self.leftovers.expect()
-            popen = self._popen(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
-            silence = Silence(popen)
+            started = self._start(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
+            popen, pipes = started
+            silence = self._silences.begin(popen.pid, pipes, is_fed=popen.stdin is not None)
         except NoScratch as error:
             self.reaper.unwatch(cookie)
             return SpawnFailure(NOT_EXECUTABLE, str(error), is_refusal=True)
         except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
-            if popen is not None:
-                _discard(popen)
+            if started is not None:
+                _discard(*started)
             if scratch is not None:
                 self.scratches.give_back(scratch)
             self.reaper.unwatch(cookie)
             return explain(launch, error)
         self.leftovers.begin(popen.pid, cookie)
         self.reaper.watch(cookie, popen.pid)
-        process = self._running[cookie] = Process(self, launch, popen, silence, cookie, scratch)
+        process = self._running[cookie] = Process(
+            self, launch, popen, pipes, silence, cookie, scratch
+        )
         return process
 
     def tell_contact(self, ago: float) -> None:
@@ -273,23 +275,46 @@ class ProcessHost:
         del self._running[cookie]
         return self.reaper.unwatch(cookie)
 
-    def _popen(self, launch: Launch, own: dict[str, str]) -> subprocess.Popen[bytes]:
+    def _start(
+        self, launch: Launch, own: dict[str, str]
+    ) -> tuple[subprocess.Popen[bytes], list[int]]:
+        """The process, and where its output is read."""
         argv, executable = launch.argv()
-        return subprocess.Popen(
-            argv,
-            executable=executable,
-            stdin=self._nothing if launch.command.stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            bufsize=0,
-            cwd=launch.command.cwd,
-            env={**launch.environment(), **own},
-            start_new_session=True,
-            user=launch.uid,
-            group=launch.gid,
-        )
+        ours: list[int] = []
+        theirs: list[int] = []
+        try:
+            # Popen takes three times as long to make pipes.
+            for _ in STREAMS:
+                reading, writing = os.pipe2(os.O_CLOEXEC)
+                ours.append(reading)
+                theirs.append(writing)
+            popen = subprocess.Popen(
+                argv,
+                executable=executable,
+                stdin=self._nothing if launch.command.stdin is None else subprocess.PIPE,
+                stdout=theirs[0],
+                stderr=theirs[1],
+                bufsize=0,
+                cwd=launch.command.cwd,
+                env={**launch.environment(), **own},
+                start_new_session=True,
+                user=launch.uid,
+                group=launch.gid,
+            )
+        except BaseException:
+            _close(ours)
+            raise
+        finally:
+            _close(theirs)
+        return popen, ours
 
 
-def _discard(popen: subprocess.Popen[bytes]) -> None:
+def _discard(popen: subprocess.Popen[bytes], pipes: Sequence[int]) -> None:
+    _close(pipes)
     with popen:
         popen.kill()
+
+
+def _close(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)

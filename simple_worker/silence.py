@@ -1,39 +1,24 @@
-"""Waits for the end of a process and for its first output with one descriptor.
+"""Waits for the ends of processes, and for their first output: one task and one descriptor for all.
 
-Most small jobs print nothing: to start two tasks for their pipes was a tenth of what they cost.
+Most small jobs print nothing. To start two tasks for the pipes of each was a tenth of what they
+cost, and a descriptor for each to wait with was another.
 """
 
 import os
 import select
-import subprocess
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
+import trio
 
-class Silence:
-    """A process of which nothing was read yet; leaving it keeps only `pidfd` open.
 
-    A process that is fed its input is never silent.
+class Silences:
+    """The processes of which nothing was read yet. Leave it when there are none any more."""
 
-    Raises:
-        OSError: there are no descriptors left.
-    """
-
-    def __init__(self, popen: subprocess.Popen[bytes]) -> None:
-        pipes = [pipe.fileno() for pipe in (popen.stdout, popen.stderr) if pipe is not None]
-        self.open_pipes = set(pipes)
-        """Those that something may still write to, or that hold output."""
-        self.is_unbroken = popen.stdin is None
-        self.pidfd = os.pidfd_open(popen.pid)
-        try:
-            self._epoll = select.epoll()
-            for descriptor in (self.pidfd, *pipes):
-                self._epoll.register(descriptor, select.EPOLLIN)
-        except OSError:
-            os.close(self.pidfd)
-            raise
-        self.descriptor = self._epoll.fileno()
-        """Becomes readable when there is something to `look` at."""
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, Silence] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -46,15 +31,64 @@ class Silence:
     ) -> None:
         self._epoll.close()
 
-    def look(self) -> bool:
-        """Whether the process has ended."""
-        has_ended = False
-        for descriptor, events in self._epoll.poll(0):
-            if descriptor == self.pidfd:
-                has_ended = True
-            elif events & select.EPOLLIN:
-                self.is_unbroken = False
+    def begin(self, pid: int, pipes: Sequence[int], *, is_fed: bool) -> "Silence":
+        """Watch a process; one that is fed its input is never silent.
+
+        Raises:
+            OSError: there are no descriptors left.
+        """
+        silence = Silence(self, os.pidfd_open(pid), pipes)
+        try:
+            if is_fed:
+                silence.over.set()
             else:
-                self._epoll.unregister(descriptor)
-                self.open_pipes.remove(descriptor)
-        return has_ended
+                for descriptor in (silence.pidfd, *pipes):
+                    self._epoll.register(descriptor, select.EPOLLIN)
+                    self._watched[descriptor] = silence
+        except OSError:
+            silence.end()
+            os.close(silence.pidfd)
+            raise
+        return silence
+
+    def forget(self, descriptor: int) -> None:
+        """It is closed, or waited for elsewhere, from now on."""
+        if self._watched.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    async def run(self) -> None:
+        """See what happens to them, for ever."""
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            over = set()
+            for descriptor, events in self._epoll.poll(0):
+                silence = self._watched[descriptor]
+                if descriptor == silence.pidfd:
+                    silence.has_ended = True
+                    over.add(silence)
+                elif events & select.EPOLLIN:
+                    over.add(silence)
+                else:
+                    self.forget(descriptor)
+                    silence.open_pipes.remove(descriptor)
+            for silence in over:
+                silence.end()
+
+
+class Silence:
+    """One process of which nothing was read yet; `pidfd` is its caller's to close."""
+
+    def __init__(self, silences: Silences, pidfd: int, pipes: Sequence[int]) -> None:
+        self._silences = silences
+        self.pidfd = pidfd
+        self.open_pipes = set(pipes)
+        """Those that something may still write to, or that hold output."""
+        self.has_ended = False
+        self.over = trio.Event()
+        """Set when the process has ended, or has written something."""
+
+    def end(self) -> None:
+        """Watch it no more."""
+        for descriptor in (self.pidfd, *self.open_pipes):
+            self._silences.forget(descriptor)
+        self.over.set()
