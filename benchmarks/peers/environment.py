@@ -35,7 +35,7 @@ def install_python(folder: Path, name: str) -> None:
     _install([sys.executable, "-m", "venv", str(folder / name)], name)
     _install(
         [str(program(folder, name, "python")), "-m", "pip", "install", "--quiet",
-         "--disable-pip-version-check", "-r", str(HERE / f"{name}.txt")], name,
+         "--disable-pip-version-check", "--retries", "1", "-r", str(HERE / f"{name}.txt")], name,
     )  # fmt: skip
     installed.touch()
 
@@ -55,7 +55,7 @@ def install_node(folder: Path, name: str) -> None:
     shutil.copy(HERE / f"{name}.json", folder / name / "package.json")
     _install(
         ["npm", "install", "--prefix", str(folder / name), "--no-audit", "--no-fund",
-         "--no-package-lock", "--ignore-scripts"], name,
+         "--no-package-lock", "--ignore-scripts", "--fetch-retries", "1"], name,
     )  # fmt: skip
     installed.touch()
 
@@ -69,7 +69,9 @@ def _install(argv: Sequence[str], name: str) -> None:
     except subprocess.TimeoutExpired:
         raise Skipped(f"{name}: not installed after {INSTALL_SECONDS} s") from None
     if done.returncode != 0:
-        raise Skipped(f"{name} cannot be installed: {done.stdout.strip()[-500:]}")
+        lines = done.stdout.strip().splitlines()
+        reason = next((line for line in lines if "error" in line.lower()), "".join(lines[-1:]))
+        raise Skipped(f"{name} cannot be installed: {reason}")
 
 
 def program(folder: Path, name: str, command: str) -> Path:

@@ -6,8 +6,9 @@ Fair because: the cluster is up and 100 commands are through before the clock st
 bundles of 100, without TLS on loopback and with its log at warnings, all faster than its defaults
 (a bundle of one: 100 commands a second). The end is when the last command ended by its own record
 in the database, not when that was written or the cluster had stopped seconds later, in its favour.
-It does not: write an end down before the client goes on (a crash runs such commands again), or
-carry output: the command itself writes into a file on the client's disk.
+It does not: write an end down before the client goes on (ends are gathered into bundles as well; a
+crash runs such commands again), or carry output: the command itself writes into a file on the
+client's disk.
 """
 
 import datetime
@@ -43,7 +44,7 @@ def _seconds(folder: Path, commands: list[str]) -> float:
         }
         argv = [
             environment.program(folder, "hypershell", "hs"), "cluster", "--initdb", "--capture",
-            "--num-threads", "8", "--bundlesize", str(BUNDLE), "--no-tls",
+            "--num-threads", "8", "--bundlesize", str(BUNDLE), "--bundlewait", "1", "--no-tls",
             "--port", str(environment.free_port()),
         ]  # fmt: skip
         with environment.running(argv, here, settings, stdin=subprocess.PIPE) as cluster:
