@@ -1,66 +1,100 @@
 """Runs the benchmarks and prints the table.
 
-python -m benchmarks [--quick] [p1 p2 ...]
+    python -m benchmarks [--quick] [--peers] [p1 p2 ... curves]
 
-A whole run is the record, `results/latest.json`; one that is quick, or of some only, is not.
+A whole run is the record, `results/latest.json`, and so are all curves, `results/curves.json`; what
+is quick, or some of them only, is not. `--peers` installs the programs that others would use for
+the same work, each in an environment of its own, and measures them in the same rounds.
 """
 
 import argparse
 import importlib
 import json
-import os
-import platform
 import sys
 import tempfile
-import time
 import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.harness import HERE, Row, Skipped
+from benchmarks import machine
+from benchmarks.beside import Beside, Peers
+from benchmarks.curves import CURVES
+from benchmarks.harness import Skipped
+from benchmarks.publish import CURVES as CURVES_RECORD
+from benchmarks.publish import RECORD, publish
+from benchmarks.rows import Curve, Row, figure, spread
 
 NAMES = (
     "p1_throughput",
     "p2_output",
     "p3_submit",
+    "p4_idle_workers",
+    "p5_queue_depth",
     "p6_latency",
     "p7_servers",
+    "p8_restart",
     "p9_agent_logs",
     "p10_start",
 )
-RECORD = HERE / "results" / "latest.json"
 
 
-def figure(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def table(rows: list[Row]) -> Table:
-    result = Table("measured", "median", "spread", "limit", "ratio", "goal", "")
+def table(rows: Sequence[Row]) -> Table:
+    result = Table("measured", "median", "spread", "beside it", "ratio", "goal", "")
     for row in rows:
-        spread = f"{figure(min(row.values))}–{figure(max(row.values))}"  # noqa: RUF001
         mark = {True: "[green]reached[/]", False: "[red]missed[/]", None: ""}[row.reached]
         limit = f"{figure(row.limit)} {row.limit_name}" if row.limits else ""
         result.add_row(
-            row.name, f"{figure(row.median)} {row.unit}", spread if len(row.values) > 1 else "",
-            limit, figure(row.ratio), row.goal, mark,
+            row.name, f"{figure(row.median)} {row.unit}", spread(row.values), limit,
+            figure(row.ratio), str(row.goal or ""), mark,
         )  # fmt: skip
     return result
 
 
-def report(rows: list[Row]) -> dict[str, Any]:
-    return {
-        "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.release()}",
-        "cpus": os.cpu_count(),
-        "rows": [row.as_json() for row in rows],
-    }
+def record(path: Path, what: str, measured: Sequence[Row | Curve], here: dict[str, Any]) -> None:
+    content = {"machine": here, what: [item.as_json() for item in measured]}
+    path.write_text(json.dumps(content, indent=2) + "\n")
+    publish()
+
+
+class Run:
+    """What is measured, one thing after the other; one that fails does not keep the others."""
+
+    def __init__(self, folder: Path, quick: bool, peers: Peers | None) -> None:
+        self._folder = folder
+        self._quick = quick
+        self._peers = peers
+        self.failed = False
+
+    def row(self, name: str) -> list[Row]:
+        module = importlib.import_module(f"benchmarks.{name}")
+        return self._measure(name, module.run, *self._beside(module))
+
+    def curve(self, name: str) -> list[Curve]:
+        return self._measure(name, CURVES[name])
+
+    def _beside(self, module: ModuleType) -> list[Beside]:
+        if not hasattr(module, "MEASURE"):
+            return []
+        if self._peers is None:
+            return [Beside()]
+        return [self._peers.able(module.MEASURE, getattr(module, "SCALE", 1))]
+
+    def _measure(self, name: str, run: Callable[..., list[Any]], *more: Any) -> list[Any]:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=self._folder) as folder:
+            try:
+                return run(Path(folder), self._quick, *more)
+            except Skipped as reason:
+                print(f"{name} skipped: {reason}", file=sys.stderr)
+            except Exception:
+                self.failed = True
+                print(f"{name} failed:\n{traceback.format_exc()}", file=sys.stderr)
+        return []
 
 
 def main() -> int:
@@ -70,30 +104,32 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="short rounds: only shows that it works"
     )
-    parser.add_argument("names", nargs="*", help="p1 p2 p3 p6 p7 p9 p10; all without a name")
+    parser.add_argument("--peers", action="store_true", help="also measure the peers")
+    parser.add_argument(
+        "names", nargs="*",
+        help=f"p1 to p10: those (all without a name); curves: all curves; {', '.join(CURVES)}: one",
+    )  # fmt: skip
     args = parser.parse_args()
-    chosen = [n for n in NAMES if not args.names or n.split("_")[0] in args.names]
-    if not chosen:
+    rows = [n for n in NAMES if not args.names or n.partition("_")[0] in args.names]
+    curves = [n for n in CURVES if n in args.names or "curves" in args.names]
+    if not rows and not curves:
         parser.error(f"nothing is called {' '.join(args.names)}")
 
+    with tempfile.TemporaryDirectory(prefix="duplex-runner-bench-") as name:
+        folder = Path(name)
+        here = machine.describe(folder)
+        run = Run(folder, args.quick, Peers(folder) if args.peers else None)
+        measured = [row for name in rows for row in run.row(name)]
+        drawn = [curve for name in curves for curve in run.curve(name)]
     console = Console(width=None if sys.stdout.isatty() else 140)
-    rows: list[Row] = []
-    failed = []
-    for name in chosen:
-        print(f"{name} ...", file=sys.stderr, flush=True)
-        module = importlib.import_module(f"benchmarks.{name}")
-        with tempfile.TemporaryDirectory(prefix="duplex-runner-bench-") as folder:
-            try:
-                rows += module.run(Path(folder), args.quick)
-            except Skipped as reason:
-                print(f"{name} skipped: {reason}", file=sys.stderr)
-            except Exception:
-                failed.append(name)
-                print(f"{name} failed:\n{traceback.format_exc()}", file=sys.stderr)
-    console.print(table(rows))
-    if not args.quick and not args.names and not failed:
-        RECORD.write_text(json.dumps(report(rows), indent=2) + "\n")
-    return 1 if failed else 0
+    console.print(*(f"{name}: {value}" for name, value in here.items()), sep="\n")
+    console.print(table([*measured, *(row for curve in drawn for row in curve.rows())]))
+    if not args.quick and not run.failed:
+        if not args.names:
+            record(RECORD, "rows", measured, here)
+        if "curves" in args.names:
+            record(CURVES_RECORD, "curves", drawn, here)
+    return 1 if run.failed else 0
 
 
 if __name__ == "__main__":

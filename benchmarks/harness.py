@@ -1,20 +1,25 @@
-"""What every benchmark needs: the real server and workers, the limits program, rows of results."""
+"""What every benchmark needs: the real server and workers as processes, and the limits program.
+
+It owns how they are started, asked and ended; what is measured of them is each benchmark's own.
+"""
 
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx2
+
+from queued_runner.datadir import DATABASE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -22,50 +27,6 @@ ROOT = HERE.parent
 
 class Skipped(Exception):
     """This machine lacks what the benchmark needs; the message says what."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured figure. `limit` is the peer's, from the same run; `goal` is a sentence."""
-
-    name: str
-    unit: str
-    values: Sequence[float]
-    limit_name: str = ""
-    limits: Sequence[float] = ()
-    goal: str = ""
-    reached: bool | None = None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.values)
-
-    @property
-    def limit(self) -> float | None:
-        return statistics.median(self.limits) if self.limits else None
-
-    @property
-    def ratio(self) -> float | None:
-        """The median of the ratios of the rounds: both sides of a round saw the same machine."""
-        if not self.limits:
-            return None
-        if len(self.limits) == len(self.values):
-            pairs = zip(self.values, self.limits, strict=True)
-            return statistics.median(mine / limit for mine, limit in pairs)
-        return self.median / statistics.median(self.limits)
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "median": self.median,
-            "values": list(self.values),
-            "limit_name": self.limit_name,
-            "limits": list(self.limits),
-            "ratio": self.ratio,
-            "goal": self.goal,
-            "reached": self.reached,
-        }
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -96,6 +57,24 @@ def memory(pid: int, what: str = "VmRSS") -> int:
     return 0
 
 
+def cpu_seconds(pid: int) -> float:
+    """Seconds of CPU that a process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def allow_many_files(count: int) -> None:
+    """Let this process, and those it starts, have as many files open as the system allows.
+
+    Raises:
+        Skipped: that is less than `count`.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise Skipped(f"{count} open files are needed, and `ulimit -Hn` is {hard}")
+
+
 @contextlib.contextmanager
 def process(log: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m argv` while the block runs, its messages in `log`."""
@@ -118,9 +97,15 @@ class Service:
     """A running server with an HTTP client for it, and its workers."""
 
     def __init__(
-        self, folder: Path, server: subprocess.Popen[bytes], info: dict[str, Any], token: str
+        self,
+        folder: Path,
+        name: str,
+        server: subprocess.Popen[bytes],
+        info: dict[str, Any],
+        token: str,
     ) -> None:
         self.folder = folder
+        self.name = name
         self.server = server
         self.info = info
         self.client = httpx2.Client(
@@ -134,13 +119,16 @@ class Service:
             f"127.0.0.1:{self.info['port']}", "--slots", str(slots), "--name", name,
             "--state-dir", str(self.folder / name),
         ) as child:  # fmt: skip
-            self.wait_for(lambda: len(self.rows("/api/v1/workers")) > 0, 20, "the worker")
+            self.wait_for(lambda: name in self.worker_names(), 20, "the worker")
             yield child
 
     def rows(self, path: str, **params: Any) -> list[dict[str, Any]]:
         answer = self.client.get(path, params=params)
         answer.raise_for_status()
         return list(answer.json())
+
+    def worker_names(self) -> set[str]:
+        return {worker["name"] for worker in self.rows("/api/v1/workers")}
 
     def wait_for(self, condition: Callable[[], bool], seconds: float, what: str) -> None:
         """Look ten times a second: more often would take from the server what is measured."""
@@ -156,12 +144,27 @@ class Service:
         answer.raise_for_status()
         return list(answer.json()["ids"])
 
-    def is_done(self, group: str) -> bool:
-        """Whether no job of the group is left to run. Costs the server two rows at most."""
+    def fill(self, count: int, **job: Any) -> None:
+        """Submit `count` of the same job in the largest lists that are taken."""
+        for first in range(0, count, 10_000):
+            self.submit([job] * min(10_000, count - first))
+
+    def is_done(self, **which: str) -> bool:
+        """Whether none of these jobs is left to run. Costs the server two rows at most."""
         return not any(
-            self.rows("/api/v1/jobs", group=group, state=state, limit=1)
+            self.rows("/api/v1/jobs", **which, state=state, limit=1)
             for state in ("queued", "running")
         )
+
+    def span(self, group: str) -> float:
+        """Seconds from the first start to the last end of a group, as the database has them."""
+        path = self.folder / self.name / DATABASE
+        reader = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        ((first, last),) = reader.execute(
+            "SELECT min(started_at), max(finished_at) FROM jobs WHERE grp = ?", (group,)
+        ).fetchall()
+        reader.close()
+        return float(last - first)
 
     def count(self, group: str, state: str) -> int:
         """How many jobs of the group are in `state`, page by page."""
@@ -175,8 +178,12 @@ class Service:
 
 @contextlib.contextmanager
 def service(folder: Path, name: str = "server", options: Sequence[str] = ()) -> Iterator[Service]:
-    """`python -m remote_runner` on free ports, else with its defaults: full durability."""
+    """`python -m remote_runner` on free ports, else with its defaults: full durability.
+
+    With the name of one that has ended it is started again on what that left.
+    """
     data = folder / name
+    (data / "server.json").unlink(missing_ok=True)
     with process(
         folder / f"{name}.log", "remote_runner", "--port", "0", "--http-port", "0",
         "--data-dir", str(data), *options,
@@ -189,7 +196,7 @@ def service(folder: Path, name: str = "server", options: Sequence[str] = ()) -> 
                 )
             time.sleep(0.01)
         info = json.loads((data / "server.json").read_bytes())
-        running = Service(folder, server, info, Path(info["token_file"]).read_text().strip())
+        running = Service(folder, name, server, info, Path(info["token_file"]).read_text().strip())
         try:
             yield running
         finally:

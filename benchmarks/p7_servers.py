@@ -1,40 +1,25 @@
-"""P7: how many jobs a second servers alone pass through one PostgreSQL: one of them, and four.
+"""P7: how many jobs a second servers alone pass: one on SQLite, then one and four on PostgreSQL.
 
 Measures: N jobs that are queued already, and 100 workers that speak the protocol and have no
 processes: each answers a job at once with its end. From the first start to the last end as the
-database has them; every start and end is a durable commit (fsync is on). Beside it, the share of
-the database in the CPU time of servers and database together, and how evenly four servers with 25
+database has them; every start and end is a durable commit. On PostgreSQL also the share of the
+database in the CPU time of servers and database together, and how evenly four servers with 25
 workers each claimed: the fewest over the most. Fair because: all is on one machine, the workers'
 process too, so that four servers have no more CPU than one has; the limit of four is what one did
 in the same round. The jobs are counted afterwards.
 """
 
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-import trio
-
-from benchmarks.harness import Row, Service, Skipped, process, service
-from remote_runner.emitter import DuplexEmitter
-from remote_runner.errors import ConnectionLost
-from remote_runner.protocol.connection import Connection
-from remote_runner.protocol.messages import (
-    PROTOCOL_VERSION,
-    Close,
-    Hello,
-    Message,
-    Ping,
-    Pong,
-    Ready,
-    Spawn,
-    Started,
-)
-from remote_runner.protocol.states import Role
+from benchmarks.harness import Service, Skipped, cpu_seconds, process, service
+from benchmarks.rows import Goal, Row
 from tests.postgres import Postgres, find_binaries
 
+GOAL = 5_000
 WORKERS = 100
 SLOTS = 4
 SERVERS = 4
@@ -42,6 +27,32 @@ SERVERS = 4
 
 def run(folder: Path, quick: bool) -> list[Row]:
     total, rounds = (500, 1) if quick else (5000, 3)
+    rates = [_alone(folder / f"sqlite-{number}", total) for number in range(rounds)]
+    row = Row("P7 the server alone", "jobs/s", rates, goal=Goal(GOAL))
+    try:
+        return [row, *_on_postgres(folder, total, rounds)]
+    except Skipped as reason:
+        print(f"P7 on PostgreSQL skipped: {reason}", file=sys.stderr)
+        return [row]
+
+
+def _alone(folder: Path, total: int) -> float:
+    folder.mkdir()
+    with service(folder) as server:
+        server.fill(total, command="x", group="p7")
+        with _workers(folder, [server]):
+            server.wait_for(lambda: server.is_done(group="p7"), 120, "the jobs")
+        assert server.count("p7", "succeeded") == total
+        return total / server.span("p7")
+
+
+def _workers(folder: Path, servers: list[Service]) -> AbstractContextManager[Any]:
+    ports = [str(server.info["port"]) for server in servers]
+    argv = ("benchmarks.workers", str(WORKERS), str(SLOTS), *ports)
+    return process(folder / "workers.log", *argv)
+
+
+def _on_postgres(folder: Path, total: int, rounds: int) -> list[Row]:
     rates: dict[int, list[float]] = {1: [], SERVERS: []}
     shares: dict[int, list[float]] = {1: [], SERVERS: []}
     fairness = []
@@ -86,12 +97,10 @@ def _round(
             stack.enter_context(service(folder, f"server-{index}", options))
             for index in range(count)
         ]
-        for first in range(0, total, 1000):
-            servers[0].submit([{"command": "x"}] * min(1000, total - first))
+        servers[0].fill(total, command="x")
         before = _used(servers), postgres.cpu_seconds()
-        ports = [str(server.info["port"]) for server in servers]
-        stack.enter_context(process(folder / "workers.log", "benchmarks.p7_servers", *ports))
-        servers[0].wait_for(lambda: _is_done(servers[0]), 120, "the jobs")
+        stack.enter_context(_workers(folder, servers))
+        servers[0].wait_for(servers[0].is_done, 120, "the jobs")
         own, theirs = _used(servers) - before[0], postgres.cpu_seconds() - before[1]
         ((begin, end, done),) = postgres.execute(
             "SELECT min(started_at), max(finished_at), count(*) FROM jobs"
@@ -103,52 +112,5 @@ def _round(
     return total / (end - begin), theirs / (own + theirs), [int(n) for (n,) in claims]
 
 
-def _is_done(server: Service) -> bool:
-    return not any(
-        server.rows("/api/v1/jobs", state=state, limit=1) for state in ("queued", "running")
-    )
-
-
-def _used(servers: Sequence[Service]) -> float:
-    """Seconds of CPU that the servers have taken so far."""
-    ticks = 0
-    for server in servers:
-        fields = Path(f"/proc/{server.server.pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-async def _work(port: int, name: str) -> None:
-    """A worker whose jobs end as they begin."""
-    stream = await trio.open_tcp_stream("127.0.0.1", port)
-    protocol = (PROTOCOL_VERSION, PROTOCOL_VERSION)
-    async with DuplexEmitter[Message](stream, Connection(Role.WORKER)) as emitter:
-        await emitter.send(Hello(protocol, name, name, name, SLOTS, {}, "bench"))
-        await emitter.receive_batch()
-        await emitter.send(Ready(SLOTS))
-        while batch := await emitter.receive_batch():
-            for message in batch:
-                match message:
-                    case Ping(n):
-                        emitter.send_nowait(Pong(n))
-                    case Spawn():
-                        run_id = message.options.id or ""
-                        emitter.send_nowait(Started(run_id, 1, 0))
-                        emitter.send_nowait(Close(0, run_id, reason="exit", offset=0))
-
-
-async def _work_for(ports: Sequence[int]) -> None:
-    async with trio.open_nursery() as nursery:
-        for index in range(WORKERS):
-            nursery.start_soon(_until_the_end, ports[index % len(ports)], f"w{index}")
-
-
-async def _until_the_end(port: int, name: str) -> None:
-    try:
-        await _work(port, name)
-    except ConnectionLost:
-        pass
-
-
-if __name__ == "__main__":
-    trio.run(_work_for, [int(port) for port in sys.argv[1:]])
+def _used(servers: list[Service]) -> float:
+    return sum(cpu_seconds(server.server.pid) for server in servers)
