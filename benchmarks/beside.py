@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from benchmarks.rows import BESIDE, Goal, Row
 
@@ -32,27 +31,25 @@ class Beside:
         self._scale = scale
         self._rates: dict[str, list[float]] = {name: [] for name in self._peers}
 
-    def round(self, work: int, *more: Any) -> None:
+    def round(self, work: int) -> None:
         """Each does the work once, one after the other."""
         for name, (measure, folder) in list(self._peers.items()):
             try:
                 if name not in self._share:
-                    speed = measure(folder, max(1, int(work * FIRST_TRY)), *more) * self._scale
+                    speed = measure(folder, max(1, int(work * FIRST_TRY))) * self._scale
                     self._share[name] = max(1, min(work, int(speed * SECONDS)))
-                self._rates[name].append(measure(folder, self._share[name], *more))
+                self._rates[name].append(measure(folder, self._share[name]))
             except Exception as error:
                 leave_out(name, error)
                 del self._peers[name], self._rates[name]
 
     def rows(self, ours: Row, goals: Mapping[str, float]) -> list[Row]:
-        """Ours against each of them; a goal is named by how the peer's name begins."""
+        """Ours against each of them; `goals` are the ratios to reach, by the peer's name."""
         rows = []
         for name, rates in self._rates.items():
-            goal = next((goals[start] for start in goals if name.startswith(start)), None)
-            rows.append(
-                Row(f"{ours.name}{BESIDE}{name}", ours.unit, ours.values, name, rates,
-                    None if goal is None else Goal(goal, is_ratio=True))
-            )  # fmt: skip
+            goal = Goal(goals[name], is_ratio=True) if name in goals else None
+            title = f"{ours.name}{BESIDE}{name}"
+            rows.append(Row(title, ours.unit, ours.values, name, rates, goal))
         return rows
 
 

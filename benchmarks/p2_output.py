@@ -24,7 +24,6 @@ GOAL = 0.4
 MAX_GROWTH = 64
 COMMAND = "head -c {} /dev/zero"
 """Nothing compresses: what it prints makes no difference."""
-BESIDE = {"Agent API": 4}
 
 
 def run(folder: Path, quick: bool, peers: Beside) -> list[Row]:
@@ -56,7 +55,7 @@ def run(folder: Path, quick: bool, peers: Beside) -> list[Row]:
     bound = Goal(MAX_GROWTH, is_at_most=True, each=True)
     return [
         row,
-        *peers.rows(row, BESIDE),
+        *peers.rows(row, {}),
         Row("P2 server memory growth", "MiB", server_growth, goal=bound),
         Row("P2 worker memory growth", "MiB", worker_growth, goal=bound),
     ]

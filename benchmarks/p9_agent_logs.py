@@ -24,19 +24,16 @@ from typing import Any
 
 import trio
 
-from benchmarks.beside import Beside
 from benchmarks.harness import Service, process
 from benchmarks.rows import Goal, Row
 
-MEASURE = "log_rate"
 GOAL = 100
-BESIDE = {"Agent API": 2}
 MAX_HELD = 20
 CHUNK = 512 * 1024
 AT_ONCE = 8
 
 
-def run(folder: Path, quick: bool, peers: Beside) -> list[Row]:
+def run(folder: Path, quick: bool) -> list[Row]:
     chunks, tasks, rounds = (4, 8, 1) if quick else (24, 32, 3)
     bodies, sizes = _bodies(chunks)
     ours, limits, held = [], [], []
@@ -66,10 +63,9 @@ def run(folder: Path, quick: bool, peers: Beside) -> list[Row]:
             assert stored == sum(sizes), f"{stored} of {sum(sizes)} bytes are stored"
             running.client.close()
         held.append(float((here / "held").read_text()))
-        peers.round(tasks, bodies)
     row = Row("P9 output over HTTP", "MB/s", ours, "gunzip, one thread", limits, Goal(GOAL))
     longest = Goal(MAX_HELD, is_at_most=True)
-    return [row, *peers.rows(row, BESIDE), Row("P9 event loop held", "ms", held, goal=longest)]
+    return [row, Row("P9 event loop held", "ms", held, goal=longest)]
 
 
 def _bodies(count: int) -> tuple[list[bytes], list[int]]:

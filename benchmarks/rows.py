@@ -26,7 +26,9 @@ class Goal:
     each: bool = False
 
     def __str__(self) -> str:
-        return f"{'<=' if self.is_at_most else '>='} {self.value:,.10g}{' x' if self.is_ratio else ''}"
+        return (
+            f"{'<=' if self.is_at_most else '>='} {self.value:,.10g}{' x' if self.is_ratio else ''}"
+        )
 
     def admits(self, figure: float) -> bool:
         return figure <= self.value if self.is_at_most else figure >= self.value

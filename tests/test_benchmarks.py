@@ -1,12 +1,17 @@
 """Every benchmark starts, ends and prints its figures; how good they are is no test's matter."""
 
+import json
 import shutil
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from benchmarks.__main__ import NAMES
+from benchmarks.beside import Beside
 from benchmarks.publish import CURVES, DOCUMENT, RECORD
+from benchmarks.rows import Curve, Goal, Row
 from tests.commands import PATIENCE, Service
 
 
@@ -15,12 +20,48 @@ from tests.commands import PATIENCE, Service
 def test_a_quick_run_prints_a_row_for_each_and_records_nothing(service: Service) -> None:
     written = [path.read_bytes() for path in (RECORD, CURVES, DOCUMENT)]
     names = [name.partition("_")[0] for name in NAMES]
-    bench = service.start(
-        "bench", sys.executable, "-m", "benchmarks", "--quick", *names, "curves"
-    )
+    bench = service.start("bench", sys.executable, "-m", "benchmarks", "--quick", *names, "curves")
     assert bench.wait(3 * PATIENCE) == 0, service.logs()
     printed = service.logs()
     for title in [f"{name.upper()} " for name in names]:
         assert f"│ {title}" in printed
     assert [path.read_bytes() for path in (RECORD, CURVES, DOCUMENT)] == written
     assert list(service.temporary.iterdir()) == []
+
+
+def test_a_ratio_is_that_of_the_rounds_and_a_goal_is_reached_by_their_median_or_by_each() -> None:
+    row = Row("x", "s", [1, 4, 9], "limit", [1, 2, 3], Goal(2, is_ratio=True))
+    assert (row.median, row.limit, row.ratio, row.reached) == (4, 2, 2, True)
+    assert Row("x", "s", [1, 4, 9], goal=Goal(5, is_at_most=True)).reached
+    assert not Row("x", "s", [1, 4, 9], goal=Goal(5, is_at_most=True, each=True)).reached
+    assert Row("x", "s", [1]).reached is None
+
+
+def test_what_is_recorded_is_read_back() -> None:
+    row = Row("x", "s", [1, 4], "limit", [2, 3], Goal(5, is_at_most=True))
+    curve = Curve("x", "y against x", "x", "y", {1: [2.0, 3.0], 10: [4.0]})
+    assert Row.from_json(json.loads(json.dumps(row.as_json()))) == row
+    assert Curve.from_json(json.loads(json.dumps(curve.as_json()))) == curve
+
+
+def test_a_slow_peer_gets_less_work_and_one_that_fails_is_left_out(tmp_path: Path) -> None:
+    asked = []
+
+    def slow(folder: Path, total: int) -> float:
+        asked.append(total)
+        return 8.0
+
+    def broken(folder: Path, total: int) -> float:
+        raise OSError("no such thing")
+
+    peers = []
+    for name, measure in (("slow", slow), ("broken", broken)):
+        peer = ModuleType(name)
+        vars(peer).update(NAME=name, rate=measure)
+        peers.append((peer, tmp_path))
+    beside = Beside(peers, "rate")
+    beside.round(5_000)
+    beside.round(5_000)
+    assert asked == [100, 80, 80]
+    (row,) = beside.rows(Row("ours", "jobs/s", [16.0, 24.0]), {"slow": 2.5})
+    assert (row.limit_name, row.ratio, row.reached) == ("slow", 2.5, True)
