@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks import p1_throughput, p2_output
-from benchmarks.harness import Service, allow_many_files, memory, process, service
+from benchmarks.harness import Service, allow_many_files, memory, open_files, process, service
 from benchmarks.p5_queue_depth import FOR_NOBODY
 from benchmarks.rows import Curve
 
@@ -66,14 +66,16 @@ def workers(folder: Path, quick: bool) -> list[Curve]:
 def _workers(server: Service, count: int) -> Iterator[None]:
     argv = ("benchmarks.workers", str(count), "4", str(server.info["port"]))
     with process(server.folder / f"{server.name}-workers.log", *argv):
-        server.wait_for(lambda: len(server.worker_names()) == count, 300, "the workers")
+        # To list 10,000 workers ten times a second would be what the server does.
+        server.wait_for(lambda: open_files(server.server.pid) > count, 300, "the connections")
+        server.wait_for(lambda: len(server.worker_names()) == count, 60, "the workers")
         yield
 
 
 def _answer(server: Service, total: int, group: str) -> float:
     """Jobs a second that the workers answer."""
     server.fill(total, command="x", group=group)
-    server.wait_for(lambda: server.is_done(group=group), 300, "the jobs")
+    server.wait_for(lambda: server.is_done(group), 300, "the jobs")
     return total / server.span(group)
 
 

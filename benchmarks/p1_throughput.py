@@ -29,7 +29,7 @@ def run(folder: Path, quick: bool, peers: Beside) -> list[Row]:
     ours, limits = [], []
     with service(folder) as server, server.worker(slots=8):
         server.submit([{"command": "/bin/true", "group": "warm"}] * 50)
-        server.wait_for(lambda: server.is_done(group="warm"), 60, "the warm-up")
+        server.wait_for(lambda: server.is_done("warm"), 60, "the warm-up")
         for number in range(rounds):
             begin = time.perf_counter()
             subprocess.run([program, "spawn", str(total)], check=True)
@@ -48,7 +48,7 @@ def rate(server: Service, total: int, group: str) -> float:
     for first in range(0, total, 1000):
         count = min(1000, total - first)
         server.submit([{"command": "/bin/true", "group": group}] * count)
-    server.wait_for(lambda: server.is_done(group=group), 300, "all jobs")
+    server.wait_for(lambda: server.is_done(group), 300, "all jobs")
     seconds = time.perf_counter() - begin
-    assert server.count(group, "succeeded") == total
+    assert server.counts(group)["succeeded"] == total
     return total / seconds

@@ -42,7 +42,7 @@ def run(folder: Path, quick: bool, peers: Beside) -> list[Row]:
         here.mkdir()
         with service(here) as server, server.worker(slots=1) as worker:
             server.submit([{"command": "/bin/true", "group": "warm"}])
-            server.wait_for(lambda: server.is_done(group="warm"), 60, "the warm-up")
+            server.wait_for(lambda: server.is_done("warm"), 60, "the warm-up")
             before = memory(server.server.pid), memory(worker.pid)
 
             ours.append(size / 1e6 / seconds(server, size))
@@ -67,7 +67,7 @@ def seconds(server: Service, size: int) -> float:
     group = f"output-{time.monotonic_ns()}"
     begin = time.perf_counter()
     (job_id,) = server.submit([{**job, "group": group}])
-    server.wait_for(lambda: server.is_done(group=group), 600, "the job")
+    server.wait_for(lambda: server.is_done(group), 600, "the job")
     result = time.perf_counter() - begin
     stored = server.client.get(f"/api/v1/jobs/{job_id}").json()["log_bytes"]
     assert stored == size, f"{stored} of {size} bytes are stored"

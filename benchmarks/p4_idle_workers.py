@@ -10,7 +10,7 @@ the kernel for a connection (its buffers) is counted at neither side.
 import time
 from pathlib import Path
 
-from benchmarks.harness import allow_many_files, cpu_seconds, memory, process, service
+from benchmarks.harness import allow_many_files, cpu_seconds, memory, open_files, process, service
 from benchmarks.rows import Goal, Row
 
 
@@ -24,7 +24,7 @@ def run(folder: Path, quick: bool) -> list[Row]:
         argv = ("benchmarks.workers", str(count), "1", str(server.info["port"]))
         with process(folder / "workers.log", *argv):
             # Without a request: the list of 10,000 workers would be in the memory that is measured.
-            server.wait_for(lambda: _connections(pid) >= count, 300, "the workers")
+            server.wait_for(lambda: open_files(pid) >= count, 300, "the workers")
             time.sleep(seconds / 3)  # the last handshakes, and a first heartbeat
             growth = (memory(pid) - before) / 1024 / count
             cpu, begin = cpu_seconds(pid), time.perf_counter()
@@ -36,7 +36,3 @@ def run(folder: Path, quick: bool) -> list[Row]:
         Row("P4 memory of an idle worker", "KiB", [growth], goal=Goal(25, is_at_most=True)),
         Row(f"P4 {count:,} idle workers", "% of a core", [share], goal=Goal(25, is_at_most=True)),
     ]
-
-
-def _connections(pid: int) -> int:
-    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())

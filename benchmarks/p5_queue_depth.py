@@ -80,8 +80,8 @@ def _before_later(server: Service, total: int, group: str) -> float:
     server.fill(total, command="/bin/true", group=group)
     submit = time.perf_counter() - begin
     with server.worker(SLOTS, f"worker-{server.name}"):
-        server.wait_for(lambda: server.is_done(group=group), 300, "all jobs")
-    assert server.count(group, "succeeded") == total
+        server.wait_for(lambda: server.is_done(group), 300, "all jobs")
+    assert server.counts(group)["succeeded"] == total
     return total / (submit + server.span(group))
 
 

@@ -41,8 +41,8 @@ def _alone(folder: Path, total: int) -> float:
     with service(folder) as server:
         server.fill(total, command="x", group="p7")
         with _workers(folder, [server]):
-            server.wait_for(lambda: server.is_done(group="p7"), 120, "the jobs")
-        assert server.count("p7", "succeeded") == total
+            server.wait_for(lambda: server.is_done("p7"), 120, "the jobs")
+        assert server.counts("p7")["succeeded"] == total
         return total / server.span("p7")
 
 
@@ -97,10 +97,10 @@ def _round(
             stack.enter_context(service(folder, f"server-{index}", options))
             for index in range(count)
         ]
-        servers[0].fill(total, command="x")
+        servers[0].fill(total, command="x", group="p7")
         before = _used(servers), postgres.cpu_seconds()
         stack.enter_context(_workers(folder, servers))
-        servers[0].wait_for(servers[0].is_done, 120, "the jobs")
+        servers[0].wait_for(lambda: servers[0].is_done("p7"), 120, "the jobs")
         own, theirs = _used(servers) - before[0], postgres.cpu_seconds() - before[1]
         ((begin, end, done),) = postgres.execute(
             "SELECT min(started_at), max(finished_at), count(*) FROM jobs"

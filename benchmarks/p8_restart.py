@@ -29,7 +29,7 @@ def run(folder: Path, quick: bool) -> list[Row]:
             options = ("--port", str(server.info["port"]))
             server.fill(total // 5, command="x", group="ended")
             with process(folder / "fast.log", "benchmarks.workers", "20", "4", options[1]):
-                server.wait_for(lambda: server.is_done(group="ended"), 120, "the ended jobs")
+                server.wait_for(lambda: server.is_done("ended"), 120, "the ended jobs")
             server.fill(total - total // 5, group="waiting", **FOR_NOBODY)
             ids = server.submit([sleep] * workers * SLOTS)
             for number in range(workers):
@@ -47,7 +47,7 @@ def run(folder: Path, quick: bool) -> list[Row]:
                 resumed.append(time.perf_counter() - begin)
                 if number == rounds - 1:
                     server.client.post("/api/v1/jobs/cancel", json={"ids": ids}).raise_for_status()
-                    server.wait_for(lambda: server.is_done(group="running"), 20, "the cancel")
+                    server.wait_for(lambda: server.is_done("running"), 20, "the cancel")
                 _kill(server)
     return [
         Row(f"P8 start with {total:,} jobs", "s", accepts, goal=Goal(2, is_at_most=True)),

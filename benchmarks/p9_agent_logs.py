@@ -50,7 +50,7 @@ def run(folder: Path, quick: bool) -> list[Row]:
             port = running.info["http_port"]
             (job_id,) = running.submit([{"command": "true", "group": "warm"}])
             _send_all(port, 1, bodies[:1])
-            running.wait_for(partial(running.is_done, group="warm"), 60, "the warm-up")
+            running.wait_for(partial(running.is_done, "warm"), 60, "the warm-up")
             running.client.get(f"/api/v1/jobs/{job_id}")
             (here / "warm").touch()  # the first requests load what they need
             time.sleep(0.3)
@@ -58,7 +58,7 @@ def run(folder: Path, quick: bool) -> list[Row]:
             begin = time.perf_counter()
             _send_all(port, tasks, bodies)
             ours.append(tasks * sum(sizes) / 1e6 / (time.perf_counter() - begin))
-            running.wait_for(partial(running.is_done, group="p9"), 60, "the ends")
+            running.wait_for(partial(running.is_done, "p9"), 60, "the ends")
             stored = running.client.get(f"/api/v1/jobs/{ids[0]}").json()["log_bytes"]
             assert stored == sum(sizes), f"{stored} of {sum(sizes)} bytes are stored"
             running.client.close()
