@@ -5,15 +5,20 @@ that a slow one does not hold up the others: it gets as much of the work as it d
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 
 from benchmarks.rows import BESIDE, Goal, Row
 
+Measure = Callable[[Path, int], float]
+
 SECONDS = 10.0
 FIRST_TRY = 1 / 50
 """Of the work: it tells how fast a peer is, and warms it up."""
+
+TRIES = 3
+"""Of a round, before a peer is left out: some lose work now and then."""
 
 
 class Beside:
@@ -36,9 +41,9 @@ class Beside:
         for name, (measure, folder) in list(self._peers.items()):
             try:
                 if name not in self._share:
-                    speed = measure(folder, max(1, int(work * FIRST_TRY))) * self._scale
+                    speed = _rate(measure, folder, max(1, int(work * FIRST_TRY))) * self._scale
                     self._share[name] = max(1, min(work, int(speed * SECONDS)))
-                self._rates[name].append(measure(folder, self._share[name]))
+                self._rates[name].append(_rate(measure, folder, self._share[name]))
             except Exception as error:
                 leave_out(name, error)
                 del self._peers[name], self._rates[name]
@@ -51,6 +56,15 @@ class Beside:
             title = f"{ours.name}{BESIDE}{name}"
             rows.append(Row(title, ours.unit, ours.values, name, rates, goal))
         return rows
+
+
+def _rate(measure: Measure, folder: Path, work: int) -> float:
+    for _ in range(TRIES - 1):
+        try:
+            return measure(folder, work)
+        except Exception as error:
+            print(f"once more: {error}", file=sys.stderr, flush=True)
+    return measure(folder, work)
 
 
 class Peers:

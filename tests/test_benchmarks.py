@@ -15,15 +15,24 @@ from benchmarks.rows import Curve, Goal, Row
 from tests.commands import PATIENCE, Service
 
 
+ROWS = [name.partition("_")[0] for name in NAMES]
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the limits are measured by a C program")
-def test_a_quick_run_prints_a_row_for_each_and_records_nothing(service: Service) -> None:
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [(ROWS, [f"{name.upper()} " for name in ROWS]), (["curves"], ["/bin/true against", "one job"])],
+    ids=["rows", "curves"],
+)
+def test_a_quick_run_prints_a_row_for_each_and_records_nothing(
+    service: Service, names: list[str], titles: list[str]
+) -> None:
     written = [path.read_bytes() for path in (RECORD, CURVES, DOCUMENT)]
-    names = [name.partition("_")[0] for name in NAMES]
-    bench = service.start("bench", sys.executable, "-m", "benchmarks", "--quick", *names, "curves")
+    bench = service.start("bench", sys.executable, "-m", "benchmarks", "--quick", *names)
     assert bench.wait(3 * PATIENCE) == 0, service.logs()
     printed = service.logs()
-    for title in [f"{name.upper()} " for name in names]:
+    for title in titles:
         assert f"│ {title}" in printed
     assert [path.read_bytes() for path in (RECORD, CURVES, DOCUMENT)] == written
     assert list(service.temporary.iterdir()) == []
@@ -45,13 +54,14 @@ def test_what_is_recorded_is_read_back() -> None:
 
 
 def test_a_slow_peer_gets_less_work_and_one_that_fails_is_left_out(tmp_path: Path) -> None:
-    asked = []
+    asked, failures = [], []
 
     def slow(folder: Path, total: int) -> float:
         asked.append(total)
         return 8.0
 
     def broken(folder: Path, total: int) -> float:
+        failures.append(total)
         raise OSError("no such thing")
 
     peers = []
@@ -62,6 +72,6 @@ def test_a_slow_peer_gets_less_work_and_one_that_fails_is_left_out(tmp_path: Pat
     beside = Beside(peers, "rate")
     beside.round(5_000)
     beside.round(5_000)
-    assert asked == [100, 80, 80]
+    assert (asked, failures) == ([100, 80, 80], [100, 100, 100])
     (row,) = beside.rows(Row("ours", "jobs/s", [16.0, 24.0]), {"slow": 2.5})
     assert (row.limit_name, row.ratio, row.reached) == ("slow", 2.5, True)
