@@ -4,6 +4,7 @@ What is this server's own it knows better than the store; of the others it reads
 written down, and only when somebody asks. A server that is alone asks nobody.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -63,30 +64,42 @@ class Overview:
         self._own_workers = own_workers
         self._own_attempts = own_attempts
         self._looking = trio.Lock()
+        self._own: Sequence[WorkerInfo] = ()
+        self._own_holds_until = -math.inf
         self._others: Sequence[WorkerInfo] = ()
-        self._holds_until = -1.0
+        self._holds_until = -math.inf
 
     async def workers(self) -> Sequence[WorkerInfo]:
         """All that are connected to any server, as they are now."""
         if not self._fleet.is_shared:
             return self._own_workers()
-        return self._with_own(await self._look())
+        return self._with_own(await self._look(), self._own_workers())
 
     async def recent_workers(self) -> Sequence[WorkerInfo]:
         """The same, at the cost of one look for all who ask in a second: those of others may be as
-        old as that."""
+        old as that, and where there are thousands of its own, these too."""
         if not self._fleet.is_shared:
-            return self._own_workers()
+            return self._recent_own()
         async with self._looking:
             begun = trio.current_time()
             if begun > self._holds_until:
                 self._others = await self._look()
                 now = trio.current_time()
                 self._holds_until = now + max(FRESH, SHARE * (now - begun))
-        return self._with_own(self._others)
+        return self._with_own(self._others, self._recent_own())
 
-    def _with_own(self, others: Sequence[WorkerInfo]) -> Sequence[WorkerInfo]:
-        own = [replace(worker, server=self._fleet.name) for worker in self._own_workers()]
+    def _recent_own(self) -> Sequence[WorkerInfo]:
+        begun = trio.current_time()
+        if begun >= self._own_holds_until:
+            self._own = self._own_workers()
+            now = trio.current_time()
+            self._own_holds_until = now + SHARE * (now - begun)
+        return self._own
+
+    def _with_own(
+        self, others: Sequence[WorkerInfo], workers: Sequence[WorkerInfo]
+    ) -> Sequence[WorkerInfo]:
+        own = [replace(worker, server=self._fleet.name) for worker in workers]
         known = {worker.id for worker in own}
         return [*own, *(self._drains.shown(each) for each in others if each.id not in known)]
 
