@@ -31,6 +31,7 @@ from queued_runner.refusals import NO_CONTROLS, NO_NUL, Guesses, in_words
 from remote_runner.mask import MAX_SECRETS, MAX_SECRETS_SIZE, MIN_SECRET
 from remote_runner.signals import signal_number
 from remote_runner.types import Command, all_needs
+from remote_runner.value import value
 
 Text = Annotated[str, StringConstraints(max_length=131_072, pattern=NO_NUL)]
 """An argument or variable: Linux allows 128 KiB in one string, and no NUL."""
@@ -117,7 +118,7 @@ class Base64(BaseModel):
 Seconds = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Limits:
     """What the server has for all jobs, and a job may have of its own. Seconds and bytes."""
 
@@ -275,7 +276,7 @@ class JobSpec(BaseModel):
         )
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Job:
     """Everything the queue knows of a job; times are UNIX seconds."""
 

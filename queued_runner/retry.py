@@ -5,19 +5,19 @@ spend nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from queued_runner.jobs import Job
 from queued_runner.lifecycle import JobEvent
 from remote_runner.types import Outcome, Reason
+from remote_runner.value import value
 
 MAX_LOSSES: Final = 3
 """Workers that a job may lose before it is taken for poison (HyperQueue allows 5, Sidekiq 3)."""
 REFUSED_PAUSE: Final = 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The move, and what it carries. `run_after` is UNIX seconds, for moves back to the queue."""
 

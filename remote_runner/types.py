@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal, NamedTuple, Protocol
 
+from remote_runner.value import value
+
 StreamName = Literal["stdout", "stderr"]
 
 DEFAULT_KILL_GRACE = 10.0
@@ -37,7 +39,7 @@ class Reason(StrEnum):
     """Ended by the program that ran it, which left as planned; it does not count either."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Command:
     """One command to execute, with everything that shapes its process.
 
@@ -67,7 +69,7 @@ class Command:
     mask: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Output:
     """A piece of output. `offset` counts the bytes of both streams that came before it.
 
@@ -80,7 +82,7 @@ class Output:
     is_awaited: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """How one attempt ended.
 
@@ -150,7 +152,7 @@ class Slot(NamedTuple):
     boot: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Offer:
     """Room at workers that carry exactly `labels`, the slot that is to be taken first in front.
 

@@ -15,6 +15,7 @@ from queued_runner.retry import Decision
 from remote_runner.errors import RunnerError
 from remote_runner.results import Head
 from remote_runner.types import Offer, Outcome
+from remote_runner.value import value
 
 AttemptKey = tuple[int, int]
 """A job and the number of its attempt."""
@@ -122,7 +123,7 @@ class SchemaTooNew(StoreError):
     """The store was written by a newer release."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StoredOutput:
     """Output of an attempt that has ended: its size, and its records if they are small."""
 
@@ -211,7 +212,7 @@ class Stranded:
     mask: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Settled:
     """Jobs that ends of others have moved: some failed, some need not wait any more."""
 

@@ -6,11 +6,12 @@ that is how the protocol grows. Durations are milliseconds here, as on the wire.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final, Literal
 
 from remote_runner.errors import RemoteProtocolError
 from remote_runner.types import StreamName
+from remote_runner.value import value
 
 PROTOCOL_VERSION: Final = 1
 MAX_EVENT_NAME: Final = 64
@@ -25,7 +26,7 @@ MAX_INTEGER: Final = 1 << 53
 """The largest integer that every peer, JavaScript included, holds exactly."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SpawnOptions:
     """Node's `child_process.spawn` options by their meaning; `None` is "as the worker does it"."""
 
@@ -47,7 +48,7 @@ class SpawnOptions:
     mask: tuple[str, ...] = field(default=(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Welcome:
     """The worker is accepted."""
 
@@ -59,7 +60,7 @@ class Welcome:
     max_chunk: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Goodbye:
     """Refused or leaving; `message` is a sentence for a person."""
 
@@ -68,7 +69,7 @@ class Goodbye:
     retry_after_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Spawn:
     """Start a command; `options.id` names the attempt, except for a baseline worker."""
 
@@ -77,7 +78,7 @@ class Spawn:
     options: SpawnOptions = SpawnOptions()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Resume:
     """The runner has everything below `offset`: (re)send from there; of results from `results`."""
 
@@ -86,7 +87,7 @@ class Resume:
     results: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ack:
     """Everything below `offset` is durable: forget it."""
 
@@ -94,21 +95,21 @@ class Ack:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Closed:
     """The outcome is durable: forget the attempt."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stale:
     """Not the worker's any more: kill it, forget it."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Kill:
     """Signal the tree; SIGKILL after the grace. None means the attempt's own."""
 
@@ -117,7 +118,7 @@ class Kill:
     grace_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Stdin:
     """Input for the process."""
 
@@ -125,33 +126,33 @@ class Stdin:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StdinEnd:
     """No more input."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Drain:
     """Take no more work, finish what runs, then leave."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ping:
     """Answer with the same number."""
 
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Pong:
     """The answer to a ping."""
 
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Hello:
     """A full worker introduces itself, before anything else. `protocol` is (lowest, highest).
 
@@ -174,21 +175,21 @@ class Hello:
 AttemptState = Literal["running", "ended"]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Attempts:
     """What the worker still holds: `(id, state, output bytes so far)`."""
 
     items: tuple[tuple[str, AttemptState, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Ready:
     """The list is complete: send work for this many slots. Later: the number changed."""
 
     free_slots: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """The process runs; `at_ms` is the worker's wall clock, only shown."""
 
@@ -197,7 +198,7 @@ class Started:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Refused:
     """Never started, never will be."""
 
@@ -205,7 +206,7 @@ class Refused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OutputChunk:
     """The events `stdout` and `stderr`; a baseline worker gives neither id nor offset."""
 
@@ -215,7 +216,7 @@ class OutputChunk:
     offset: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ResultChunk:
     """The event `result`: the next bytes of the files that the child left; see `results.py`."""
 
@@ -224,7 +225,7 @@ class ResultChunk:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Close:
     """The child ended. `offset` is the number of output bytes in all, `results` that of results."""
 
@@ -239,7 +240,7 @@ class Close:
     results: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Draining:
     """The worker was asked to stop: no new work."""
 
