@@ -170,7 +170,7 @@ class PostgresStore(Verbs):
                     break
                 lost |= chosen.keys() - started.keys()
                 offers = _without(offers, (chosen[job_id] for job_id in started))
-            self._claimed |= {job.id: job.spec for job in jobs}
+            self._claimed |= {job.id: job for job in jobs}
             return sorted(jobs, key=lambda job: (-job.spec.priority, job.id))
 
     def _start(self, chosen: Mapping[int, Slot], now: float) -> dict[int, Job]:

@@ -32,13 +32,13 @@ _ATTEMPT: Final = (
 )
 
 
-def job_of(row: Any, spec: JobSpec | None = None) -> Job:
-    """The job of a row; `spec` where it is known already: to read it costs the most."""
+def job_of(row: Any) -> Job:
+    """The job of a row."""
     job_id, text, state, *facts = row
     facts[11] = bool(facts[11])
     facts[16] = tuple(json.loads(facts[16])) if facts[16] else ()
     facts[18] = bool(facts[18])
-    return Job(job_id, spec or JobSpec.model_validate_json(text), JobState(state), *facts)
+    return Job(job_id, JobSpec.model_validate_json(text), JobState(state), *facts)
 
 
 class Reads:

@@ -192,7 +192,7 @@ class SQLiteStore(Verbs):
                 (now, self._servers.own, places),
             )
             jobs = {row[0]: job_of(row) for row in rows}
-            self._claimed |= {job.id: job.spec for job in jobs.values()}
+            self._claimed |= jobs
             self._db.executemany(
                 "INSERT INTO attempts (job_id, number, worker, worker_id, started_at)"
                 " VALUES (?, ?, ?, ?, ?)",

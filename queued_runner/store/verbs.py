@@ -38,6 +38,8 @@ from queued_runner.store.whole import Whole
 from remote_runner.results import encode_head
 from remote_runner.types import Offer, Outcome, Slot
 
+_MAY_CHANGE: Final = "cancel_requested, cancel_signal, cancel_grace, is_awaited"
+"""What may become different of a job while one attempt of it runs and one server has it."""
 MAX_DUE: Final = 10_000
 """Delayed jobs that one claim makes ready: bounds the time that its transaction takes."""
 
@@ -50,8 +52,8 @@ class Verbs(Reads, ABC):
         self._dependencies = Dependencies(db, dialect)
         self._servers = Servers(db, dialect)
         self.whole = Whole(db, dialect, guard)
-        self._claimed: dict[int, JobSpec] = {}
-        """The specs of jobs that this connection has claimed and not finished."""
+        self._claimed: dict[int, Job] = {}
+        """The jobs that this connection has claimed, or taken over, and not finished."""
 
     # --- submitting ---
 
@@ -181,14 +183,19 @@ class Verbs(Reads, ABC):
         handovers: int = 0,
     ) -> Job | None:
         with self._guard:
+            known = self._claimed.get(job_id)
+            if known is not None and (known.attempt, known.handovers) != (attempt, handovers):
+                known = None
             row = self._db.execute(
-                f"SELECT {JOB} FROM jobs WHERE id = ? AND attempt = ? AND state = 'running'"
+                f"SELECT {JOB if known is None else _MAY_CHANGE} FROM jobs"
+                " WHERE id = ? AND attempt = ? AND state = 'running'"
                 f" AND handovers = ? AND server IS NOT DISTINCT FROM ?{self._sql.lock}",
                 (job_id, attempt, handovers, self._servers.own),
             ).fetchone()
             if row is None:
                 return None
-            job = job_of(row, self._claimed.pop(job_id, None))
+            self._claimed.pop(job_id, None)
+            job = job_of(row) if known is None else _changed(known, *row)
             decision = decide(job)
             state = move(job.state, decision.event)
             is_over = state is not JobState.QUEUED
@@ -358,10 +365,11 @@ class Verbs(Reads, ABC):
         )
         jobs = sorted((job_of(row) for row in rows), key=lambda job: job.id)
         self._servers.take([job.id for job in jobs])
-        self._claimed |= {job.id: job.spec for job in jobs}
-        return tuple(
+        taken = tuple(
             replace(job, server=self._servers.own, handovers=job.handovers + 1) for job in jobs
         )
+        self._claimed |= {job.id: job for job in taken}
+        return taken
 
     def moved(self, attempts: Sequence[AttemptKey]) -> frozenset[AttemptKey]:
         with self._guard:
@@ -438,6 +446,21 @@ class Verbs(Reads, ABC):
     def resume_worker(self, worker_id: str) -> None:
         with self._guard:
             self._db.execute("DELETE FROM drained_workers WHERE worker_id = ?", (worker_id,))
+
+
+def _changed(
+    job: Job, is_cancelled: int, signal: str | None, grace: float | None, is_awaited: int
+) -> Job:
+    """A running job as it is now."""
+    if not is_cancelled and not is_awaited:
+        return job  # neither is ever taken back
+    return replace(
+        job,
+        cancel_requested=bool(is_cancelled),
+        cancel_signal=signal,
+        cancel_grace=grace,
+        is_awaited=bool(is_awaited),
+    )
 
 
 def _begins_so(prefix: str) -> tuple[str, tuple[Any, ...]]:
