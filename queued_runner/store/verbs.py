@@ -133,15 +133,21 @@ class Verbs(Reads, ABC):
 
     def _make_ready(self, now: float) -> None:
         """Delayed jobs that are due can be claimed."""
-        self._db.execute(
-            "UPDATE jobs SET is_delayed = 0 WHERE id "
-            + self._sql.within.format(
+        # An update that finds nothing, as nearly all would, takes three times as long as a look.
+        due = [
+            job_id
+            for (job_id,) in self._db.execute(
                 f"SELECT id FROM {self._sql.delayed}"
                 " WHERE state = 'queued' AND is_delayed = 1 AND waits_for = 0 AND run_after <= ?"
-                f" ORDER BY run_after LIMIT ?{self._sql.pass_by}"
-            ),
-            (now, MAX_DUE),
-        )
+                f" ORDER BY run_after LIMIT ?{self._sql.pass_by}",
+                (now, MAX_DUE),
+            )
+        ]
+        if due:
+            self._db.execute(
+                f"UPDATE jobs SET is_delayed = 0 WHERE id {self._sql.among}",
+                (self._sql.listed(due),),
+            )
 
     def _choose(
         self, offers: Sequence[Offer], limit: int, lost: Collection[int] = ()
