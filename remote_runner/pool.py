@@ -168,11 +168,11 @@ class Pool:
         """Put a worker where its free slots say."""
         if worker.session not in self._workers:
             return
-        if worker.spare:
+        free = worker.free
+        if not free and worker.spare:
             self._spare[worker.session] = worker
         else:
             self._spare.pop(worker.session, None)
-        free = worker.free
         before = self._placed.get(worker.session)
         if before is not None and before[1] == free:
             return  # it keeps its turn

@@ -132,9 +132,10 @@ class Session:
 
     def send(self, message: Message) -> None:
         """Send in the control lane; a connection that has come to its end swallows it."""
-        if self.emitter.is_open:
-            with suppress(ConnectionLost):
-                self.emitter.send_nowait(message)
+        try:
+            self.emitter.send_nowait(message)
+        except ConnectionLost:
+            pass
 
     def on_acked(self, size: int) -> None:
         """`size` more bytes of this session's output are durable."""
