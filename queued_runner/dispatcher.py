@@ -261,19 +261,20 @@ class Dispatcher:
             if isinstance(result, Error):
                 return  # the commit failed: its own task ends the service, nothing is acknowledged
             ended, settled = result.unwrap()
+            run = attempt.run
             attempt.log.is_moved = ended is None
             self._forget(attempt)
             if ended is None:
                 # Not its worker's fault, who has to tell it once more, to whoever has it now.
-                if attempt.run is not None:
-                    attempt.run.abandon()
+                if run is not None:
+                    run.abandon()
                 self.tally.stale += 1
                 log.warning("stale outcome", attempt=attempt.id)
                 if attempt.results is not None:
                     attempt.results.discard()
             else:
-                if attempt.run is not None:
-                    attempt.run.forget()
+                if run is not None:
+                    run.forget()
                 self._results.remove_older(job.id, job.attempt, job.handovers)
                 self._see_end(job, ended)
                 if ended.state is JobState.QUEUED:
@@ -301,6 +302,7 @@ class Dispatcher:
             del self._live_jobs[attempt.job.id]
         self._kills.pop(attempt.job.id, None)
         attempt.log.end()
+        attempt.run = None  # which knows the attempt: a circle would be left to the collector
         if self._settled:
             self._settled.unpark_all()
 

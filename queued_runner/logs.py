@@ -70,7 +70,7 @@ class AttemptLog:
         self.is_moved = False
         """Another server has the attempt by now: whoever follows it goes on elsewhere."""
         self.pending: deque[Record] = deque()
-        self.grown = trio.Event()
+        self._grown: trio.Event | None = None
         self._writer: LogWriter | None = None
 
     @property
@@ -130,9 +130,17 @@ class AttemptLog:
             self.dropped += size - self.size
             self.size = size
 
+    @property
+    def grown(self) -> trio.Event:
+        """Set when there is more, or nothing more will come. Take it before reading."""
+        if self._grown is None:
+            self._grown = trio.Event()
+        return self._grown
+
     def _wake_readers(self) -> None:
-        self.grown.set()
-        self.grown = trio.Event()
+        if self._grown is not None:
+            self._grown.set()
+            self._grown = None
 
     def close(self, on_closed: Callable[[], None]) -> None:
         """No more will come; `on_closed` is called once `stored()` can be written down."""
@@ -162,6 +170,7 @@ class AttemptLog:
     def end(self) -> None:
         """The outcome is stored: readers find the output at rest from here on."""
         self.is_closed = True
+        self._on_durable = _nobody  # who knows the log: see `Dispatcher._forget`
         self._wake_readers()
 
 
@@ -412,3 +421,7 @@ def _pending_from(log: AttemptLog, offset: int) -> list[Record]:
     return [
         cut(record, offset) for record in log.pending if record.offset + len(record.data) > offset
     ]
+
+
+def _nobody(offset: int) -> None:
+    """Who hears of an attempt that has ended."""
