@@ -16,6 +16,8 @@ from remote_runner.types import CAN_MASK, Offer, Slot, WorkerInfo, satisfies
 
 QUICK: Final = 0.02
 """Seconds. A slot with such runs is free again about as soon as a commit takes."""
+AHEAD_PER_SLOT: Final = 2
+"""Runs ahead of a slot. One would end while the commit that brings the next one goes on."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +62,7 @@ class PooledWorker:
         """Runs that may be placed here ahead of a free slot."""
         if self.free or not self.is_ready or self.is_draining or self.is_drained:
             return 0
-        return max(0, min(self.quick, self.slots) - len(self.ahead))
+        return max(0, min(self.quick, AHEAD_PER_SLOT * self.slots) - len(self.ahead))
 
     def see_end(self, duration: float | None) -> None:
         """A run of this many seconds has ended here."""

@@ -146,10 +146,10 @@ class PoolMachine(RuleBasedStateMachine):
         assert dict(offers) == {key: free for key, free in room.items() if free}
 
     @invariant()
-    def nobody_is_trusted_with_more_than_one_run_ahead_a_slot(self):
+    def nobody_is_trusted_with_more_than_two_runs_ahead_a_slot(self):
         assert all(len(offer.slots) <= 2 for offer in self.pool.offers(2))
         for worker in self.here:
-            assert worker.spare <= worker.slots
+            assert worker.spare + len(worker.ahead) <= max(len(worker.ahead), 2 * worker.slots)
             assert not (worker.spare and worker.free)
 
     @precondition(lambda self: any(worker.free for worker in self.here))
