@@ -162,8 +162,8 @@ def results_forgotten(put):
 def start_before_commit(put):
     original = Dispatcher._claim
 
-    def claim(self, offers, store):
-        jobs, due = original(self, offers, store)
+    def claim(self, *args):
+        jobs, due = original(self, *args)
         self._start(jobs)
         return [], due
 
@@ -176,10 +176,12 @@ def torn_tail(put):
     original = log_files.recover
 
     def recover(folder, epoch):
+        left = log_files._segments(folder)[-1:]  # by those before: this one begins its own
         size = original(folder, epoch)
-        for newest in log_files._segments(folder)[-1:]:
+        for newest in left:
             data = (folder / newest.name).read_bytes()
-            size += log_files.decode_records(data, newest.start)[1] < len(data)
+            torn = len(data) - log_files.decode_records(data, newest.start)[1]
+            size += max(0, torn - log_files._HEADER.size)
         return size
 
     put(log_files, "recover", recover)
@@ -318,9 +320,9 @@ def window_unbounded(put):
 def close_not_repeated(put):
     original = HeldAttempt.resume
 
-    def resume(self, offset):
+    def resume(self, *offsets):
         was_sent = self.is_close_sent
-        original(self, offset)
+        original(self, *offsets)
         self.is_close_sent = was_sent
 
     put(HeldAttempt, "resume", resume)
@@ -520,16 +522,16 @@ def store_fence_dropped(put):
     def without_fence(self, job_id, attempt, *args):
         return original(self, job_id, self.get(job_id).attempt, *args)
 
-    def remember(self, attempt, outcome):
-        ends.append((self, attempt, outcome))
-        finish(self, attempt, outcome)
+    def remember(self, *end):
+        ends.append((self, end))
+        finish(self, *end)
 
     def once_more(self, result):
         on_claimed(self, result)
-        mine = [end for end in ends if end[0] is self]
+        mine = [end for who, end in ends if who is self]
         ends.clear()
-        for _, attempt, outcome in mine:
-            finish(self, attempt, outcome)
+        for end in mine:
+            finish(self, *end)
 
     put(SQLiteStore, "finish", without_fence)
     put(Dispatcher, "_finish", remember)
@@ -540,9 +542,9 @@ def store_fence_dropped(put):
 def terminal_overwritten(put):
     original = SQLiteStore.cancel
 
-    def cancel(self, job_id, now):
+    def cancel(self, job_id, *args):
         self._db.execute("UPDATE jobs SET reason = 'cancelled' WHERE id = ?", (job_id,))
-        return original(self, job_id, now)
+        return original(self, job_id, *args)
 
     put(SQLiteStore, "cancel", cancel)
 
@@ -552,9 +554,9 @@ def key_ignored(put):
     original = SQLiteStore.add
 
     def add(self, specs, now):
-        ids = original(self, specs, now)
-        self._db.executemany("UPDATE jobs SET key = NULL WHERE id = ?", [(i,) for i in ids])
-        return ids
+        added = original(self, specs, now)
+        self._db.executemany("UPDATE jobs SET key = NULL WHERE id = ?", [(i,) for i in added.ids])
+        return added
 
     put(SQLiteStore, "add", add)
 
@@ -635,11 +637,11 @@ def follower_doubles(put):
 def told_early(put):
     original = Dispatcher._finish
 
-    def finish(self, attempt, outcome):
+    def finish(self, attempt, outcome, *results):
         ended = replace(attempt.job, state=JobState.SUCCEEDED)
         if outcome.is_success:
             self.events.tell_end(ended)
-        original(self, attempt, outcome)
+        original(self, attempt, outcome, *results)
 
     put(Dispatcher, "_finish", finish)
 
