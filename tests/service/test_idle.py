@@ -57,7 +57,7 @@ class IdleWorker:
     def _receive(self) -> list[Any]:
         while True:
             for event in self._events:
-                if event[0] != "ping":  # one that waits to be let in is told that it is not forgotten
+                if event[0] != "ping":  # one that waits long to be let in is pinged meanwhile
                     return list(event)
             self._events.feed(self._socket.recv(4096))
 

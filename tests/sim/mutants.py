@@ -6,6 +6,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -51,6 +52,9 @@ MUTANTS: dict[str, Callable] = {}
 
 SERVERS: dict[str, int] = {}
 """How many servers every seed has for a bug, where it does not say so itself."""
+
+MISFIT = re.compile(r"\b(TypeError|AttributeError|NameError)\(")
+"""What a patch fails with when the code that it was written for has changed."""
 
 
 def mutant(name, servers=None):
@@ -664,6 +668,15 @@ class Find:
     text: str
     seconds: float
 
+    @property
+    def is_stale(self):
+        """Whether it was the patch that failed, which proves nothing of the bug."""
+        return self.code == "I0" and MISFIT.search(self.text) is not None
+
+    @property
+    def is_found(self):
+        return self.seed is not None and not self.is_stale
+
 
 def find(name, seeds):
     """Look for one bug."""
@@ -690,8 +703,9 @@ def main():
     with ProcessPoolExecutor(options.jobs) as pool:
         for found in pool.map(partial(find, seeds=range(options.seeds)), names):
             seed = "none" if found.seed is None else str(found.seed)
-            print(f"{found.name:<88} {seed:>5}  {found.code:<4} {found.text}", flush=True)
-            if found.seed is None:
+            text = f"the patch is stale: {found.text}" if found.is_stale else found.text
+            print(f"{found.name:<88} {seed:>5}  {found.code:<4} {text}", flush=True)
+            if not found.is_found:
                 missed.append(found.name)
     print(f"{len(names) - len(missed)} of {len(names)} bugs found")
     return int(bool(missed))

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from queued_runner.logs import AttemptLog
 from tests.sim.__main__ import differing
-from tests.sim.mutants import find
+from tests.sim.mutants import MUTANTS, find
 
 QUICK = (
     "output is acknowledged before it is synced",
@@ -38,4 +39,15 @@ def test_a_seed_has_one_history_in_every_process():
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_found(name):
-    assert find(name, range(60)).seed is not None
+    found = find(name, range(60))
+    assert found.is_found, found
+
+
+def test_a_patch_that_does_not_fit_the_product_finds_nothing(monkeypatch):
+    def stale(put):
+        put(AttemptLog, "append", lambda self: None)
+
+    monkeypatch.setitem(MUTANTS, "stale", stale)
+    found = find("stale", range(60))
+    assert found.is_stale
+    assert not found.is_found
