@@ -115,6 +115,9 @@ class World:
         if self.violation is None:
             self.violation = code, text
             self.history.add(trio.current_time(), "checks", f"VIOLATION {code}: {text}")
+        self.faults.stop()
+        for life in filter(None, self.servers.values()):
+            life.actor.go_on()  # one that stands still would never leave
         self._scope.cancel()
 
     # --- what the taps tell ---
