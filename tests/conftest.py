@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["queued_runner.testing.fixtures"]
 
+THOROUGH = ("torture", "sim", "test_benchmarks.py", "examples", "service", "torment", "crash")
+"""What takes long here, the longest first: a run that is spread over CPUs begins with it."""
+
 # A machine that is busy with other tests is slow, and no test is wrong for it.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # For a look at everything, as the demo is: HYPOTHESIS_PROFILE=quick.
@@ -49,6 +52,20 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         service.start_server()
         service.start_worker(slots=4)
         yield service
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is thorough, and put it first."""
+    ranks = {name: rank for rank, name in enumerate(THOROUGH)}
+    here = Path(__file__).parent
+
+    def rank(item: pytest.Item) -> int:
+        return ranks.get(item.path.relative_to(here).parts[0], len(ranks))
+
+    items.sort(key=rank)
+    for item in items:
+        if rank(item) < len(ranks):
+            item.add_marker("thorough")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
