@@ -53,7 +53,11 @@ PARTING: Final = 1.0
 """Seconds that the last words of all connections have to be written."""
 SILENT_BEATS: Final = 3
 """Heartbeats without a word, after which a connection is dead."""
+ANSWER: Final = 2.0
+"""Seconds that a worker has to answer when another one presents its id."""
 SWAPS_PER_MINUTE: Final = 3
+DUPLICATE_RETRY_MS: Final = 10_000
+"""When a worker is to come back whose id another one has."""
 RETRY_AFTER_MS: Final = 1000
 """When a worker is to come back that cannot be heard now."""
 UNACKED_MARK: Final = 8 * 1024 * 1024
@@ -128,6 +132,7 @@ class Session:
         """For what it holds; None: that is not this server's yet."""
         self._listed: dict[str, tuple[AttemptState, int]] = {}
         self._below_mark = trio.lowlevel.ParkingLot()
+        self._answered: trio.Event | None = None
 
     def send(self, message: Message) -> None:
         """Send in the control lane; a connection that has come to its end swallows it."""
@@ -158,9 +163,27 @@ class Session:
         self.is_paused = False
         self.emitter.last_received = trio.current_time()
 
+    async def is_alive(self) -> bool:
+        """Whether its worker answers. One that we do not read cannot, and is taken for alive."""
+        if self.is_paused or not self.is_welcome:
+            return self.is_welcome
+        if self._answered is None:
+            self._answered = trio.Event()
+        self.send(Ping(0))
+        with trio.move_on_after(ANSWER) as waiting:
+            await self._answered.wait()
+        return self.emitter.is_open and not waiting.cancelled_caught
+
+    def on_pong(self) -> None:
+        """It has answered."""
+        if self._answered is not None:
+            self._answered.set()
+            self._answered = None
+
     def leave(self) -> None:
         """Nothing that is acknowledged from now on reaches it: wait for nothing more."""
         self._below_mark.unpark_all()
+        self.on_pong()  # who waits for an answer gets none
 
     def list_attempts(self, message: Attempts) -> None:
         """Take a part of the worker's list."""
@@ -274,7 +297,7 @@ class Server:
             raise RemoteProtocolError(
                 f"no hello within {settings.hello_timeout:g} s; a worker says hello first"
             )
-        refusal = self._refusal(batch[0])
+        refusal = self._refusal(batch[0]) or await self._clash(batch[0])
         if refusal is not None:
             # Said before any welcome, it makes nobody run on.
             emitter.may_write = _always
@@ -313,20 +336,24 @@ class Server:
                 f"very many workers connect at this moment; this one has its turn in {wait:.1f} s",
                 retry_after_ms=math.ceil(wait * 1000),
             )
-        previous = self._find(hello.worker_id)
-        if (
-            previous is not None
-            and previous.worker.boot != hello.boot
-            and self._swaps_too_often(hello)
-        ):
-            self._end_previous(hello.worker_id, "two workers share one id")
-            return Goodbye(
-                "duplicate",
-                "two live workers present the same id: their state folders are copies of"
-                " each other; remove the folder on one of them",
-                retry_after_ms=60_000,
-            )
         return None
+
+    async def _clash(self, hello: Hello) -> Goodbye | None:
+        """Whether the id of this worker is another live one's: then what that one runs is not lost,
+        as it is where a worker was started again."""
+        previous = self._find(hello.worker_id)
+        if previous is None or previous.worker.boot == hello.boot:
+            return None
+        if not await previous.is_alive():
+            if not self._swaps_too_often(hello):
+                return None
+            self._end_previous(hello.worker_id, "two workers share one id")
+        return Goodbye(
+            "duplicate",
+            "two live workers present the same id: their state folders are copies of"
+            " each other; remove the folder on one of them",
+            retry_after_ms=DUPLICATE_RETRY_MS,
+        )
 
     def _swaps_too_often(self, hello: Hello) -> bool:
         now = trio.current_time()
@@ -452,6 +479,8 @@ class Server:
                 self._owner.on_refused(session, message)
             case Ping():
                 session.send(Pong(message.n))
+            case Pong():
+                session.on_pong()
             case Attempts():
                 session.list_attempts(message)
             case Ready():

@@ -132,6 +132,8 @@ class Session:
             finally:
                 self._slots.disconnect()
         if self._goodbye is not None:
+            if self._goodbye.reason == "duplicate":
+                self._slots.abandon()  # it has been given up, for another process's sake
             retry_after = _seconds(self._goodbye.retry_after_ms)
             return Ending(self._goodbye.message, self._welcome is not None, retry_after)
         return Ending(self._why, self._welcome is not None)

@@ -12,12 +12,15 @@ from remote_runner.protocol.messages import (
     Goodbye,
     Hello,
     OutputChunk,
+    Ping,
+    Pong,
     Ready,
     Resume,
     Spawn,
     Welcome,
 )
 from remote_runner.server import (
+    ANSWER,
     SWAPS_PER_MINUTE,
     ServerSettings,
 )
@@ -44,6 +47,30 @@ async def test_two_clones_of_a_worker_are_both_refused(bench, autojump_clock):
             assert goodbye.reason == "duplicate"
             assert "state folders" in goodbye.message
         assert bench.runner.workers() == []
+
+
+async def test_a_clone_is_refused_while_the_other_one_answers(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker(boot="a") as first, bench.connect() as clone:
+        bench.runner.start("1.1", Command("x"), {}, seen)
+        await first.hear(Spawn)
+        await clone.say(Hello((1, 1), "w-1", "b", "w-1", 1, {}, "0"))
+        await first.say(Pong((await first.hear(Ping)).n))
+        assert (await clone.hear((Welcome, Goodbye))).reason == "duplicate"
+        assert [worker.running for worker in bench.runner.workers()] == [("1.1",)]
+        assert seen.outcome is None
+
+
+async def test_a_worker_that_was_started_again_waits_for_no_answer_of_a_connection_that_ends(
+    bench, autojump_clock
+):
+    async with bench.worker(boot="a") as first, bench.connect() as again:
+        began = trio.current_time()
+        await again.say(Hello((1, 1), "w-1", "b", "w-1", 1, {}, "0"))
+        await first.hear(Ping)
+        await first.emitter.stream.aclose()
+        await again.hear(Welcome)
+        assert trio.current_time() - began < ANSWER
 
 
 async def test_a_worker_that_reconnects_again_and_again_is_no_clone(bench, autojump_clock):

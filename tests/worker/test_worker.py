@@ -305,6 +305,23 @@ async def test_a_refusal_is_shown_and_its_time_is_kept(autojump_clock, bench):
     assert any("the token is wrong" in line for line in bench.said)
 
 
+async def test_who_is_refused_for_another_with_its_id_ends_what_it_runs_at_once(
+    autojump_clock, bench
+):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await runner.say(spawn("1.1", "sleep"))
+        await runner.hear(Started)
+    async with (await bench.network.answer()).peer() as runner:
+        await runner.hear(Hello)
+        await runner.say(Goodbye("duplicate", "two live workers present the same id", 10_000))
+        await runner.hear_end()
+    await trio.testing.wait_all_tasks_blocked()
+    assert bench.processes.children[0].kills == [(Reason.ABANDONED, "SIGKILL", 0.0)]
+    async with bench.network.welcome() as runner:
+        assert (await runner.hear(Attempts)).items[0][:2] == ("1.1", "ended")
+
+
 async def test_a_goodbye_in_the_middle_of_output_is_only_a_cut(autojump_clock, bench):
     bench.start()
     async with bench.network.ready() as runner:
