@@ -158,7 +158,8 @@ async def open_fake_worker(
 ) -> AsyncIterator[FakeWorker]:
     """A worker over a stream that leads to a runner's port, ready while entered.
 
-    Leaving cuts the connection. `name` is its id too; every one of that name is a new process.
+    Leaving cuts the connection. `name` is its id too, so that there is one of that name at a time;
+    every one is a new process.
 
     Raises:
         AssertionError: the runner does not want it, and why.

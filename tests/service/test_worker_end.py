@@ -93,8 +93,8 @@ def test_a_worker_drains_on_sigterm(service, tmp_path):
     go = tmp_path / "go"
     service.start_server()
     worker = service.start_worker()
-    job = service.submit("sh", "-c", f"while [ ! -e {go} ]; do sleep 0.05; done; exit 4")
-    service.wait_for(lambda: service.job(job)["state"] == "running", "the job")
+    job = service.submit("sh", "-c", f"echo; while [ ! -e {go} ]; do sleep 0.05; done; exit 4")
+    service.wait_for(lambda: service.output(job) == b"\n", "the job")
     worker.send_signal(signal.SIGTERM)
     service.wait_for(
         lambda: service.json("workers")[0]["state"] == "draining", "the worker to drain"

@@ -5,9 +5,11 @@ import time
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
 from queued_runner.jobs import JobState
 from queued_runner.testing.fake_worker import open_fake_worker
+from queued_runner.testing.recorder import Recorder
 from queued_runner.testing.virtual import open_virtual_service
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
@@ -120,15 +122,25 @@ async def test_over_tcp_and_with_a_token(nursery):
     assert [(outcome.reason, outcome.signal) for outcome in outcomes] == [("signal", "SIGSEGV")]
 
 
-async def test_a_run_that_begins_as_the_connection_ends(virtual_service, runner, autojump_clock):
-    async with virtual_service.worker() as worker:
-        await runner.submit("true")
-        await worker.next_run()
-        nobody = virtual_service.worker("fake")  # of the same name: the server drops the first
-        async with nobody as second:
+async def test_who_waits_for_a_run_hears_that_the_connection_has_ended(nursery):
+    ended = trio.Event()
+
+    async def work(stream):
+        async with open_fake_worker(stream) as worker:
+            await worker.next_run()
             with pytest.raises(trio.EndOfChannel):
                 await worker.next_run()
-            await (await second.next_run()).end()
+            ended.set()
+
+    runner = RemoteRunner(port=None)
+    async with runner.open():
+        ours, theirs = memory_stream_pair()
+        nursery.start_soon(runner.handle_stream, theirs)
+        nursery.start_soon(work, ours)
+        await trio.testing.wait_all_tasks_blocked()
+        runner.start("1.1", Command("x"), {}, Recorder())
+        await trio.testing.wait_all_tasks_blocked()
+    await ended.wait()
 
 
 async def test_the_example_of_the_docs(virtual_service, autojump_clock):
