@@ -5,6 +5,7 @@ from dataclasses import replace
 import trio
 
 import queued_runner.fleet
+import queued_runner.service
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.fleet import Fleet
 from queued_runner.store.servers import Servers
@@ -49,11 +50,8 @@ def no_fence(put):
 
     put(Fleet, "_fence", fence)
     put(Server, "_may_write", lambda self: True)
-
-
-@mutant("servers: one that stood still speaks to its workers", servers=2)
-def speaks_late(put):
-    put(Server, "_may_write", lambda self: True)
+    # Others wait until nobody can hear any more what a server has said last, which hides the rest.
+    put(queued_runner.service, "SILENT_BEATS", 0)
 
 
 @mutant("servers: a new owner writes as the one before it", servers=2)
