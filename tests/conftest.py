@@ -1,6 +1,7 @@
 """How all tests run, and the fixtures of those that need the real commands."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -74,7 +75,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         engine
         for report in terminalreporter.getreports("passed")
         for engine in ("sqlite-memory", "sqlite-file", "postgres")
-        if report.nodeid.startswith("tests/store/") and f"[{engine}" in report.nodeid
+        if report.nodeid.startswith("tests/store/") and re.search(rf"\[{engine}[]-]", report.nodeid)
     )
     if counts:
         told = ", ".join(f"{engine} {count}" for engine, count in sorted(counts.items()))
