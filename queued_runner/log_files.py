@@ -323,25 +323,35 @@ def read(folder: Path, cursor: Cursor) -> list[Record]:
 
 
 def _scan(folder: Path, cursor: Cursor) -> list[Record]:
-    """Read on in one segment."""
-    size = READ_SIZE
+    """Read on in one file."""
     assert cursor.segment is not None
     with open(folder / cursor.segment.name, "rb") as file:
-        while cursor.limit is None or cursor.position < cursor.limit:
-            file.seek(cursor.at)
-            data = file.read(size)
-            records, used = decode_records(data, cursor.position)
-            if not records:
-                if len(data) < size:
-                    break
-                size *= 2  # one record is larger than a read
-                continue
-            cursor.at += used
-            cursor.position = end_of(records[-1])
-            parts = (cut(record, cursor.offset, cursor.limit) for record in records)
-            if kept := [part for part in parts if part.data]:
-                cursor.offset = end_of(kept[-1])
-                return kept
+
+        def read(at: int, size: int) -> bytes:
+            file.seek(at)
+            return file.read(size)
+
+        return scan(cursor, read)
+
+
+def scan(cursor: Cursor, read: Callable[[int, int], bytes]) -> list[Record]:
+    """The next records of the segment at the cursor, which moves behind them; `read` gives so many
+    of its bytes from there on, fewer at its end."""
+    size = READ_SIZE
+    while cursor.limit is None or cursor.position < cursor.limit:
+        data = read(cursor.at, size)
+        records, used = decode_records(data, cursor.position)
+        if not records:
+            if len(data) < size:
+                break
+            size *= 2  # one record is larger than a read
+            continue
+        cursor.at += used
+        cursor.position = end_of(records[-1])
+        parts = (cut(record, cursor.offset, cursor.limit) for record in records)
+        if kept := [part for part in parts if part.data]:
+            cursor.offset = end_of(kept[-1])
+            return kept
     return []
 
 

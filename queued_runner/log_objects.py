@@ -12,18 +12,17 @@ from typing import Any, Final
 
 from queued_runner.bucket import LANES, Bucket
 from queued_runner.log_files import (
+    Cursor,
     Record,
     Segment,
-    cut,
-    decode_records,
     encode_record,
     end_of,
     places,
+    scan,
 )
 
 PAUSE: Final = 1.0
 """Seconds between two writes: what prints a little all the time makes no more objects than that."""
-READ_SIZE: Final = 1024 * 1024
 _NAME: Final = re.compile(r"(\d{10})\.(\d{20})\.seg")
 
 
@@ -77,20 +76,16 @@ class ObjectWriter:
             self._asked, self._written = None, end
 
 
-class ObjectReader:
+class ObjectReader(Cursor):
     """Reads the output of an attempt, whoever writes it: lists what there is, and again only where
     that has no more."""
 
     def __init__(self, bucket: Bucket, folder: str, offset: int) -> None:
-        self.offset = offset
+        super().__init__(offset)
         self._bucket = bucket
         self._folder = folder
         self._sizes: dict[Segment, int] = {}
         self._segments: list[Segment] = []
-        self._current: Segment | None = None
-        self._limit: int | None = None
-        self._at = 0
-        self._position = 0
         self._read_last: Segment | None = None
         """Where the last record was."""
 
@@ -107,59 +102,46 @@ class ObjectReader:
         is_first = last is not None and last.epoch == 0
         self._sizes = _listed(self._bucket, self._folder, last if is_first else None)
         self._segments = list(self._sizes)
-        self._current = None
+        self.segment = None
         for segment, limit in places(self._segments, self.offset):
             if segment == last:
                 continue  # all of it was read
-            self._limit = limit
-            self._move(segment)
+            self.move(segment, limit)
             if found := self._read_on():
                 return found
         return []
 
-    def _move(self, segment: Segment) -> None:
-        self._current, self._at, self._position = segment, 0, segment.start
-
     def _read_on(self) -> list[Record]:
         """The next records of this owner, as far as its objects were listed."""
-        while self._current is not None:
-            if found := self._scan(self._current):
-                self._read_last = self._current
+        while self.segment is not None:
+            if found := self._scan(self.segment):
+                self._read_last = self.segment
                 return found
-            self._current = self._next(self._current)
+            following = self._next(self.segment)
+            if following is None:
+                self.segment = None
+            else:
+                self.move(following, self.limit)
         return []
 
     def _next(self, segment: Segment) -> Segment | None:
         """The owner's last object that begins at the offset, or before it, if it is a later one."""
-        if self._limit is not None and self.offset >= self._limit:
+        if self.limit is not None and self.offset >= self.limit:
             return None
         at = bisect_left(self._segments, Segment(segment.epoch, self.offset + 1)) - 1
         if at < 0 or self._segments[at] <= segment:
             return None
-        self._move(self._segments[at])
         return self._segments[at]
 
     def _scan(self, segment: Segment) -> list[Record]:
         """Read on in one object."""
-        size = READ_SIZE
         whole = self._sizes[segment]
-        while self._at < whole and (self._limit is None or self._position < self._limit):
-            data = self._bucket.get(
-                _name(self._folder, segment), self._at, min(size, whole - self._at)
-            )
-            records, used = decode_records(data, self._position)
-            if not records:
-                if len(data) < size:
-                    break
-                size *= 2  # one record is larger than a read
-                continue
-            self._at += used
-            self._position = end_of(records[-1])
-            parts = (cut(record, self.offset, self._limit) for record in records)
-            if kept := [part for part in parts if part.data]:
-                self.offset = end_of(kept[-1])
-                return kept
-        return []
+
+        def read(at: int, size: int) -> bytes:
+            size = min(size, whole - at)
+            return self._bucket.get(_name(self._folder, segment), at, size) if size else b""
+
+        return scan(self, read)
 
     def last_end(self) -> int | None:
         """Where the newest owner's newest object ends; None: there is none at all."""
@@ -167,7 +149,7 @@ class ObjectReader:
         if not self._sizes:
             return None
         newest = max(self._sizes)
-        self._move(newest)
+        self.move(newest, None)
         self.offset = newest.start
         while self._scan(newest):
             pass

@@ -249,7 +249,6 @@ class Server:
         """One connection, from its first byte to its end. Nothing a peer does raises here."""
         connection = Connection(Role.RUNNER, codec)
         async with DuplexEmitter[Message](stream, connection) as emitter:
-            emitter.may_write = self._may_write
             try:
                 await self._converse(emitter, connection, address)
             except RemoteProtocolError as error:
@@ -285,6 +284,7 @@ class Server:
                 is_ready=True,
             )
             connection.assume_baseline()
+            emitter.may_write = self._may_write
             batch = await self._work(Session(emitter, worker), connection, [])
             if not batch:
                 return
@@ -299,8 +299,6 @@ class Server:
             )
         refusal = self._refusal(batch[0]) or await self._clash(batch[0])
         if refusal is not None:
-            # Said before any welcome, it makes nobody run on.
-            emitter.may_write = _always
             self._on_refusal.warning(peer=address, why=refusal.message)
             emitter.send_nowait(refusal)
             return
@@ -392,6 +390,7 @@ class Server:
             session.wait_until_adoptable = await self._owner.prepare(session)
         settings = self.settings
         session.is_welcome = True
+        session.emitter.may_write = self._may_write  # what was said before makes nobody run on
         session.send(
             Welcome(
                 protocol=PROTOCOL_VERSION,
@@ -451,8 +450,6 @@ class Server:
                 if not batch:
                     return []
         except NotNow as error:
-            if not session.is_welcome:
-                session.emitter.may_write = _always
             session.send(Goodbye("away", str(error), retry_after_ms=RETRY_AFTER_MS))
             return []
         finally:
@@ -539,7 +536,3 @@ class Server:
         for session in sessions:
             if session.emitter.is_open:
                 session.emitter.close_nowait(why)
-
-
-def _always() -> bool:
-    return True

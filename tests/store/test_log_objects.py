@@ -18,7 +18,7 @@ from tests.store.test_output_at_rest import PIECE, Written
 
 pytest.importorskip("boto3", reason="boto3 is not installed (duplex-runner[s3])")
 
-from queued_runner import log_objects
+from queued_runner import log_files
 from queued_runner.log_objects import LogObjects
 
 JOB = (1, 1)
@@ -48,7 +48,7 @@ class Owner:
 
 @contextmanager
 def small_reads(size):
-    with patch.object(log_objects, "READ_SIZE", size):
+    with patch.object(log_files, "READ_SIZE", size):
         yield
 
 
