@@ -1,7 +1,7 @@
 """Waits for the ends of processes, and for their first output: one task and one descriptor for all.
 
-Most small jobs print nothing. To start two tasks for the pipes of each was a tenth of what they
-cost, and a descriptor for each to wait with was another.
+Most small jobs print nothing: to start two tasks for the pipes of each was a tenth of what they
+cost. With one descriptor for all, many ends are seen in one look.
 """
 
 import os
