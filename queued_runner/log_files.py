@@ -26,7 +26,11 @@ from remote_runner.types import StreamName
 SEGMENT_SIZE: Final = 64 * 1024 * 1024
 READ_SIZE: Final = 1024 * 1024
 SYNC_PAUSE: Final = 0.02
-"""Seconds between two syncs at most: one `fdatasync` serves all that arrived meanwhile."""
+"""Seconds between two syncs: one `fdatasync` serves all that arrived meanwhile."""
+FLOOD: Final = 1024 * 1024
+"""Bytes in one write from which on it is a flood: it need not wait for more, and leaves the page
+cache. Otherwise each page of it would be a fresh one, which on a virtual machine costs more than
+all else, and whatever else the machine has cached would go for it."""
 FOLDER_DEPTH: Final = 4
 """Folders above that of an attempt that may be new with it, up to the one that holds `logs`."""
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -109,7 +113,7 @@ class LogReader(Protocol):
 class LogFiles(Protocol):
     """A place of output. Every verb blocks, and may be called in several threads.
 
-    `pause` is for how many seconds nothing is written after each write, at least.
+    `pause` is for how many seconds nothing is written after each write, except a flood.
     """
 
     pause: float
@@ -242,6 +246,8 @@ def append(tail: Tail, records: list[Record]) -> None:
             _keep_whole(file, tail, records)
             raise _refusal(error) from error
         os.fdatasync(file)
+        if grown >= FLOOD:
+            os.posix_fadvise(file, tail.size, grown, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(file)
     if not tail.is_named:

@@ -17,6 +17,7 @@ import trio
 
 from queued_runner import log_files
 from queued_runner.log_files import (
+    FLOOD,
     LogFiles,
     LogFolder,
     LogReader,
@@ -93,7 +94,7 @@ class AttemptLog:
         if self.stored_size > INLINE_LIMIT or len(self.pending) > INLINE_RECORDS or self.dropped:
             self.is_spilled = True
         if self.is_spilled:
-            self._logs.mark_dirty(self)
+            self._logs.mark_dirty(self, len(kept))
 
     def spill(self) -> None:
         """Put what there is into a file soon, however little it is: somebody waits for that."""
@@ -202,6 +203,8 @@ class Logs:
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._now = now
         self._dirty: dict[int, AttemptLog] = {}
+        self._waiting = 0
+        """Bytes that have come since the last write began."""
         self.written = 0
         """Bytes of output written into files."""
         self._work = trio.lowlevel.ParkingLot()
@@ -220,14 +223,15 @@ class Logs:
         are durable. Each owner has an `epoch` of its own, higher than those before."""
         return AttemptLog(self, job_id, attempt, offset, cap, on_durable, epoch)
 
-    def mark_dirty(self, log: AttemptLog) -> None:
-        """This log has records that belong on disk."""
+    def mark_dirty(self, log: AttemptLog, grown: int = 0) -> None:
+        """This log has records that belong on disk, and has just grown by so many bytes."""
         self._dirty[id(log)] = log
+        self._waiting += grown
         self._work.unpark()
 
     async def run(self) -> None:
-        """Write and sync for ever, all dirty logs in one go. A full disk is tried again, and so is
-        one that cannot be reached.
+        """Write and sync for ever, all dirty logs in one go, and then let more arrive for the next
+        time. A full disk is tried again, and so is one that cannot be reached.
 
         Raises:
             StoreBroken: the disk failed; nothing of that batch was acknowledged.
@@ -238,6 +242,7 @@ class Logs:
                 continue
             batch = [(log, list(log.pending)) for log in self._dirty.values()]
             self._dirty.clear()
+            self._waiting = 0
             with trio.CancelScope(shield=True):
                 done, wait = await self._run_sync(partial(self._write, batch))
             for log, records in batch[:done]:
@@ -246,7 +251,9 @@ class Logs:
                 if log.is_published:
                     self.on_grown(*log.key)
             if wait is None:
-                await trio.sleep(self.files.pause)
+                with trio.move_on_after(self.files.pause):
+                    while self._waiting < FLOOD:
+                        await self._work.park()
                 continue
             self._warn(wait)
             for log, _ in batch[done:]:

@@ -8,8 +8,9 @@ import os
 import apsw
 import pytest
 import trio
+import trio.testing
 
-from queued_runner.log_files import Record
+from queued_runner.log_files import FLOOD, Record
 from queued_runner.logs import INLINE_LIMIT, Logs
 from queued_runner.store.base import NoRoom, StoreBroken, StoredOutput
 from remote_runner.types import Output
@@ -185,3 +186,47 @@ async def test_what_an_earlier_owner_writes_after_the_end_is_not_read(logs):
     assert [record async for record in logs.read(1, 1, ended, 0)] == []
     cut_short = StoredOutput(3, 0, None)
     assert [record.data async for record in logs.read(1, 1, cut_short, 1)] == [PIECE[1:3]]
+
+
+async def test_a_flood_is_written_without_pauses(logs, nursery, autojump_clock):
+    written = Written(logs)
+    nursery.start_soon(logs.run)
+    began = trio.current_time()
+    for count in range(1, 11):
+        written.append(os.urandom(FLOOD))
+        await trio.testing.wait_all_tasks_blocked()
+        assert written.acked == count * FLOOD
+    assert trio.current_time() == began
+
+
+async def test_what_comes_in_small_pieces_shares_a_sync(logs, nursery, autojump_clock):
+    written = Written(logs)
+    nursery.start_soon(logs.run)
+    written.append()
+    await trio.testing.wait_all_tasks_blocked()
+    assert written.acked == len(PIECE)
+    written.append(b"more")
+    await trio.testing.wait_all_tasks_blocked()
+    assert written.acked == len(PIECE)
+    await trio.sleep(logs.files.pause)
+    await trio.testing.wait_all_tasks_blocked()
+    assert written.acked == len(PIECE) + 4
+
+
+@pytest.mark.parametrize(("size", "stays"), [(FLOOD, False), (FLOOD // 2, True)])
+async def test_only_a_flood_leaves_the_page_cache(
+    tmp_path, logs, nursery, autojump_clock, size, stays
+):
+    written = Written(logs)
+    nursery.start_soon(logs.run)
+    written.append(bytes(size))
+    await trio.testing.wait_all_tasks_blocked()
+    (segment,) = tmp_path.rglob("*.seg")
+    with open(segment, "rb") as file:
+        try:
+            is_there = bool(os.preadv(file.fileno(), [bytearray(4096)], 0, os.RWF_NOWAIT))
+        except BlockingIOError:
+            is_there = False
+        except OSError as error:
+            pytest.skip(f"this file system does not say what is in memory: {error.strerror}")
+    assert is_there == stays
