@@ -44,6 +44,11 @@ class Leftovers(Protocol):
         """It has been started."""
         ...
 
+    def is_clear(self, pid: int) -> bool:
+        """It has been reaped: whether a quick look tells that nothing is left of its tree. If so,
+        all is done; if not, it must come to an `end`."""
+        ...
+
     async def end(self, pid: int, cookie: str) -> None:
         """It has been reaped: end the rest of its tree. May be called again when cancelled."""
         ...
@@ -68,18 +73,24 @@ class MarkedLeftovers:
     def begin(self, pid: int, cookie: str) -> None:
         self._began[pid] = trio.current_time()
 
+    def is_clear(self, pid: int) -> bool:
+        is_clear = self._is_recent(pid) and newest_process() == pid
+        if is_clear:
+            del self._began[pid]
+        return is_clear
+
     async def end(self, pid: int, cookie: str) -> None:
         with trio.move_on_after(STUBBORN):
-            while await self._kill_rest(pid, cookie):  # noqa: ASYNC110 as below
+            # ASYNC110: as below
+            while not self.is_clear(pid) and await self._kill_rest(pid, cookie):  # noqa: ASYNC110
                 await trio.sleep(PAUSE)
         self._began.pop(pid, None)
 
+    def _is_recent(self, pid: int) -> bool:
+        return trio.current_time() - self._began.get(pid, -math.inf) < ROUND
+
     async def _kill_rest(self, pid: int, cookie: str) -> bool:
-        newest = newest_process()
-        is_recent = trio.current_time() - self._began.get(pid, -math.inf) < ROUND
-        if is_recent and newest == pid:
-            return False
-        above = pid if is_recent and newest > pid else 0
+        above = pid if self._is_recent(pid) and newest_process() > pid else 0
         return await trio.to_thread.run_sync(kill_marked, {mark(cookie)}, above)
 
 
@@ -113,12 +124,19 @@ class AdoptedLeftovers:
     def begin(self, pid: int, cookie: str) -> None:
         self._live[pid] = _Signs(self._next, mark(cookie))
 
-    async def end(self, pid: int, cookie: str) -> None:
+    def is_clear(self, pid: int) -> bool:
         if self._sweep(pid):
-            with trio.move_on_after(STUBBORN):
-                # A poll: nothing announces the end of a process that is not our child yet.
-                while self._sweep(pid):  # noqa: ASYNC110
-                    await trio.sleep(PAUSE)
+            return False
+        self._live.pop(pid, None)
+        return True
+
+    async def end(self, pid: int, cookie: str) -> None:
+        if self.is_clear(pid):
+            return
+        with trio.move_on_after(STUBBORN):
+            # A poll: nothing announces the end of a process that is not our child yet.
+            while self._sweep(pid):  # noqa: ASYNC110
+                await trio.sleep(PAUSE)
         self._live.pop(pid, None)
 
     async def reap(self, interval: float) -> None:

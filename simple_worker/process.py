@@ -4,6 +4,7 @@
 end is seen through a pidfd and reaped exactly once, here.
 """
 
+import math
 import os
 import resource
 import secrets
@@ -69,6 +70,8 @@ class Process:
         self._total = 0
         self._reading = 2
         self._drained = trio.Event()
+        self._then: Callable[[Outcome | None], object] | None = None
+        """Waits for its end while it is watched."""
 
     def kill(self, reason: Reason, signal: str | None = None, grace: float | None = None) -> None:
         if not self._ladder.is_over and self._has_ended():
@@ -77,8 +80,40 @@ class Process:
         self._rung.deadline = self._ladder.due
         if self._ladder.is_over:
             self._drained.set()  # only something that holds its pipe is left: do not wait for it
+        self._tell(None)
+
+    def watch(self, then: Callable[[Outcome | None], object]) -> None:
+        self._then, self._silence.then = then, self._leave_silence
+        if self._silence.over.is_set() or self._ladder.due < math.inf:
+            self._tell(None)  # it is fed, or its time is limited: that needs a task
+
+    def _tell(self, outcome: Outcome | None) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then(outcome)
+
+    def _leave_silence(self) -> None:
+        if self._then is not None:
+            self._tell(self._outcome() if self._is_all_over() else None)
+
+    def _is_all_over(self) -> bool:
+        """Whether it has ended in silence, and there was nothing to end and nothing to clear. Where
+        there is, `run` goes on from here."""
+        if not self._silence.has_ended or self._silence.open_pipes:
+            return False
+        self._see_end()
+        self._signal(signal.SIGKILL)
+        self._reap()
+        if not self._host.leftovers.is_clear(self.pid):
+            return False
+        self._forget()
+        if not self._host.scratches.give_back(self._scratch):
+            return False
+        _close((self._pidfd, *self._pipes))
+        return True
 
     async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
+        self._then = None
         try:
             if not await self._stays_silent():
                 if self._mask is not None:
@@ -175,7 +210,8 @@ class Process:
             self._ladder.climb(trio.current_time())
 
     def _see_end(self) -> None:
-        self._duration = trio.current_time() - self._began
+        if self._duration is None:
+            self._duration = trio.current_time() - self._began
         self._ladder.stop()
 
     async def _end_tree(self) -> None:
@@ -183,12 +219,20 @@ class Process:
         if self._usage is None:
             self._signal(signal.SIGKILL)
             await self._wait_for_end()
-            _, status, self._usage = os.wait4(self.pid, 0)  # noqa: ASYNC222 it has ended
-            self._popen.returncode = os.waitstatus_to_exitcode(status)
+            self._reap()
         if self._cookie:
             await self._host.leftovers.end(self.pid, self._cookie)
-            self._was_out_of_contact = self._host.forget(self._cookie)
-            self._cookie = ""
+            self._forget()
+
+    def _reap(self) -> None:
+        """It has ended, and from now on its number may be another's."""
+        _, status, self._usage = os.wait4(self.pid, 0)
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+
+    def _forget(self) -> None:
+        """Nothing of its tree is left."""
+        self._was_out_of_contact = self._host.forget(self._cookie)
+        self._cookie = ""
 
     def _outcome(self) -> Outcome:
         code, usage = self._popen.returncode, self._usage

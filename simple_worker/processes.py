@@ -28,8 +28,18 @@ class Child(Protocol):
         """Begin the kill ladder; a second call sharpens it. None: as the command says."""
         ...
 
+    def watch(self, then: Callable[[Outcome | None], object]) -> None:
+        """Have `then` called once, by the time that it is over or somebody must attend to it.
+
+        It gets the outcome where the command ended by itself and in silence, and left nothing; then
+        all is done. It gets None, perhaps before this returns, where `run` must follow.
+        """
+        ...
+
     async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
         """Read its output until nothing of it is left. Called once; cancelled: end it all.
+
+        It may be watched until then, and is not any more from then on.
 
         What is beyond the command's `max_output` is counted in the outcome, and not told.
         """
@@ -40,7 +50,7 @@ class Processes(Protocol):
     """Starts children."""
 
     def start(self, launch: Launch) -> Child | SpawnFailure:
-        """Start a command at once; `run` of the child must follow without a checkpoint between."""
+        """Start a command at once; `watch` or `run` must follow without a checkpoint between."""
         ...
 
     def tell_contact(self, ago: float) -> None:

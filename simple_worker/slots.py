@@ -91,6 +91,8 @@ class Slots:
         self._on_change = on_change
         self._spool = spool
         self._held: dict[str, HeldAttempt] = {}
+        self._quiet: dict[Child, HeldAttempt] = {}
+        """Children that need no task so far."""
         self._waiting_input: dict[str, tuple[Spawn, bytearray]] = {}
         self._running = 0
         self._reading = trio.CapacityLimiter(READERS)
@@ -101,7 +103,11 @@ class Slots:
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
-                await trio.sleep_forever()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    for child, held in self._quiet.items():
+                        self._nursery.start_soon(self._run, held, child)
         finally:
             for held in self._held.values():
                 held.drop()
@@ -269,7 +275,16 @@ class Slots:
         held.child = child
         self._running += 1
         self._send(Started(attempt_id, child.pid, int(self._now() * 1000)))
-        self._nursery.start_soon(self._run, held, child)
+        self._quiet[child] = held
+        child.watch(partial(self._leave_quiet, held, child))
+
+    def _leave_quiet(self, held: HeldAttempt, child: Child, outcome: Outcome | None) -> None:
+        assert self._nursery is not None
+        del self._quiet[child]
+        if outcome is None:
+            self._nursery.start_soon(self._run, held, child)
+        else:
+            self._end(held, child, outcome)
 
     async def _run(self, held: HeldAttempt, child: Child) -> None:
         async def keep(stream: StreamName, data: bytes) -> None:
@@ -278,11 +293,11 @@ class Slots:
             if not held.output.has_room:
                 await held.output.wait_for_room()
 
-        try:
-            outcome = await child.run(keep, READ)
-            held.end(outcome, self._results_of(held, child))
-        finally:
-            self._running -= 1
+        self._end(held, child, await child.run(keep, READ))
+
+    def _end(self, held: HeldAttempt, child: Child, outcome: Outcome) -> None:
+        held.end(outcome, self._results_of(held, child))
+        self._running -= 1
         if held.id in self._held:
             self._offer(held)
         self._on_change()

@@ -94,6 +94,9 @@ class Process:
         self._ladder.begin(reason, signal, grace, self._now())
         self._rung.deadline = self._ladder.due / self.worker.rate
 
+    def watch(self, then):
+        then(None)
+
     async def run(self, on_output, max_chunk):
         try:
             async with trio.open_nursery() as nursery:

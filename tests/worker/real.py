@@ -21,10 +21,23 @@ class Running:
         self.outcome = None
 
     async def run(self, max_chunk=65536):
+        """As a worker's slot has it: watched, until somebody must attend to it."""
+
         async def keep(stream, data):
             self.chunks.append((stream, data))
 
-        self.outcome = await self.child.run(keep, max_chunk)
+        told = trio.Event()
+
+        def tell(outcome):
+            self.outcome = outcome
+            told.set()
+
+        self.child.watch(tell)
+        try:
+            await told.wait()
+        finally:
+            if self.outcome is None:
+                self.outcome = await self.child.run(keep, max_chunk)
         return self.outcome
 
     def text(self, stream=None):

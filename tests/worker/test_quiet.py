@@ -1,0 +1,111 @@
+"""Children that end by themselves and in silence cost no task; all others get one in time."""
+
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from remote_runner.protocol.messages import Spawn, SpawnOptions
+from remote_runner.types import Reason
+from simple_worker.machine import opened_machine, opened_own_machine
+from simple_worker.slots import Slots
+from tests.commands import is_alive
+from tests.worker.real import PATIENCE, pids_in, start, until
+
+
+@pytest.fixture(params=[opened_machine, opened_own_machine])
+async def any_machine(request, tmp_path):
+    async with request.param(tmp_path) as machine:
+        yield machine
+
+
+async def watched(child):
+    """What its watcher is told."""
+    told = []
+    child.watch(told.append)
+    await until(lambda: told)
+    return told
+
+
+async def keep_nothing(stream, data):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 0", 0), ("exit 3", 3), ("sleep 0.1", 0), ("exec >&- 2>&-", 0)]
+)
+async def test_who_ends_in_silence_is_over_when_its_watcher_is_told(any_machine, script, code):
+    child = start(any_machine, "sh", "-c", script).child
+    (outcome,) = await watched(child)
+    if outcome is None:  # another process of this machine may have been what was left
+        outcome = await child.run(keep_nothing, 1000)
+    assert (outcome.reason, outcome.exit_code) == (Reason.EXIT, code)
+    assert outcome.max_rss > 0
+    assert not is_alive(child.pid)
+
+
+ESCAPED = "setsid sh -c ': > $FILE; exec sleep 1000' >&- 2>&- & until [ -e $FILE ]; do :; done"
+
+
+@pytest.mark.parametrize(
+    "script", ["echo out", "echo err >&2", "sleep 1000 &", ESCAPED, "touch $JOB_SCRATCH/x"]
+)
+async def test_who_leaves_something_must_be_attended_to(tmp_path, script):
+    async with opened_own_machine(tmp_path) as machine:
+        machine.pipe_held = 0.05
+        child = start(machine, "sh", "-c", script, env={"FILE": str(tmp_path / "file")}).child
+        assert await watched(child) == [None]
+        with trio.fail_after(PATIENCE):
+            outcome = await child.run(keep_nothing, 1000)
+        assert (outcome.reason, outcome.exit_code) == (Reason.EXIT, 0)
+
+
+@pytest.mark.parametrize("options", [{"timeout": 60.0}, {"stdin": b"text"}])
+async def test_who_needs_a_task_by_its_command_has_one_at_once(machine, options):
+    told = []
+    child = start(machine, "cat", **options).child
+    child.watch(told.append)
+    assert told == [None]
+    assert (await child.run(keep_nothing, 1000)).is_success
+
+
+async def test_a_kill_is_attended_to(machine, tmp_path):
+    """A silent one that does not obey is killed after its grace."""
+    ready = tmp_path / "ready"
+    script = f"trap '' TERM; : > {ready}; while :; do :; done"
+    told = []
+    child = start(machine, "sh", "-c", script).child
+    child.watch(told.append)
+    await until(ready.exists)
+    child.kill(Reason.KILLED, "SIGTERM", 0.05)
+    assert told == [None]
+    with trio.fail_after(PATIENCE):
+        outcome = await child.run(keep_nothing, 1000)
+    assert (outcome.reason, outcome.signal) == (Reason.KILLED, "SIGKILL")
+
+
+async def test_they_end_with_the_slots(tmp_path):
+    file = tmp_path / "pids"
+    script = f"echo $$ >> {file}; setsid sleep 1000 & echo $! >> {file}; wait"
+    async with opened_own_machine(tmp_path) as machine, trio.open_nursery() as nursery:
+        slots = Slots(machine, 2, "here", time.time, lambda: None)
+        await nursery.start(slots.run)
+        slots.receive(Spawn("sh", ("-c", script), SpawnOptions(id="1.1")))
+        pids = await pids_in(file, 2)
+        assert slots.free == 1
+        nursery.cancel_scope.cancel()
+    assert not any(map(is_alive, pids))
+
+
+async def test_an_end_in_silence_frees_the_slot(tmp_path):
+    async with opened_own_machine(tmp_path) as machine, trio.open_nursery() as nursery:
+        slots = Slots(machine, 1, "here", time.time, lambda: None)
+        await nursery.start(slots.run)
+        for number in range(20):
+            slots.receive(Spawn("true", (), SpawnOptions(id=f"1.{number}")))
+            await until(lambda: slots.free == 1)
+        assert slots.unfinished == 0
+        assert slots.unconfirmed == 20
+        nursery.cancel_scope.cancel()
+    assert not list(Path(tmp_path).iterdir())
