@@ -18,6 +18,7 @@ from simple_worker.reaper_link import Say, log, opened_reaper
 from simple_worker.scratch import scratch_root
 from simple_worker.silence import Silences
 from simple_worker.tree import become_subreaper
+from simple_worker.turns import ask_for_short_turns
 
 REAP_INTERVAL: Final = 1.0
 
@@ -41,13 +42,15 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
 async def opened_own_machine(
     work_dir: Path | None = None, say: Say = log.warning
 ) -> AsyncIterator[ProcessHost]:
-    """For a process that does nothing but run jobs: it becomes a subreaper. Else as above.
+    """For a process that does nothing but run jobs: it becomes a subreaper, and has short turns on
+    the CPU. Else as above.
 
     Args:
         work_dir: see there.
         say: takes a line when the reaper has died, or has ended jobs.
     """
     become_subreaper()
+    ask_for_short_turns()
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
         async with opened_reaper(scratch.path, say, brands.herd) as reaper:
             leftovers = AdoptedLeftovers(reaper, brands)
