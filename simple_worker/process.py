@@ -94,11 +94,11 @@ class Process:
 
     def _leave_silence(self) -> None:
         if self._then is not None:
-            self._tell(self._outcome() if self._is_all_over() else None)
+            self._tell(self._outcome() if self._end_at_once() else None)
 
-    def _is_all_over(self) -> bool:
-        """Whether it has ended in silence, and there was nothing to end and nothing to clear. Where
-        there is, `run` goes on from here."""
+    def _end_at_once(self) -> bool:
+        """Do all that is left to do, if it has ended in silence and left nothing behind. False: it
+        takes longer, and `run` goes on from here."""
         if not self._silence.has_ended or self._silence.open_pipes:
             return False
         self._see_end()
