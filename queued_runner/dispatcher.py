@@ -1,25 +1,27 @@
 """Claims jobs for the room that runners offer, starts them, and writes down how they end.
 
-Owns which attempts are live in this process. Decides nothing about states (`lifecycle.py`,
-`retry.py`) and stores nothing itself (`store/`, `logs.py`). Everything a run does arrives as a
-synchronous call; everything durable leaves through the group commit, whose callbacks answer.
+Owns what becomes of the attempts that are live in this process. Decides nothing about states
+(`lifecycle.py`, `retry.py`) and stores nothing itself (`store/`, `logs.py`). Everything a run does
+arrives as a synchronous call; everything durable leaves through the group commit, whose callbacks
+answer.
 """
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
-from weakref import WeakValueDictionary
 
 import structlog
 import trio
 from outcome import Error
 from outcome import Outcome as Result
 
+from queued_runner.changes import Changes
+from queued_runner.dependants import Dependants
 from queued_runner.events import Events
 from queued_runner.hints import Hint, Hints, Kind
-from queued_runner.jobs import Job, JobState, Limits, attempt_id
+from queued_runner.jobs import Job, JobState, Limits
 from queued_runner.live_attempt import LiveAttempt
+from queued_runner.live_attempts import LiveAttempts
 from queued_runner.logs import AttemptLog, Logs
 from queued_runner.results import AttemptResults, Results
 from queued_runner.retry import decide
@@ -92,21 +94,18 @@ class Dispatcher:
         self._results = results
         self._runners = runners
         self.limits = limits
-        self._hints = hints
         self._roster = Roster(commits)
         self.now = now
         self._rng = rng
-        self._live: dict[str, LiveAttempt] = {}
-        self._live_jobs: dict[int, LiveAttempt] = {}
+        self.live = LiveAttempts()
+        self.changes = Changes(hints)
+        self._dependants = Dependants(commits, now, self.tally, events, self.changes, self.wake)
         self._is_claim_wanted = True
         self._next_due: float | None = None
         self._due_changed = trio.Event()
-        self._changes: WeakValueDictionary[int, trio.Event] = WeakValueDictionary()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
         self._is_claim_open = False
         self._settled = trio.lowlevel.ParkingLot()
-        self._is_telling = False
-        self._deadlines = trio.lowlevel.ParkingLot()
         self.is_claiming = True
         self.is_away = False
         """The queue is out of reach, and may believe this server dead."""
@@ -115,9 +114,9 @@ class Dispatcher:
         here first."""
         self.server = ""
         """The id of this life of this server."""
-        self.takeovers = Takeovers(commits, logs, self._roster, self.tally, self)
+        self.takeovers = Takeovers(commits, logs, self._roster, self.tally, self.live, self)
         commits.before_batch = self._join_batch
-        logs.on_grown = self._tell_grown
+        logs.on_grown = self.changes.tell_grown
 
     # --- claiming ---
 
@@ -128,7 +127,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Wake when a delayed job becomes due, for ever."""
-        self._tell_dependants()  # an earlier server may have died in the middle of it
+        self._dependants.tell_all()  # an earlier server may have died in the middle of it
         while True:
             changed = self._due_changed
             with trio.move_on_after(self._until(self._next_due)) as waiting:
@@ -180,7 +179,7 @@ class Dispatcher:
                 self.end(attempt, Outcome(Reason.REFUSED))
                 continue
             attempt.run = run
-            self._tell(job.id)
+            self.changes.tell(job.id)
             kill = self._kills.pop(job.id, None)
             if kill is not None:
                 run.kill(*kill)
@@ -202,7 +201,7 @@ class Dispatcher:
             job.id, job.attempt, offset, attempt.limits.max_log_size, attempt.on_durable,
             job.handovers,
         )  # fmt: skip
-        self._live[attempt.id] = self._live_jobs[job.id] = attempt
+        self.live.add(attempt)
         return attempt
 
     def see_start(self, job: Job, worker: str) -> None:
@@ -255,7 +254,7 @@ class Dispatcher:
             )
             if ended is not None and results is not None:
                 store.add_results(job.id, job.attempt, results)
-            return ended, self._settle(store, ended)
+            return ended, self._dependants.settle(store, ended)
 
         def done(result: Result[tuple[Job | None, Settled]]) -> None:
             if isinstance(result, Error):
@@ -279,9 +278,9 @@ class Dispatcher:
                 self._see_end(job, ended)
                 if ended.state is JobState.QUEUED:
                     self.wake()
-                    self.tell_work()
-            self._tell(job.id)
-            self._on_settled(settled)
+                    self.changes.tell_work()
+            self.changes.tell(job.id)
+            self._dependants.see(settled)
 
         self._commits.submit(finish, done)
 
@@ -296,10 +295,7 @@ class Dispatcher:
         self.events.tell_end(job)
 
     def _forget(self, attempt: LiveAttempt) -> None:
-        if self._live.get(attempt.id) is attempt:
-            del self._live[attempt.id]
-        if self._live_jobs.get(attempt.job.id) is attempt:
-            del self._live_jobs[attempt.job.id]
+        self.live.remove(attempt)
         self._kills.pop(attempt.job.id, None)
         attempt.log.end()
         attempt.run = None  # which knows the attempt: a circle would be left to the collector
@@ -308,16 +304,16 @@ class Dispatcher:
 
     async def settle(self) -> None:
         """Wait until every claim and every end that has begun is durable."""
-        while self._is_claim_open or any(attempt.is_ending for attempt in self._live.values()):
+        while self._is_claim_open or any(attempt.is_ending for attempt in self.live):
             await self._settled.park()
 
     async def drain(self) -> None:
         """Start nothing more, and wait until nothing runs any more."""
         self.is_claiming = False
-        while self._is_claim_open or self._live:
+        while self._is_claim_open or self.live:
             await self._settled.park()
 
-    # --- cancelling and waiting ---
+    # --- cancelling ---
 
     async def cancel(self, job_id: int, signal: str | None, grace: float | None) -> Job:
         """Cancel a job: at once when it is queued, else its process tree is ended first."""
@@ -325,27 +321,27 @@ class Dispatcher:
         def cancel(store: Store) -> tuple[bool, Job, Settled]:
             is_queued = store.get(job_id).state is JobState.QUEUED
             job = store.cancel(job_id, self.now(), signal, grace)
-            return is_queued, job, self._settle(store, job)
+            return is_queued, job, self._dependants.settle(store, job)
 
         def cancelled(result: tuple[bool, Job, Settled]) -> None:
             is_new, job, settled = result
             if is_new:
                 self.tally.ended[job.state] += 1
                 self.events.tell_end(job)
-            self._on_settled(settled)
+            self._dependants.see(settled)
 
         _, job, _ = await self._commits.call(cancel, cancelled)
         if job.state is JobState.RUNNING:
-            attempt = self._live.get(attempt_id(job.id, job.attempt))
+            attempt = self.live.get(job.id, job.attempt)
             if attempt is not None and attempt.run is not None:
                 attempt.kill = signal, grace
                 attempt.run.kill(signal, grace)
             elif job.server == self.server:
                 self._kills[job.id] = (signal, grace)
             else:
-                self._tell(job_id)
+                self.changes.tell(job_id)
         else:
-            self._tell(job_id)
+            self.changes.tell(job_id)
         return job
 
     async def revive(self, job_id: int) -> Job:
@@ -356,30 +352,11 @@ class Dispatcher:
             if job.state is not JobState.QUEUED:
                 self.tally.ended[job.state] += 1
             else:
-                self.tell_work()
+                self.changes.tell_work()
             self.events.tell_end(job)
-            self._tell(job_id)
+            self.changes.tell(job_id)
 
         return await self._commits.call(lambda store: store.revive(job_id, self.now()), revived)
-
-    def change_of(self, job_id: int) -> trio.Event:
-        """Set when an attempt of the job begins or ends, or the job does. Take it before reading.
-
-        It is remembered for as long as somebody holds it.
-        """
-        event = self._changes.get(job_id)
-        if event is None:
-            event = self._changes[job_id] = trio.Event()
-        return event
-
-    def _tell(self, job_id: int) -> None:
-        self._hints.send(Hint(Kind.JOB, job_id))
-        self._tell_here(job_id)
-
-    def _tell_here(self, job_id: int) -> None:
-        event = self._changes.pop(job_id, None)
-        if event is not None:
-            event.set()
 
     # --- other servers ---
 
@@ -389,67 +366,21 @@ class Dispatcher:
             case Kind.WORK:
                 self.wake()
             case Kind.JOB:
-                self._tell_here(hint.job)
-                if hint.job in self._live_jobs:
+                self.changes.tell_here(hint.job)
+                if self.live.of_job(hint.job) is not None:
                     self.asked.set()
             case Kind.GROWN:
-                self._tell_here(hint.job)
+                self.changes.tell_here(hint.job)
             case Kind.WANTED:
-                attempt = self._live_jobs.get(hint.job)
+                attempt = self.live.of_job(hint.job)
                 if attempt is not None:
                     attempt.log.publish()
             case Kind.DRAINS:
                 self.asked.set()
             case Kind.LOST:
-                for job_id in list(self._changes):
-                    self._tell_here(job_id)
+                self.changes.tell_all_here()
                 self.asked.set()
                 self.wake()
-
-    def ask_for_output(self, job_id: int) -> None:
-        """Somebody here follows a job that another server has."""
-        self._hints.send(Hint(Kind.WANTED, job_id))
-
-    def _tell_grown(self, job_id: int, attempt: int) -> None:
-        self._hints.send(Hint(Kind.GROWN, job_id))
-
-    def tell_drains(self) -> None:
-        """Which workers are drained has changed."""
-        self._hints.send(Hint(Kind.DRAINS))
-
-    def tell_work(self) -> None:
-        """There may be something to claim, for others too."""
-        self._hints.send(Hint(Kind.WORK))
-
-    # --- those that wait for other jobs ---
-
-    def _settle(self, store: Store, job: Job | None) -> Settled:
-        """In the commit that ends a job: tell those that wait for it, while there is time."""
-        if job is None or not job.is_awaited or not job.state.is_terminal:
-            return Settled()
-        return store.settle(self.now())
-
-    def _on_settled(self, settled: Settled) -> None:
-        for job in settled.stranded:
-            self.tally.ended[JobState.FAILED] += 1
-            self.events.tell_stranded(job)
-            self._tell(job.id)
-        if settled.released:
-            self.wake()
-            self.tell_work()
-        if not settled.is_all and not self._is_telling:
-            self._tell_dependants()
-
-    def _tell_dependants(self) -> None:
-        """Go on in the next commit, and so on until all have been told."""
-
-        def done(result: Result[Settled]) -> None:
-            self._is_telling = False
-            if not isinstance(result, Error):
-                self._on_settled(result.unwrap())
-
-        self._is_telling = True
-        self._commits.submit(lambda store: store.settle(self.now()), done)
 
     # --- a new server's first look, and what runners tell ---
 
@@ -458,31 +389,17 @@ class Dispatcher:
             raise NotNow("this server cannot reach its queue now; it tries again")
         return await self.takeovers.prepare(worker, boot, connection)
 
-    def live(self, key: AttemptKey) -> LiveAttempt | None:
-        """An attempt that is live here."""
-        return self._live.get(attempt_id(*key))
-
-    def held_of(self, worker_id: str) -> list[AttemptKey]:
-        """Those of a worker that are, and have not ended."""
-        return [
-            (attempt.job.id, attempt.job.attempt)
-            for attempt in self._live.values()
-            if attempt.job.worker_id == worker_id and not attempt.is_ending
-        ]
-
     def hold(self, job: Job, offset: int) -> None:
         """Wait for an attempt that another server had, whose output is durable up to `offset`."""
         attempt = self._new_attempt(job, offset)
-        attempt.deadline = trio.current_time() + attempt.limits.detach
-        self._deadlines.unpark_all()
+        self.live.wait_for_worker(attempt)
         attempt.is_started = True
         self.events.tell_run("job.detached", job, job.worker)
-        self._tell(job.id)
+        self.changes.tell(job.id)
 
     def inherit(self) -> None:
         """Another server is dead: it may have died while it told those that wait for other jobs."""
-        if not self._is_telling:
-            self._tell_dependants()
+        self._dependants.tell_all()
 
     def look_again(self, cancels: Sequence[Job]) -> None:
         """What hints of other servers may have said, and were lost: these are to end."""
@@ -493,7 +410,7 @@ class Dispatcher:
 
     def _kill(self, job: Job) -> None:
         """Somebody wants a running job to end: who has said so once need not be told again."""
-        attempt = self._live.get(attempt_id(job.id, job.attempt))
+        attempt = self.live.get(job.id, job.attempt)
         kill = job.cancel_signal, job.cancel_grace
         if attempt is not None and attempt.run is not None and attempt.kill != kill:
             attempt.kill = kill
@@ -501,18 +418,14 @@ class Dispatcher:
 
     def end_all(self) -> None:
         """Whatever still runs ends now."""
-        for attempt in list(self._live.values()):
+        for attempt in self.live:
             if attempt.run is not None:
                 attempt.run.kill(None, 0.0)
 
     def absent(self) -> list[AttemptKey]:
         """What is live here while its worker is not: another server may have both by now."""
         here = {worker.id for runner in self._runners for worker in runner.workers()}
-        return [
-            (attempt.job.id, attempt.job.attempt)
-            for attempt in self._live.values()
-            if attempt.job.worker_id not in here
-        ]
+        return self.live.away_from(here)
 
     def drop(self, attempts: Iterable[AttemptKey]) -> None:
         """These are another server's by now."""
@@ -522,7 +435,7 @@ class Dispatcher:
     def drop_all(self) -> None:
         """The others have buried this server, and whatever it had is theirs, or nobody's."""
         self.server = ""
-        self.drop([(attempt.job.id, attempt.job.attempt) for attempt in self._live.values()])
+        self.drop(self.live.keys())
 
     def enter_again(self) -> None:
         """This is a new life of this server, with the workers that it has."""
@@ -530,7 +443,7 @@ class Dispatcher:
 
     def _drop(self, key: AttemptKey) -> None:
         """An attempt is another server's by now."""
-        attempt = self._live.get(attempt_id(*key))
+        attempt = self.live.get(*key)
         if attempt is not None and not attempt.is_ending:
             self.let_go(attempt)
 
@@ -542,18 +455,11 @@ class Dispatcher:
             attempt.run = None
         attempt.log.is_moved = True
         self._forget(attempt)
-        self._tell(attempt.job.id)
+        self.changes.tell(attempt.job.id)
 
     async def expire(self) -> None:
         """Give up what this server holds and no worker presents in time, for ever."""
-        while True:
-            due = [a.deadline for a in self._live.values() if a.deadline is not None]
-            with trio.move_on_at(min(due, default=math.inf)):
-                await self._deadlines.park()
-            now = trio.current_time()
-            for attempt in list(self._live.values()):
-                if attempt.deadline is not None and attempt.deadline <= now:
-                    self.lose(attempt)
+        await self.live.expire(self.lose)
 
     def lose(self, attempt: LiveAttempt) -> None:
         """Nobody has come for it."""
@@ -564,7 +470,7 @@ class Dispatcher:
         self.wake()
 
     def adopt(self, run: Run, size: int) -> Adoption | None:
-        attempt = self._live.get(run.id)
+        attempt = self.live.named(run.id)
         if attempt is None or attempt.is_ending or attempt.run is not None:
             return None
         if attempt.job.worker_id != run.worker_id:
@@ -586,7 +492,7 @@ class Dispatcher:
         self._roster.see(event, worker)
         if event is WorkerEvent.LEFT:
             for run_id in worker.running:
-                attempt = self._live.get(run_id)
+                attempt = self.live.named(run_id)
                 if attempt is not None and not attempt.is_ending:
                     self.events.tell_run("job.detached", attempt.job, worker.name)
 
@@ -598,14 +504,14 @@ class Dispatcher:
 
     def on_worker_ready(self, worker_id: str, boot: str, held: frozenset[str]) -> None:
         for run_id in held:
-            back = self._live.get(run_id)
+            back = self.live.named(run_id)
             if back is None or back.is_ending:
                 continue
             if back.is_started:
                 self.events.tell_run("job.attached", back.job, back.job.worker)
             elif back.run is not None:
                 back.on_started(back.run, None)  # it said so into a cut
-        for attempt in list(self._live.values()):
+        for attempt in self.live:
             job = attempt.job
             if attempt.deadline is None or job.worker_id != worker_id or attempt.id in held:
                 continue
@@ -615,14 +521,9 @@ class Dispatcher:
             else:
                 self.lose(attempt)
 
-    @property
-    def live_logs(self) -> list[AttemptLog]:
-        """The logs of all attempts that are live here."""
-        return [attempt.log for attempt in self._live.values()]
-
     def live_log(self, job: Job, number: int) -> AttemptLog | None:
         """The log of an attempt that is live here, and this server's, as the job says."""
-        attempt = self._live.get(attempt_id(job.id, number))
+        attempt = self.live.get(job.id, number)
         is_own = job.attempt == number and job.server == self.server
         return attempt.log if attempt is not None and is_own else None
 

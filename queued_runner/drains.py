@@ -108,7 +108,7 @@ class Drains:
         def drained(worker: WorkerInfo) -> None:
             self._drained[worker_id] = worker.name
             self._order_drain(worker_id)
-            self._dispatcher.tell_drains()
+            self._dispatcher.changes.tell_drains()
 
         worker = await self._commits.call(drain, drained)
         return self._connected(worker_id) or _drained(worker)
@@ -134,7 +134,7 @@ class Drains:
         def resumed(worker: WorkerInfo) -> None:
             self._drained.pop(worker_id, None)
             self._order_resume(worker_id)
-            self._dispatcher.tell_drains()
+            self._dispatcher.changes.tell_drains()
 
         if here is not None and here.is_baseline and not self._is_shared:
             resumed(here)

@@ -93,7 +93,7 @@ class QueuedRunner:
             fleet,
             drains,
             own_workers=self.workers,
-            own_attempts=lambda: len(dispatcher.live_logs),
+            own_attempts=lambda: len(dispatcher.live),
         )
         self._counts = Recount(self.counts)
         self._now = now
@@ -158,7 +158,7 @@ class QueuedRunner:
         await self._commits.wait_for_room()
         self._dispatcher.wake()  # the commit that adds them claims them too
         ids = (await self._commits.call(add, added)).ids
-        self._dispatcher.tell_work()
+        self._dispatcher.changes.tell_work()
         return ids
 
     # --- looking ---
@@ -241,7 +241,7 @@ class QueuedRunner:
 
     async def figures(self) -> Figures:
         """Everything that is counted."""
-        logs = self._dispatcher.live_logs
+        logs = self._dispatcher.live.logs
         workers = self.workers()
         return Figures(
             tally=self._dispatcher.tally,
@@ -338,7 +338,7 @@ class QueuedRunner:
     async def _when(self, job_id: int, is_so: Callable[[Job], bool]) -> Job:
         """The job, once this is true of it."""
         while True:
-            changed = self._dispatcher.change_of(job_id)
+            changed = self._dispatcher.changes.of(job_id)
             job = await self.get(job_id)
             if is_so(job):
                 return job
@@ -405,11 +405,11 @@ class QueuedRunner:
             job = await self.get(job_id)
             if job.attempt != number or job.state is not JobState.RUNNING:
                 return True
-            self._dispatcher.ask_for_output(job_id)
+            self._dispatcher.changes.ask_for_output(job_id)
             return self._dispatcher.live_log(job, number) is not None
 
         return self._logs.follow_files(
-            job_id, number, offset, change_of=lambda: self._dispatcher.change_of(job_id),
+            job_id, number, offset, change_of=lambda: self._dispatcher.changes.of(job_id),
             is_over=is_over, pause=FOLLOW_AGAIN,
         )  # fmt: skip
 

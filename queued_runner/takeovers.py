@@ -14,6 +14,7 @@ import trio
 
 from queued_runner.jobs import Job
 from queued_runner.live_attempt import LiveAttempt
+from queued_runner.live_attempts import LiveAttempts
 from queued_runner.logs import Logs
 from queued_runner.roster import Roster
 from queued_runner.sightings import worker_record
@@ -27,8 +28,6 @@ from remote_runner.types import Waiting, WorkerInfo
 class Holder(Protocol):
     """Who holds attempts."""
 
-    def live(self, key: AttemptKey) -> LiveAttempt | None: ...
-    def held_of(self, worker_id: str) -> list[AttemptKey]: ...
     def hold(self, job: Job, offset: int) -> None: ...
     def let_go(self, attempt: LiveAttempt) -> None: ...
     def lose(self, attempt: LiveAttempt) -> None: ...
@@ -41,16 +40,24 @@ class Takeovers:
     Args:
         commits: the one writer of the store. logs: output at rest.
         roster: knows the workers. tally: counts.
+        live: what is live here already.
         holder: gets the attempts.
     """
 
     def __init__(
-        self, commits: GroupCommit, logs: Logs, roster: Roster, tally: Tally, holder: Holder
+        self,
+        commits: GroupCommit,
+        logs: Logs,
+        roster: Roster,
+        tally: Tally,
+        live: LiveAttempts,
+        holder: Holder,
     ) -> None:
         self._commits = commits
         self._logs = logs
         self._roster = roster
         self._tally = tally
+        self._live = live
         self._holder = holder
         self._turns: WeakValueDictionary[str, trio.Lock] = WeakValueDictionary()
         self._to_load: deque[tuple[Sequence[Job], Callable[[], None]]] = deque()
@@ -60,7 +67,7 @@ class Takeovers:
         """Take what a worker that has connected has, wherever it was; see `types.Host`."""
         record = worker_record(worker, boot, connection)
         async with self._turn_of(worker.id):
-            held = self._holder.held_of(worker.id)
+            held = self._live.held_of(worker.id)
             loaded = trio.Event()
 
             def taken(found: Taken | None) -> None:
@@ -102,11 +109,10 @@ class Takeovers:
             jobs, then = self._to_load.popleft()
             for job in jobs:
                 offset = await self._logs.recover(job.id, job.attempt, job.handovers)
-                known = self._holder.live((job.id, job.attempt))
+                known = self._live.get(job.id, job.attempt)
                 if known is not None and known.job.handovers != job.handovers:
-                    self._holder.let_go(
-                        known
-                    )  # it has been another server's, and its end there is void
+                    # It has been another server's, and its end there is void.
+                    self._holder.let_go(known)
                     known = None
                 if known is None:
                     self._holder.hold(job, offset)
@@ -142,7 +148,7 @@ class Takeovers:
 
         def lose() -> None:
             for key in keys:
-                attempt = self._holder.live(key)
+                attempt = self._live.get(*key)
                 if attempt is not None and attempt.run is None:
                     self._holder.lose(attempt)
 

@@ -88,7 +88,7 @@ class AgentBench:
     async def end_of(self, job_id):
         """The job, once it is queued again or has ended."""
         while self.job(job_id).state == "running":
-            await self.dispatcher.change_of(job_id).wait()
+            await self.dispatcher.changes.of(job_id).wait()
         return self.job(job_id)
 
 

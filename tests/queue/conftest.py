@@ -96,7 +96,7 @@ class QueueBench:
     async def end_of(self, dispatcher, job_id):
         """The job, once it has ended."""
         while not self.job(job_id).state.is_terminal:
-            await dispatcher.change_of(job_id).wait()
+            await dispatcher.changes.of(job_id).wait()
         return self.job(job_id)
 
 

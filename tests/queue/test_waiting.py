@@ -24,8 +24,8 @@ async def test_those_who_wait_for_one_job_share_what_wakes_them(autojump_clock, 
 
 async def test_nothing_is_kept_for_a_job_that_nobody_waits_for_any_more(autojump_clock, queue):
     async with queue.server() as dispatcher:
-        event = dispatcher.change_of(1)
-        assert dispatcher.change_of(1) is event
+        event = dispatcher.changes.of(1)
+        assert dispatcher.changes.of(1) is event
         kept = weakref.ref(event)
         del event
         gc.collect()
@@ -34,7 +34,7 @@ async def test_nothing_is_kept_for_a_job_that_nobody_waits_for_any_more(autojump
         waiting = []
 
         async def wait(job_id):
-            event = dispatcher.change_of(job_id)
+            event = dispatcher.changes.of(job_id)
             waiting.append(weakref.ref(event))
             await event.wait()
 

@@ -52,7 +52,7 @@ class ServerLife:
     @property
     def is_idle(self):
         """Whether it has no attempt any more."""
-        return not self.is_up or not self._queue._dispatcher.live_logs
+        return not self.is_up or not self._queue._dispatcher.live
 
     async def run(self):
         actors.current.set(self.actor)

@@ -24,6 +24,7 @@ import queued_runner.logs
 import queued_runner.result_files
 import queued_runner.results
 import simple_worker.worker
+from queued_runner.dependants import Dependants
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.fleet import Fleet
 from queued_runner.jobs import JobState
@@ -361,7 +362,7 @@ def lost_as_refused(put):
 @mutant("an attempt that never began at a worker counts as lost")
 def refused_as_lost(put):
     def on_worker_ready(self, worker_id, boot, held):
-        for attempt in list(self._live.values()):
+        for attempt in self.live:
             mine = attempt.deadline is not None and attempt.job.worker_id == worker_id
             if mine and attempt.id not in held:
                 self.lose(attempt)
@@ -439,7 +440,7 @@ def cancel_forgotten(put):
     original = Dispatcher.adopt
 
     def adopt(self, run, size):
-        attempt = self._live.get(run.id)
+        attempt = self.live.named(run.id)
         if attempt is not None:
             attempt.job = replace(attempt.job, cancel_requested=False)
         return original(self, run, size)
@@ -464,10 +465,9 @@ def fence_dropped(put):
 
     def adopt(self, run, size):
         job, _, _ = run.id.partition(".")
-        newest = [name for name in self._live if name.partition(".")[0] == job]
-        known = self._live.get(newest[0]) if newest else None
-        if known is not None and known.run is None and run.id not in self._live:
-            self._live[run.id] = known
+        known = self.live.of_job(int(job))
+        if known is not None and known.run is None and self.live.named(run.id) is None:
+            self.live._by_id[run.id] = known
             known.job = replace(known.job, worker_id=run.worker_id)
         return original(self, run, size)
 
@@ -590,24 +590,24 @@ def failure_releases(put):
 
 @mutant("who waits for one that has failed by itself is not told by the next server")
 def debts_forgotten(put):
-    original = Dispatcher._tell_dependants
+    original = Dependants.tell_all
 
-    def tell_dependants(self):
+    def tell_all(self):
         if hasattr(self, "_has_begun"):
             original(self)
         self._has_begun = True
 
-    put(Dispatcher, "_tell_dependants", tell_dependants)
+    put(Dependants, "tell_all", tell_all)
 
 
 @mutant("only as many dependants are told as one commit has time for")
 def rest_not_told(put):
-    original = Dispatcher._on_settled
+    original = Dependants.see
 
-    def on_settled(self, settled):
+    def see(self, settled):
         original(self, replace(settled, is_all=True))
 
-    put(Dispatcher, "_on_settled", on_settled)
+    put(Dependants, "see", see)
 
 
 @mutant("a success that comes twice counts twice")
