@@ -132,7 +132,8 @@ class Guard:
         raise _Refused(
             421,
             "The Host header does not name this server. Use the address that the server printed at"
-            " its start.",
+            " its start. Through a forward the port must be the same on both sides, as in ssh -L"
+            f" {self._port}:127.0.0.1:{self._port}.",
         )
 
     def _check_origin(self, headers: "_Headers") -> str | None:

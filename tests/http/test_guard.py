@@ -62,6 +62,13 @@ async def test_health_needs_no_token_but_our_name(client: httpx2.AsyncClient, ro
     assert (await client.get(route, headers={"Host": "evil.example"})).status_code == 421
 
 
+async def test_who_comes_through_a_forward_learns_how_to_make_it(
+    client: httpx2.AsyncClient,
+) -> None:
+    refused = await client.get("/api/v1/workers", headers={"Host": "localhost:9000"})
+    assert "ssh -L 8633:127.0.0.1:8633." in refused.json()["detail"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
