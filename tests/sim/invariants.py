@@ -63,7 +63,7 @@ class Checks:
         self._cancelled = {}
         self._acked = {}
         self._worded = set()
-        """(server, attempt) where the server heard the worker's `close`."""
+        """(server, attempt, handovers) where the server that had it since then heard a `close`."""
         self._contacts = {}
         """When each actor last got a message."""
         self._heard_acks = {}
@@ -248,7 +248,6 @@ class Checks:
             self._fail("I4", f"the end of {name} counted, which {before.server} has, not {own}")
         is_mine = before.server == own and before.handovers == handovers
         if before.attempt != attempt or before.state is not JobState.RUNNING or not is_mine:
-            self._worded.discard((actor, name))
             if after is not None or self._world.database.store.get(before.id) != before:
                 self._fail("I4", f"the end of {name} counted; the job is {before.state}, in"
                                  f" attempt {before.attempt}")  # fmt: skip
@@ -265,7 +264,7 @@ class Checks:
                 self._fail("I9", f"{name} is lost and tried again, against its on_lost")
             if process is None and outcome.reason is Reason.WORKER_LOST:
                 self._check_never_begun(name, before)
-        if (actor, name) in self._worded:
+        if (actor, name, handovers) in self._worded:
             self._spoken_ends.add(name)
             if process is not None and outcome.exit_code != process.exit_code:
                 self._fail("I13", f"{name} is written down with {outcome.exit_code}, and exited"
@@ -331,7 +330,9 @@ class Checks:
         if kind != "Goodbye":  # with which a server may refuse who is not its own
             self._contacts[actor] = trio.current_time()
         if kind == "Close":
-            self._worded.add((actor, message.id))
+            job_id, _ = parse_attempt_id(message.id)
+            if (row := self._rows.get(job_id)) is not None:
+                self._worded.add((actor, message.id, row.handovers))
         elif kind == "Stale":
             self._stale.add(message.id)
         elif kind == "Ack":
