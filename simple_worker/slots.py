@@ -107,7 +107,7 @@ class Slots:
                     await trio.sleep_forever()
                 finally:
                     for child, held in self._quiet.items():
-                        self._nursery.start_soon(self._run, held, child)
+                        self._nursery.start_soon(self._attend, held, child)
         finally:
             for held in self._held.values():
                 held.drop()
@@ -285,6 +285,11 @@ class Slots:
             self._nursery.start_soon(self._run, held, child)
         else:
             self._end(held, child, outcome)
+
+    async def _attend(self, held: HeldAttempt, child: Child) -> None:
+        """Run one that was quiet, unless it has ended, or left that by a kill, just now."""
+        if self._quiet.pop(child, None) is not None:
+            await self._run(held, child)
 
     async def _run(self, held: HeldAttempt, child: Child) -> None:
         async def keep(stream: StreamName, data: bytes) -> None:

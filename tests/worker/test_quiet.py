@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from remote_runner.protocol.messages import Spawn, SpawnOptions
-from remote_runner.types import Reason
+from remote_runner.types import Outcome, Reason
 from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.slots import Slots
 from tests.commands import is_alive
@@ -96,6 +96,37 @@ async def test_they_end_with_the_slots(tmp_path):
         assert slots.free == 1
         nursery.cancel_scope.cancel()
     assert not any(map(is_alive, pids))
+
+
+async def test_who_ends_in_the_moment_when_the_slots_do_ends_once():
+    """Its end is seen after the slots have begun to end it, and before its task does."""
+    told = {}
+
+    class Ending:
+        pid = 1
+        results = None
+
+        def watch(self, then):
+            told[self] = then
+
+        async def run(self, on_output, max_chunk):
+            assert told.pop(self, None) is not None, "it is over"
+            while told:
+                told.popitem()[1](Outcome(Reason.EXIT, exit_code=0))
+            return Outcome(Reason.EXIT, exit_code=0)
+
+    class Endings:
+        def start(self, launch):
+            return Ending()
+
+    async with trio.open_nursery() as nursery:
+        slots = Slots(Endings(), 2, "here", time.time, lambda: None)
+        await nursery.start(slots.run)
+        for number in range(2):
+            slots.receive(Spawn("true", (), SpawnOptions(id=f"1.{number}")))
+        nursery.cancel_scope.cancel()
+    assert slots.unfinished == 0
+    assert slots.free == 2
 
 
 async def test_an_end_in_silence_frees_the_slot(tmp_path):
