@@ -5,6 +5,7 @@ offset. Never decides what output means, and never blocks the event loop: files 
 what they are elsewhere (`log_objects.py`), are touched in threads.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -63,6 +64,8 @@ class AttemptLog:
         """Bytes the process wrote that arrived here, dropped ones included."""
         self.stored_size = offset
         self.durable = offset
+        self.taken = offset
+        """As far as the newest write goes, done or not."""
         self.dropped = 0
         self.is_spilled = offset > 0
         self.is_published = False
@@ -94,7 +97,7 @@ class AttemptLog:
         if self.stored_size > INLINE_LIMIT or len(self.pending) > INLINE_RECORDS or self.dropped:
             self.is_spilled = True
         if self.is_spilled:
-            self._logs.mark_dirty(self, len(kept))
+            self._logs.mark_dirty(self)
 
     def spill(self) -> None:
         """Put what there is into a file soon, however little it is: somebody waits for that."""
@@ -203,8 +206,8 @@ class Logs:
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._now = now
         self._dirty: dict[int, AttemptLog] = {}
-        self._waiting = 0
-        """Bytes that have come since the last write began."""
+        self._floods: dict[int, AttemptLog] = {}
+        """Those of which more waits than is worth a pause."""
         self.written = 0
         """Bytes of output written into files."""
         self._work = trio.lowlevel.ParkingLot()
@@ -223,26 +226,31 @@ class Logs:
         are durable. Each owner has an `epoch` of its own, higher than those before."""
         return AttemptLog(self, job_id, attempt, offset, cap, on_durable, epoch)
 
-    def mark_dirty(self, log: AttemptLog, grown: int = 0) -> None:
-        """This log has records that belong on disk, and has just grown by so many bytes."""
+    def mark_dirty(self, log: AttemptLog) -> None:
+        """This log has records that belong on disk."""
         self._dirty[id(log)] = log
-        self._waiting += grown
+        if log.stored_size - log.taken >= FLOOD:
+            self._floods[id(log)] = log
         self._work.unpark()
 
     async def run(self) -> None:
         """Write and sync for ever, all dirty logs in one go, and then let more arrive for the next
-        time. A full disk is tried again, and so is one that cannot be reached.
+        time; only floods are written meanwhile. A full disk is tried again, and so is one that
+        cannot be reached.
 
         Raises:
             StoreBroken: the disk failed; nothing of that batch was acknowledged.
         """
+        due = -math.inf
         while True:
             if not self._dirty:
                 await self._work.park()
                 continue
-            batch = [(log, list(log.pending)) for log in self._dirty.values()]
-            self._dirty.clear()
-            self._waiting = 0
+            with trio.move_on_at(due):
+                while not self._floods:
+                    await self._work.park()
+            is_due = trio.current_time() >= due
+            batch = self._take(self._dirty if is_due else self._floods)
             with trio.CancelScope(shield=True):
                 done, wait = await self._run_sync(partial(self._write, batch))
             for log, records in batch[:done]:
@@ -251,14 +259,22 @@ class Logs:
                 if log.is_published:
                     self.on_grown(*log.key)
             if wait is None:
-                with trio.move_on_after(self.files.pause):
-                    while self._waiting < FLOOD:
-                        await self._work.park()
+                if is_due:
+                    due = trio.current_time() + self.files.pause
                 continue
             self._warn(wait)
             for log, _ in batch[done:]:
                 self._dirty[id(log)] = log
             await trio.sleep(FULL_PAUSE)
+
+    def _take(self, logs: dict[int, AttemptLog]) -> list[tuple[AttemptLog, list[Record]]]:
+        """What waits of these, to be written now."""
+        batch = [(log, list(log.pending)) for log in logs.values()]
+        for log, _ in batch:
+            log.taken = log.stored_size
+            del self._dirty[id(log)]
+        self._floods.clear()
+        return batch
 
     def _warn(self, wait: NoRoom | OutputAway) -> None:
         sparing = self._on_full if isinstance(wait, NoRoom) else self._on_away

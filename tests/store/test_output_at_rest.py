@@ -31,11 +31,11 @@ def disk(tmp_path, monkeypatch):
 class Written:
     """One attempt's log, how far it was acknowledged, and whether it could be closed."""
 
-    def __init__(self, logs, offset=0, cap=1 << 40):
+    def __init__(self, logs, offset=0, cap=1 << 40, job_id=1):
         self.logs = logs
         self.acked = offset
         self.is_closed = False
-        self.log = logs.open(1, 1, offset, cap, self._on_durable)
+        self.log = logs.open(job_id, 1, offset, cap, self._on_durable)
 
     def _on_durable(self, offset):
         self.acked = offset
@@ -197,6 +197,24 @@ async def test_a_flood_is_written_without_pauses(logs, nursery, autojump_clock):
         await trio.testing.wait_all_tasks_blocked()
         assert written.acked == count * FLOOD
     assert trio.current_time() == began
+
+
+async def test_small_pieces_share_a_sync_beside_a_flood_too(logs, nursery, autojump_clock):
+    """In a bucket each sync is an object, and a second long enough for very many."""
+    flood, trickle = Written(logs), Written(logs, job_id=2)
+    nursery.start_soon(logs.run)
+    trickle.append()
+    await trio.testing.wait_all_tasks_blocked()
+    assert trickle.acked == len(PIECE)
+    for count in range(1, 11):
+        trickle.append()
+        flood.append(bytes(FLOOD))
+        await trio.testing.wait_all_tasks_blocked()
+        assert flood.acked == count * FLOOD
+        assert trickle.acked == len(PIECE)
+    await trio.sleep(logs.files.pause)
+    await trio.testing.wait_all_tasks_blocked()
+    assert trickle.acked == 11 * len(PIECE)
 
 
 async def test_what_comes_in_small_pieces_shares_a_sync(logs, nursery, autojump_clock):
