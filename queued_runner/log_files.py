@@ -15,6 +15,7 @@ import re
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -247,7 +248,8 @@ def append(tail: Tail, records: list[Record]) -> None:
             raise _refusal(error) from error
         os.fdatasync(file)
         if grown >= FLOOD:
-            os.posix_fadvise(file, tail.size, grown, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):  # a kernel or a sandbox need not know it, and it is advice
+                os.posix_fadvise(file, tail.size, grown, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(file)
     if not tail.is_named:

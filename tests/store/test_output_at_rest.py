@@ -3,6 +3,7 @@
 The files are real ones on a disk that fails, fills up and crashes when the test says so.
 """
 
+import errno
 import os
 
 import apsw
@@ -248,3 +249,18 @@ async def test_only_a_flood_leaves_the_page_cache(
         except OSError as error:
             pytest.skip(f"this file system does not say what is in memory: {error.strerror}")
     assert is_there == stays
+
+
+async def test_a_kernel_that_takes_no_advice_keeps_a_flood(
+    logs, nursery, autojump_clock, monkeypatch
+):
+    def refuse(file, start, size, advice):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr("queued_runner.log_files.os.posix_fadvise", refuse)
+    written = Written(logs)
+    nursery.start_soon(logs.run)
+    for count in range(1, 3):
+        written.append(bytes(FLOOD))
+        await trio.testing.wait_all_tasks_blocked()
+        assert written.acked == count * FLOOD
