@@ -59,6 +59,7 @@ class KillLadder:
     def stop(self) -> None:
         """The process has ended: nothing is sent from now on, and the reason stands."""
         self.is_over = True
+        self.due = math.inf
 
     @property
     def _is_at_top(self) -> bool:

@@ -85,6 +85,19 @@ async def test_a_kill_is_attended_to(machine, tmp_path):
     assert (outcome.reason, outcome.signal) == (Reason.KILLED, "SIGKILL")
 
 
+async def test_a_second_kill_may_come_when_it_has_ended_and_before_that_is_seen(machine):
+    child = start(machine, "sleep", "1000").child
+    child.watch(lambda outcome: None)
+    child.kill(Reason.KILLED, "SIGKILL", 0.0)
+    with open(f"/proc/{child.pid}/stat") as file:
+        while ") Z " not in file.read():
+            file.seek(0)
+    child.kill(Reason.ABANDONED, "SIGKILL", 0.0)
+    with trio.fail_after(PATIENCE):
+        outcome = await child.run(keep_nothing, 1000)
+    assert (outcome.reason, outcome.signal) == (Reason.KILLED, "SIGKILL")
+
+
 async def test_they_end_with_the_slots(tmp_path):
     file = tmp_path / "pids"
     script = f"echo $$ >> {file}; setsid sleep 1000 & echo $! >> {file}; wait"
