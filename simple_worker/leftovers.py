@@ -14,13 +14,13 @@ import trio
 from simple_worker.brand import NONE, Brands, brand_of, is_of
 from simple_worker.reaper_link import ReaperLink
 from simple_worker.tree import (
+    OwnChildren,
     environment,
     kill_descendants,
     kill_marked,
     look_at,
     mark,
     newest_process,
-    own_children,
     session,
 )
 
@@ -110,13 +110,14 @@ class AdoptedLeftovers:
     ended. The reaper learns of every orphan: what has shed all, it would not find.
     """
 
-    def __init__(self, reaper: ReaperLink, brands: Brands) -> None:
+    def __init__(self, reaper: ReaperLink, brands: Brands, children: OwnChildren) -> None:
         self._reaper = reaper
         self._brands = brands
         self._next = NONE
         self._live: dict[int, _Signs] = {}
         self._owners: dict[int, set[int]] = {}
-        self._not_jobs = frozenset(own_children())
+        self._children = children
+        self._not_jobs = frozenset(children.look())
 
     def expect(self) -> None:
         self._next = self._brands.give()
@@ -149,7 +150,7 @@ class AdoptedLeftovers:
     def _sweep(self, ended: int | None) -> bool:
         """Kill the orphans that no job owns once `ended` is gone; True if there were any."""
         found = False
-        for pid in own_children():
+        for pid in self._children.look():
             if not self._is_orphan(pid):
                 continue
             owners = self._owners.get(pid)

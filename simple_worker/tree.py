@@ -9,11 +9,13 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final, NamedTuple
+from types import TracebackType
+from typing import Final, NamedTuple, Self
 
 COOKIE: Final = "JOB_COOKIE"
 """The variable that marks every process of a job, but those that clear their environment."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
+_LIST: Final = 64 * 1024
 
 
 class Facts(NamedTuple):
@@ -108,9 +110,37 @@ def newest_process() -> int:
     return 0
 
 
-def own_children() -> list[int]:
-    """The children that this process's main thread has started, and all that it has inherited."""
-    return _children(os.getpid(), threading.main_thread().native_id)
+class OwnChildren:
+    """The children that this process's main thread has started, and all that it has inherited.
+
+    The kernel's list of them stays open until this is left: it must be seen, too, where no
+    descriptor is free.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        with suppress(OSError):  # not every kernel has it
+            path = f"/proc/self/task/{threading.main_thread().native_id}/children"
+            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def look(self) -> list[int]:
+        """Their numbers now."""
+        content = b""
+        while self._file is not None and (more := os.pread(self._file, _LIST, len(content))):
+            content += more
+        return [int(child) for child in content.split()]
 
 
 def _children(pid: int, thread: int | None) -> list[int]:

@@ -1,5 +1,7 @@
 """Children that end by themselves and in silence cost no task; all others get one in time."""
 
+import os
+import resource
 import time
 from pathlib import Path
 
@@ -153,3 +155,26 @@ async def test_an_end_in_silence_frees_the_slot(tmp_path):
         assert slots.unconfirmed == 20
         nursery.cancel_scope.cancel()
     assert not list(Path(tmp_path).iterdir())
+
+
+async def test_what_is_left_is_seen_without_a_free_descriptor(tmp_path):
+    file, go = tmp_path / "file", tmp_path / "go"
+    escaped = f"setsid sh -c 'echo $$ > {file}; exec sleep 1000' >&- 2>&- &"
+    async with opened_own_machine(tmp_path) as machine:
+        child = start(machine, "sh", "-c", f"{escaped} until [ -e {go} ]; do :; done").child
+        told = []
+        child.watch(told.append)
+        (pid,) = await pids_in(file, 1)
+        lowest_free = os.dup(0)
+        os.close(lowest_free)
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+        try:
+            go.mkdir()
+            await until(lambda: told)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert told == [None]
+        with trio.fail_after(PATIENCE):
+            assert (await child.run(keep_nothing, 1000)).is_success
+        assert not is_alive(pid)
