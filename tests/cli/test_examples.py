@@ -19,7 +19,7 @@ import pytest
 from queued_runner.cli.verbs import VERBS, load_verb
 from tests.commands import PATIENCE, ROOT, Service
 
-STAYS = re.compile(r"queued-runner (serve|events\b.* (-f|--follow)\b|ps\b.* (-w|--watch)\b)")
+STAYS = re.compile(r"queued-runner (serve\b|events\b.* (-f|--follow)\b|ps\b.* (-w|--watch)\b)")
 WAITS_FOR_FAILURES = re.compile("queued-runner wait .*--group")
 DELETES = ("prune", "delete")
 
