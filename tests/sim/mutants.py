@@ -448,6 +448,17 @@ def cancel_forgotten(put):
     put(Dispatcher, "adopt", adopt)
 
 
+@mutant("a child that ends in silence keeps its slot")
+def quiet_keeps_slot(put):
+    original = Slots._leave_quiet
+
+    def leave_quiet(self, held, child, outcome):
+        original(self, held, child, outcome)
+        self._running += outcome is not None
+
+    put(Slots, "_leave_quiet", leave_quiet)
+
+
 @mutant("a kill is not repeated after a reconnection")
 def kill_not_repeated(put):
     original = RemoteRunner._attach

@@ -3,6 +3,7 @@
 This table is the witness that the checks believe, never what server and worker say.
 """
 
+import math
 import signal
 from dataclasses import dataclass
 
@@ -59,6 +60,8 @@ class Process:
         self._program = program
         self._limit = launch.command.max_output
         self._death = trio.Event()
+        self._then = None
+        """Who watches it."""
         self._rung = trio.CancelScope()
         self._ladder = KillLadder(launch.command, self._on_signal, self._now())
 
@@ -93,11 +96,28 @@ class Process:
             self._ladder.stop()
         self._ladder.begin(reason, signal, grace, self._now())
         self._rung.deadline = self._ladder.due / self.worker.rate
+        self._tell(None)
 
     def watch(self, then):
-        then(None)
+        self._then = then
+        is_silent = not any(size for _, size, _ in self._program.steps)
+        if is_silent and not self._program.results and self._ladder.due == math.inf:
+            self.table.world.start(self._stay_silent)
+        else:
+            self._tell(None)
+
+    async def _stay_silent(self):
+        await self._play(None, 0)
+        if self.exit_code is not None:  # else it was killed: with its worker, maybe
+            self._tell(self._outcome())
+
+    def _tell(self, outcome):
+        then, self._then = self._then, None
+        if then is not None:
+            then(outcome)
 
     async def run(self, on_output, max_chunk):
+        self._then = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._climb)
@@ -112,6 +132,9 @@ class Process:
             ]
             head = encode_head(Head((ResultFile(RESULT, len(self.left)),)))
             self.results = Archive(head, self.left, len(self.left))
+        return self._outcome()
+
+    def _outcome(self):
         reason = self._ladder.reason
         if reason is None or (reason is Reason.KILLED and self.exit_code == 0):
             reason = Reason.EXIT if self.exit_code is not None else Reason.SIGNAL

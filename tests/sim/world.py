@@ -171,6 +171,10 @@ class World:
         """Whether several servers have the queue."""
         return len(self.servers) > 1
 
+    def start(self, function):
+        """Run it as a task of nobody: it outlives whoever starts it."""
+        self._nursery.start_soon(function)
+
     def start_server(self, name):
         self._lives += 1
         life = self.servers[name] = ServerLife(self, name, self._lives)
