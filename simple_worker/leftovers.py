@@ -6,6 +6,7 @@ jobs: a worker, all of whose children are jobs', and a program that has children
 
 import math
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NamedTuple, Protocol
 
@@ -14,7 +15,6 @@ import trio
 from simple_worker.brand import NONE, Brands, brand_of, is_of
 from simple_worker.reaper_link import ReaperLink
 from simple_worker.tree import (
-    OwnChildren,
     environment,
     kill_descendants,
     kill_marked,
@@ -110,14 +110,16 @@ class AdoptedLeftovers:
     ended. The reaper learns of every orphan: what has shed all, it would not find.
     """
 
-    def __init__(self, reaper: ReaperLink, brands: Brands, children: OwnChildren) -> None:
+    def __init__(
+        self, reaper: ReaperLink, brands: Brands, own_children: Callable[[], list[int]]
+    ) -> None:
         self._reaper = reaper
         self._brands = brands
         self._next = NONE
         self._live: dict[int, _Signs] = {}
         self._owners: dict[int, set[int]] = {}
-        self._children = children
-        self._not_jobs = frozenset(children.look())
+        self._own_children = own_children
+        self._not_jobs = frozenset(own_children())
 
     def expect(self) -> None:
         self._next = self._brands.give()
@@ -150,7 +152,7 @@ class AdoptedLeftovers:
     def _sweep(self, ended: int | None) -> bool:
         """Kill the orphans that no job owns once `ended` is gone; True if there were any."""
         found = False
-        for pid in self._children.look():
+        for pid in self._own_children():
             if not self._is_orphan(pid):
                 continue
             owners = self._owners.get(pid)

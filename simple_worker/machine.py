@@ -17,7 +17,7 @@ from simple_worker.process import ProcessHost
 from simple_worker.reaper_link import Say, log, opened_reaper
 from simple_worker.scratch import scratch_root
 from simple_worker.silence import Silences
-from simple_worker.tree import OwnChildren, become_subreaper
+from simple_worker.tree import become_subreaper, own_children
 from simple_worker.turns import ask_for_short_turns
 
 REAP_INTERVAL: Final = 1.0
@@ -53,8 +53,8 @@ async def opened_own_machine(
     ask_for_short_turns()
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
         async with opened_reaper(scratch.path, say, brands.herd) as reaper:
-            with OwnChildren() as children:
-                leftovers = AdoptedLeftovers(reaper, brands, children)
+            with own_children() as look:
+                leftovers = AdoptedLeftovers(reaper, brands, look)
                 async with trio.open_nursery() as nursery, _opened_silences() as silences:
                     nursery.start_soon(leftovers.reap, REAP_INTERVAL)
                     yield ProcessHost(scratch, reaper, leftovers, nothing, silences, say=say)

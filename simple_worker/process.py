@@ -84,7 +84,7 @@ class Process:
 
     def watch(self, then: Callable[[Outcome | None], object]) -> None:
         self._then, self._silence.then = then, self._leave_silence
-        if self._silence.over.is_set() or self._ladder.due < math.inf:
+        if self._silence.is_over or self._ladder.due < math.inf:
             self._tell(None)  # it is fed, or its time is limited: that needs a task
 
     def _tell(self, outcome: Outcome | None) -> None:
@@ -144,7 +144,10 @@ class Process:
 
     async def _stays_silent(self) -> bool:
         """Wait for its end or its first output. True: it has ended, and its pipes with it."""
-        await self._climb_until(self._silence.over.wait)
+        if not self._silence.is_over:
+            over = trio.Event()
+            self._silence.then = over.set
+            await self._climb_until(over.wait)
         if not self._silence.has_ended:
             return False
         self._see_end()

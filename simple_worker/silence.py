@@ -40,7 +40,7 @@ class Silences:
         silence = Silence(self, os.pidfd_open(pid), pipes)
         try:
             if is_fed:
-                silence.over.set()
+                silence.is_over = True
             else:
                 for descriptor in (silence.pidfd, *pipes):
                     self._epoll.register(descriptor, select.EPOLLIN)
@@ -85,8 +85,8 @@ class Silence:
         self.open_pipes = set(pipes)
         """Those that something may still write to, or that hold output."""
         self.has_ended = False
-        self.over = trio.Event()
-        """Set when the process has ended, or has written something."""
+        self.is_over = False
+        """Whether it has ended, or has written something."""
         self.then: Callable[[], object] = _nothing
         """Called when that is seen."""
 
@@ -94,8 +94,8 @@ class Silence:
         """Watch it no more."""
         for descriptor in (self.pidfd, *self.open_pipes):
             self._silences.forget(descriptor)
-        self.over.set()
+        self.is_over = True
 
 
 def _nothing() -> None:
-    """Who waits for `over` needs no call."""
+    """Nobody waits for it yet."""

@@ -7,15 +7,14 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
-from types import TracebackType
-from typing import Final, NamedTuple, Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Final, NamedTuple
 
 COOKIE: Final = "JOB_COOKIE"
 """The variable that marks every process of a job, but those that clear their environment."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_LIST: Final = 64 * 1024
+_READ: Final = 64 * 1024
 
 
 class Facts(NamedTuple):
@@ -110,37 +109,30 @@ def newest_process() -> int:
     return 0
 
 
-class OwnChildren:
-    """The children that this process's main thread has started, and all that it has inherited.
+@contextmanager
+def own_children() -> Iterator[Callable[[], list[int]]]:
+    """A look at the children that this process's main thread has started, and all that it has
+    inherited.
 
-    The kernel's list of them stays open until this is left: it must be seen, too, where no
-    descriptor is free.
+    The kernel's list of them stays open while entered: it must be seen, too, where no descriptor is
+    free.
     """
+    file = None
+    with suppress(OSError):  # not every kernel has it
+        path = f"/proc/self/task/{threading.main_thread().native_id}/children"
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
-    def __init__(self) -> None:
-        self._file: int | None = None
-        with suppress(OSError):  # not every kernel has it
-            path = f"/proc/self/task/{threading.main_thread().native_id}/children"
-            self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._file is not None:
-            os.close(self._file)
-
-    def look(self) -> list[int]:
-        """Their numbers now."""
+    def look() -> list[int]:
         content = b""
-        while self._file is not None and (more := os.pread(self._file, _LIST, len(content))):
+        while file is not None and (more := os.pread(file, _READ, len(content))):
             content += more
         return [int(child) for child in content.split()]
+
+    try:
+        yield look
+    finally:
+        if file is not None:
+            os.close(file)
 
 
 def _children(pid: int, thread: int | None) -> list[int]:

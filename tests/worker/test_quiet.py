@@ -10,6 +10,7 @@ import trio
 
 from remote_runner.protocol.messages import Spawn, SpawnOptions
 from remote_runner.types import Outcome, Reason
+from simple_worker.leftovers import MarkedLeftovers
 from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.slots import Slots
 from tests.commands import is_alive
@@ -40,7 +41,9 @@ async def keep_nothing(stream, data):
 async def test_who_ends_in_silence_is_over_when_its_watcher_is_told(any_machine, script, code):
     child = start(any_machine, "sh", "-c", script).child
     (outcome,) = await watched(child)
-    if outcome is None:  # another process of this machine may have been what was left
+    if outcome is None:
+        # Where leftovers are only marked, any process that was started since may be one.
+        assert isinstance(any_machine.leftovers, MarkedLeftovers)
         outcome = await child.run(keep_nothing, 1000)
     assert (outcome.reason, outcome.exit_code) == (Reason.EXIT, code)
     assert outcome.max_rss > 0
