@@ -1,7 +1,7 @@
 """Runs whose worker is well and connected, and does not do in time what it owes.
 
 Owns how long that is waited for, and the timers of it: a run has none unless it has a timeout, is
-to end, or has left a gap. Who is away for too long is `runner.py`'s.
+to end or to be given back, or has left a gap. Who is away for too long is `runner.py`'s.
 """
 
 from collections.abc import Callable
@@ -71,6 +71,17 @@ class Overdue:
                 self._lose(run)
 
         self.later(run, self._patience_with(run), look)
+
+    def watch_withdrawn(self, run: RemoteRun) -> None:
+        """A worker that neither gives it back nor begins it, for so long, does not have it."""
+
+        def look() -> None:
+            if run.session is None or run.session.is_paused:
+                self.watch_withdrawn(run)  # it could not, or what it says is not read
+            elif not run.has_begun:
+                self._lose(run)
+
+        self.later(run, self.detach_of(run), look)
 
     def watch_gap(self, run: RemoteRun) -> None:
         """A worker that sends nothing of what is missing, for so long, does not have it."""

@@ -3,8 +3,8 @@
 Workers with the same labels share a group, and inside it a bucket for each number of free slots,
 so that placing a run costs the same with ten workers and with ten thousand.
 
-When no worker at all has a free slot, those whose runs end quickly take a few ahead of one: what
-makes a run durable then goes on while the one before it runs. See `docs/decisions/0013`.
+When no worker at all has a free slot, those whose runs end quickly take some ahead of one: they
+begin the next without a word, and what makes it durable went on before. See `docs/decisions/0044`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from remote_runner.protocol.messages import AHEAD_PER_SLOT
 from remote_runner.types import CAN_MASK, Offer, Slot, WorkerInfo, satisfies
 
 QUICK: Final = 0.02
 """Seconds. A slot with such runs is free again about as soon as a commit takes."""
-AHEAD_PER_SLOT: Final = 2
-"""Runs ahead of a slot. One would end while the commit that brings the next one goes on."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,6 +38,8 @@ class PooledWorker:
     version: str = ""
     address: str = ""
     is_baseline: bool = False
+    takes_ahead: bool = False
+    """It takes runs ahead of its slots, and gives back those that have not begun."""
     is_ready: bool = False
     is_draining: bool = False
     """It leaves by itself."""
@@ -46,7 +47,8 @@ class PooledWorker:
     """The server places nothing new there."""
     runs: set[str] = field(default_factory=set)
     ahead: dict[str, float] = field(default_factory=dict)
-    """Runs that wait for one of its slots to become free, and since when."""
+    """Those of them that were placed ahead of a slot, and have not begun as far as is known; since
+    when. Infinity: it was asked to give them back."""
     quick: int = 0
     """Runs, the last ones to end, that were quick."""
 
@@ -60,12 +62,14 @@ class PooledWorker:
     @property
     def spare(self) -> int:
         """Runs that may be placed here ahead of a free slot."""
-        if self.free or not self.is_ready or self.is_draining or self.is_drained:
+        is_open = self.takes_ahead and self.is_ready and not (self.is_draining or self.is_drained)
+        if not is_open or len(self.runs) < self.slots:
             return 0
-        return max(0, min(self.quick, AHEAD_PER_SLOT * self.slots) - len(self.ahead))
+        most = self.slots + min(self.quick, AHEAD_PER_SLOT * self.slots)
+        return max(0, most - len(self.runs))
 
     def see_end(self, duration: float | None) -> None:
-        """A run of this many seconds has ended here."""
+        """A run of this many seconds has ended here; None: it never began, or nobody knows."""
         is_quick = duration is not None and duration < QUICK
         self.quick = self.quick + 1 if is_quick else 0
 
@@ -90,7 +94,7 @@ class PooledWorker:
             labels=self.own_labels,
             version=self.version,
             address=self.address,
-            running=tuple(sorted(self.runs)),
+            running=tuple(sorted(self.runs - self.ahead.keys())),
             is_baseline=self.is_baseline,
             is_leaving=self.is_draining,
             can_mask=CAN_MASK in self.labels,

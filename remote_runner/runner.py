@@ -40,6 +40,7 @@ from remote_runner.protocol.messages import (
     Started,
     Stdin,
     StdinEnd,
+    Withdraw,
 )
 from remote_runner.run import Nobody, NoHost, RemoteRun
 from remote_runner.server import RETRY_AFTER_MS, Server, ServerSettings, Session
@@ -67,8 +68,8 @@ MAX_GAPS: Final = 100
 """How often a worker may be asked for output that it has passed over. Honest ones never are."""
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
-AHEAD: Final = 0.1
-"""Seconds that a run waits for a slot of the worker that it was placed at, at most."""
+AHEAD: Final = 0.2
+"""Seconds that a run waits for a slot of its worker, at most, until it is asked for."""
 
 
 class RemoteRunner(DirectRuns):
@@ -164,8 +165,7 @@ class RemoteRunner(DirectRuns):
             return
         worker = session.worker
         worker.is_drained = True
-        self._give_back(session)
-        self._pool.update(worker)
+        self._withdraw(session)
         self._tell_drain(worker)
 
     def _tell_drain(self, worker: PooledWorker) -> None:
@@ -203,28 +203,26 @@ class RemoteRunner(DirectRuns):
         session = self._sessions[worker.session]
         run = RemoteRun(self, run_id, command, observer, session)
         self._runs[run_id] = run
-        worker.ahead[run_id] = trio.current_time()
-        self._fill(session)
-        if worker.ahead and worker.session not in self._with_ahead:
-            self._with_ahead[worker.session] = session
-            self._has_ahead.unpark()
+        if not worker.free:
+            worker.ahead[run_id] = trio.current_time()
+            if worker.session not in self._with_ahead:
+                self._with_ahead[worker.session] = session
+                self._has_ahead.unpark()
+        worker.runs.add(run_id)
+        self._spawn(session, run)
+        self._pool.update(worker)
         return run
 
-    def _fill(self, session: Session) -> None:
-        """Start what waits for a slot of this worker, as far as there are some."""
+    def _withdraw(self, session: Session) -> None:
+        """Ask for what waits for a slot of this worker: others may begin it sooner."""
         worker = session.worker
-        while worker.ahead and worker.free:
-            run = self._runs[next(iter(worker.ahead))]
-            del worker.ahead[run.id]
-            worker.runs.add(run.id)
-            self._spawn(session, run)
+        worker.quick = 0
+        for run_id, since in worker.ahead.items():
+            if since < math.inf:
+                worker.ahead[run_id] = math.inf
+                session.send(Withdraw(run_id))
+                self._overdue.watch_withdrawn(self._runs[run_id])
         self._pool.update(worker)
-
-    def _give_back(self, session: Session) -> None:
-        """What waits for a slot of this worker has never begun: others may have it."""
-        session.worker.quick = 0
-        for run_id in list(session.worker.ahead):
-            self._end(self._runs[run_id], Outcome(Reason.GIVEN_BACK))
 
     def _spawn(self, session: Session, run: RemoteRun) -> None:
         command = run.command
@@ -255,9 +253,6 @@ class RemoteRunner(DirectRuns):
         """End a run's process tree. A run whose worker is away is killed when it comes back."""
         if run.is_ended:
             return
-        if run.session is not None and run.id in run.session.worker.ahead:
-            self._end(run, Outcome(reason))
-            return
         run.kill_reason = reason
         run.kill_order = Kill(run.id, signal, milliseconds(grace))
         if run.session is None:
@@ -281,8 +276,7 @@ class RemoteRunner(DirectRuns):
         self._runs.pop(run.id, None)
         self._stop_timers(run)
         if run.session is not None:
-            run.session.worker.ahead.pop(run.id, None)
-            run.session.worker.runs.discard(run.id)
+            self._take_out(run.session.worker, run)
             run.session = None
 
     def speak_until(self, deadline: float) -> None:
@@ -366,20 +360,20 @@ class RemoteRunner(DirectRuns):
             self._overdue.order_kill(run, session)
 
     def on_slots(self, session: Session) -> None:
-        self._fill(session)
+        session.worker.quick = 0
+        self._pool.update(session.worker)
         if session.worker.free:
             self._on_capacity()
 
     def on_leaving(self, session: Session) -> None:
-        self._give_back(session)
-        self._pool.update(session.worker)
+        self._withdraw(session)
         self._host.on_worker(WorkerEvent.LEAVING, session.worker.info)
 
     def on_started(self, session: Session, message: Started) -> None:
         run = self._run_of(session, message.id)
         if run is None:
             return
-        run.has_begun = True
+        self._see_begin(run, session)
         if not (run.has_started or run.received):
             run.has_started = True
             run.observer.on_started(run, message.pid)
@@ -390,7 +384,8 @@ class RemoteRunner(DirectRuns):
             return
         if run.has_begun:
             raise RemoteProtocolError(f"{run.id} was refused after it had begun")
-        self._end(run, Outcome(Reason.REFUSED))
+        is_ahead = run.id in session.worker.ahead
+        self._end(run, Outcome(Reason.GIVEN_BACK if is_ahead else Reason.REFUSED))
 
     def on_output(self, session: Session, message: OutputChunk) -> None:
         run = self._run_of(session, message.id)
@@ -412,7 +407,7 @@ class RemoteRunner(DirectRuns):
         if not data:
             return
         output = Output(message.stream, data, run.received)
-        run.has_begun = True
+        self._see_begin(run, session)
         run.received += len(data)
         session.unacked += len(data)
         run.observer.on_output(run, output)
@@ -467,7 +462,6 @@ class RemoteRunner(DirectRuns):
 
     def on_left(self, session: Session) -> None:
         worker = session.worker
-        self._give_back(session)
         if worker.is_ready:
             self._host.on_worker(WorkerEvent.LEFT, worker.info)
         if worker.is_baseline:
@@ -484,6 +478,7 @@ class RemoteRunner(DirectRuns):
             elif worker.is_baseline:
                 self._lose(run)
         worker.runs.clear()
+        worker.ahead.clear()
         self._detached.set()
 
     def on_protocol_error(self) -> None:
@@ -500,7 +495,7 @@ class RemoteRunner(DirectRuns):
         elif session.worker.is_baseline:
             raise RemoteProtocolError("a worker that names its attempts says hello first")
         run = self._runs.get(run_id)
-        if run is None or run.session is not session or run_id in session.worker.ahead:
+        if run is None or run.session is not session:
             self._say_stale(session, run_id)
             return None
         return None if run.is_ended else run
@@ -509,7 +504,16 @@ class RemoteRunner(DirectRuns):
         session.send(Stale(run_id))
         self._host.on_stale()
 
+    def _see_begin(self, run: RemoteRun, session: Session) -> None:
+        run.has_begun = True
+        session.worker.ahead.pop(run.id, None)
+
     # --- ends ---
+
+    def _take_out(self, worker: PooledWorker, run: RemoteRun) -> None:
+        worker.ahead.pop(run.id, None)
+        worker.runs.discard(run.id)
+        self._pool.update(worker)
 
     def _stop_timers(self, run: RemoteRun) -> None:
         run.is_ended = True
@@ -522,14 +526,12 @@ class RemoteRunner(DirectRuns):
         session = run.session
         if session is not None:
             worker = session.worker
-            if worker.ahead.pop(run.id, None) is None:
-                worker.runs.discard(run.id)
-                worker.see_end(outcome.duration)
-                if worker.is_drained and not worker.runs:
-                    self._tell_drain(worker)
+            worker.see_end(outcome.duration)
+            self._take_out(worker, run)
+            if worker.is_drained and not worker.runs:
+                self._tell_drain(worker)
             session.on_acked(run.unacked)
             run.acked, run.results_acked = run.received, run.results_received
-            self._fill(session)
         run.observer.on_closed(run, outcome)
         if session is not None:
             self._on_capacity()
@@ -544,16 +546,15 @@ class RemoteRunner(DirectRuns):
         self._host.on_capacity()
 
     async def _expire_ahead(self) -> None:
-        """Give back what waits for a slot that does not become free as soon as it was expected."""
+        """Ask for what waits for a slot that does not become free as soon as it was expected."""
         while True:
             if not self._with_ahead:
                 await self._has_ahead.park()
             await trio.sleep(AHEAD / 2)
             now = trio.current_time()
             for number, session in list(self._with_ahead.items()):
-                since = next(iter(session.worker.ahead.values()), now)
-                if now - since >= AHEAD / 2:
-                    self._give_back(session)
+                if now - min(session.worker.ahead.values(), default=now) >= AHEAD / 2:
+                    self._withdraw(session)
                 if not session.worker.ahead:
                     del self._with_ahead[number]
 

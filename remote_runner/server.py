@@ -21,6 +21,7 @@ from remote_runner.pool import PooledWorker
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.framing import Codec
 from remote_runner.protocol.messages import (
+    AHEAD,
     MASK,
     PROTOCOL_VERSION,
     Attempts,
@@ -374,6 +375,7 @@ class Server:
             slots=hello.slots,
             boot=hello.boot,
             connection=hello.connection,
+            takes_ahead=AHEAD in hello.features,
             version=hello.version,
             address=address,
         )
@@ -483,9 +485,9 @@ class Server:
             case Ready():
                 if session.worker.is_ready:
                     # Later `ready`s say how many slots are free now; some are taken by our runs.
-                    session.worker.slots = min(
-                        MAX_SLOTS, message.free_slots + len(session.worker.runs)
-                    )
+                    worker = session.worker
+                    taken = len(worker.runs) - len(worker.ahead)
+                    worker.slots = min(MAX_SLOTS, message.free_slots + taken)
                     self._owner.on_slots(session)
                 else:
                     session.worker.is_ready = True

@@ -17,6 +17,7 @@ from remote_runner.emitter import DuplexEmitter
 from remote_runner.errors import ConnectionLost, RemoteProtocolError
 from remote_runner.protocol.connection import Connection
 from remote_runner.protocol.messages import (
+    AHEAD,
     MASK,
     MAX_ATTEMPTS_PER_EVENT,
     PROTOCOL_VERSION,
@@ -66,7 +67,7 @@ class Identity:
             self.labels,
             VERSION,
             self.token,
-            (MASK,),
+            (MASK, AHEAD),
             connection,
         )
 

@@ -11,8 +11,10 @@ from typing import Final, Protocol
 import trio
 
 from remote_runner.protocol.messages import (
+    AHEAD_PER_SLOT,
     Ack,
     Closed,
+    Draining,
     Kill,
     Message,
     Ready,
@@ -23,6 +25,7 @@ from remote_runner.protocol.messages import (
     Started,
     Stdin,
     StdinEnd,
+    Withdraw,
 )
 from remote_runner.types import DEFAULT_KILL_GRACE, Command, Outcome, Reason, StreamName
 from simple_worker.attempts import HeldAttempt
@@ -31,9 +34,12 @@ from simple_worker.processes import Child, Processes
 from simple_worker.result_feed import ResultFeed
 from simple_worker.spool import Spool
 from simple_worker.spool_files import SpoolFolder
+from simple_worker.waiting import MAX_STDIN, WaitingSpawns
 
-MAX_STDIN: Final = 8 * 1024 * 1024
 READ: Final = 64 * 1024
+STALE: Final = 1.0
+"""Seconds after which a spawn that has waited for a slot is given back unasked. The runner asks for
+it sooner; one that cannot any more may have given it to another worker by then."""
 READERS: Final = 4
 """Attempts whose results are read at once. A disk that hangs takes no thread from others."""
 
@@ -93,7 +99,7 @@ class Slots:
         self._held: dict[str, HeldAttempt] = {}
         self._quiet: dict[Child, HeldAttempt] = {}
         """Children that need no task so far."""
-        self._waiting_input: dict[str, tuple[Spawn, bytearray]] = {}
+        self._waiting = WaitingSpawns(count * MAX_STDIN, now)
         self._running = 0
         self._reading = trio.CapacityLimiter(READERS)
         self._nursery: trio.Nursery | None = None
@@ -117,7 +123,7 @@ class Slots:
         """Attempts that may be started now."""
         if self.shortage is not None:
             return 0
-        return max(0, self.count - self._running - len(self._waiting_input))
+        return max(0, self.count - self._running - len(self._waiting))
 
     @property
     def free_as_told(self) -> int:
@@ -125,12 +131,12 @@ class Slots:
         if self.shortage is not None:
             return 0
         taken = sum(not held.is_close_sent for held in self._held.values())
-        return max(0, self.count - taken - len(self._waiting_input))
+        return max(0, self.count - taken - len(self._waiting))
 
     @property
     def unfinished(self) -> int:
-        """Attempts that run, or wait for their input."""
-        return sum(held.is_running for held in self._held.values()) + len(self._waiting_input)
+        """Attempts that run, or are to run."""
+        return sum(held.is_running for held in self._held.values()) + len(self._waiting)
 
     @property
     def unconfirmed(self) -> int:
@@ -145,7 +151,7 @@ class Slots:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is held, nothing is to come."""
-        return not self._held and not self._waiting_input
+        return not self._held and not self._waiting
 
     def see_shortage(self, shortage: str | None) -> None:
         """The machine lacks something, so that there are no free slots; None: it does not."""
@@ -153,21 +159,26 @@ class Slots:
         if (before is None) == (shortage is None):
             return
         if shortage is not None:
+            self._give_back(shortage)
             self._send(Ready(0))
         elif self.outlet is not None:
             self.outlet.tell_free()
         self._on_change()
 
     def disconnect(self) -> None:
-        """The rest of an input will not come: what waits for it never starts."""
+        """What has not begun never does: the runner knows so, as it is not told to hold it."""
         self.outlet = None
-        self._waiting_input.clear()
+        self._waiting.clear()
+
+    def drain(self) -> None:
+        """Begin nothing more."""
+        self.is_draining = True
+        self._send(Draining())
+        self._give_back("draining")
 
     def abandon(self) -> None:
-        """End all that runs, at once; what waits for its input never starts."""
-        for attempt_id in self._waiting_input:
-            self._send(Refused(attempt_id, "the worker leaves"))
-        self._waiting_input.clear()
+        """End all that runs, at once; what has not begun never does."""
+        self._give_back("the worker leaves")
         for held in self._held.values():
             held.abandon(0.0, "SIGKILL")
         self._on_change()
@@ -180,11 +191,14 @@ class Slots:
             case Stdin():
                 self._take_input(message)
             case StdinEnd():
-                waiting = self._waiting_input.pop(message.id, None)
-                if waiting is not None:
-                    self._begin(waiting[0], bytes(waiting[1]))
+                self._waiting.complete(message.id)
+                self._begin_waiting()
             case Kill():
                 self._kill(message)
+            case Withdraw():
+                if self._waiting.remove(message.id):
+                    self._send(Refused(message.id, "withdrawn"))
+                    self._on_change()
             case Ack():
                 if held := self._held.get(message.id):
                     held.output.ack(message.offset)
@@ -195,6 +209,7 @@ class Slots:
             case Closed():
                 self.forget(message.id)
             case Stale():
+                self._waiting.remove(message.id)
                 if held := self._held.pop(message.id, None):
                     held.drop()
                     held.kill(Reason.ABANDONED)
@@ -208,31 +223,44 @@ class Slots:
 
     def _spawn(self, spawn: Spawn) -> None:
         attempt_id = spawn.options.id
-        if attempt_id is None or attempt_id in self._held or attempt_id in self._waiting_input:
+        if attempt_id is None or attempt_id in self._held or attempt_id in self._waiting:
             return
         if self.is_draining:
             self._send(Refused(attempt_id, "draining"))
         elif self.shortage is not None:
             self._refuse(attempt_id, self.shortage)
-        elif not self.free:
+        elif self._running + len(self._waiting) >= self.count * (1 + AHEAD_PER_SLOT):
             self._send(Refused(attempt_id, "all slots are taken"))
-        elif spawn.options.stdin == "pipe":
-            self._waiting_input[attempt_id] = (spawn, bytearray())
         else:
-            self._begin(spawn, None)
+            self._waiting.add(attempt_id, spawn)
+            self._begin_waiting()
+
+    def _begin_waiting(self) -> None:
+        """Start what has its input, as far as there are slots."""
+        while self._running < self.count and self.shortage is None:
+            due = self._waiting.take()
+            if due is None:
+                return
+            if due.age < STALE:
+                self._begin(*due)
+            else:
+                self._send(Refused(due.spawn.options.id or "", "no slot became free in time"))
+
+    def _give_back(self, why: str) -> None:
+        """What has not begun is for others."""
+        for attempt_id in self._waiting:
+            self._send(Refused(attempt_id, why))
+        self._waiting.clear()
 
     def _take_input(self, message: Stdin) -> None:
-        waiting = self._waiting_input.get(message.id)
-        if waiting is None:
-            return
-        waiting[1].extend(message.data)
-        if len(waiting[1]) > MAX_STDIN:
-            del self._waiting_input[message.id]
-            self._send(Refused(message.id, f"stdin is larger than {MAX_STDIN} bytes"))
+        why_not = self._waiting.feed(message.id, message.data)
+        if why_not is not None:
+            self._waiting.remove(message.id)
+            self._send(Refused(message.id, why_not))
 
     def _kill(self, kill: Kill) -> None:
         attempt_id = kill.id or ""
-        if self._waiting_input.pop(attempt_id, None):
+        if self._waiting.remove(attempt_id):
             held = self._hold(attempt_id)
             held.end(Outcome(Reason.KILLED))
             self._offer(held)
@@ -248,18 +276,17 @@ class Slots:
         self._on_change()
         return held
 
-    def _begin(self, spawn: Spawn, stdin: bytes | None) -> None:
+    def _begin(self, spawn: Spawn, stdin: bytes | None, age: float) -> None:
         assert self._nursery is not None
         attempt_id = spawn.options.id or ""
         detach = _seconds(spawn.options.detach_ms)
-        default = None if self.outlet is None else self.outlet.detach
+        left = detach
+        if left is None and self.outlet is not None:
+            left = self.outlet.detach
+        if left is not None:
+            left = max(0.0, left - age)
         child = self._processes.start(
-            _launch(
-                spawn,
-                stdin,
-                {"JOB_WORKER": self._worker_name},
-                default if detach is None else detach,
-            )
+            _launch(spawn, stdin, {"JOB_WORKER": self._worker_name}, left)
         )
         if isinstance(child, SpawnFailure):
             if child.is_refusal:
@@ -305,6 +332,7 @@ class Slots:
         self._running -= 1
         if held.id in self._held:
             self._offer(held)
+        self._begin_waiting()
         self._on_change()
 
     def _results_of(self, held: HeldAttempt, child: Child) -> ResultFeed | None:

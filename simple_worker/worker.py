@@ -12,7 +12,6 @@ from typing import Final
 
 import trio
 
-from remote_runner.protocol.messages import Draining
 from simple_worker.attempts import HeldAttempt
 from simple_worker.fences import BEAT
 from simple_worker.processes import Processes
@@ -121,9 +120,7 @@ class Worker:
     def drain(self) -> None:
         """Take no more work; `run` returns once everything held is durable at the runner."""
         if not self._slots.is_draining:
-            self._slots.is_draining = True
-            if self._slots.outlet is not None:
-                self._slots.outlet.send(Draining())
+            self._slots.drain()
             self._draining.set()
             self._on_change()
 

@@ -22,6 +22,11 @@ MAX_MASK: Final = 64 * 1024
 """Characters of all that one attempt has to hide."""
 MASK: Final = "mask"
 """The feature of a worker that obeys `mask` of a spawn."""
+AHEAD: Final = "ahead"
+"""The feature of a worker that takes spawns ahead of its slots, and gives back at `withdraw` what
+has not begun."""
+AHEAD_PER_SLOT: Final = 4
+"""Spawns a slot, beyond those that run, which such a worker takes; see `docs/decisions/0044`."""
 MAX_INTEGER: Final = 1 << 53
 """The largest integer that every peer, JavaScript included, holds exactly."""
 
@@ -119,6 +124,13 @@ class Kill:
 
 
 @value
+class Withdraw:
+    """Give it back, unless it has begun: the answer is then `refused`, and else nothing."""
+
+    id: str
+
+
+@value
 class Stdin:
     """Input for the process."""
 
@@ -156,8 +168,8 @@ class Pong:
 class Hello:
     """A full worker introduces itself, before anything else. `protocol` is (lowest, highest).
 
-    `features` are what it can do that an earlier release could not: `MASK`. `connection` is the
-    number of this one among those of its boot, from 1; 0: it does not count them.
+    `features` are what it can do that an earlier release could not: `MASK`, `AHEAD`. `connection`
+    is the number of this one among those of its boot, from 1; 0: it does not count them.
     """
 
     protocol: tuple[int, int]
@@ -246,8 +258,8 @@ class Draining:
 
 
 ToWorker = (
-    Welcome | Goodbye | Spawn | Resume | Ack | Closed | Stale | Kill | Stdin | StdinEnd | Drain
-    | Ping | Pong
+    Welcome | Goodbye | Spawn | Resume | Ack | Closed | Stale | Kill | Withdraw | Stdin | StdinEnd
+    | Drain | Ping | Pong
 )  # fmt: skip
 ToRunner = (
     Hello | Attempts | Ready | Started | Refused | OutputChunk | ResultChunk | Close | Draining
@@ -481,6 +493,7 @@ _PARSERS: Final[dict[str, Callable[[_Arguments], Message]]] = {
     "resume": lambda a: Resume(a.id(0), a.integer(1), a.integer(2, 0)),
     "stale": lambda a: Stale(a.id(0)),
     "kill": lambda a: Kill(a.id(0, None), a.text(1, None, 16), a.integer(2, None)),
+    "withdraw": lambda a: Withdraw(a.id(0)),
     "stdin": lambda a: Stdin(a.id(0), a.data(1)),
     "stdin_end": lambda a: StdinEnd(a.id(0)),
     "drain": lambda a: Drain(),
@@ -582,6 +595,7 @@ _WRITERS: Final[dict[type, Callable[[Any], list[Any]]]] = {
     Resume: lambda m: ["resume", m.id, m.offset, *([m.results] if m.results else [])],
     Stale: lambda m: ["stale", m.id],
     Kill: lambda m: ["kill", m.id, m.signal, m.grace_ms],
+    Withdraw: lambda m: ["withdraw", m.id],
     Stdin: lambda m: ["stdin", m.id, m.data],
     StdinEnd: lambda m: ["stdin_end", m.id],
     Drain: lambda m: ["drain"],

@@ -30,6 +30,7 @@ from remote_runner.protocol.messages import (
     Stdin,
     StdinEnd,
     Welcome,
+    Withdraw,
 )
 
 
@@ -85,7 +86,9 @@ FROM_WORKER: Final[dict[ConnectionState, dict[type, ConnectionState]]] = {
     _S.ERROR: {},
 }  # fmt: skip
 
-_WHILE_WORKING: Final = (Resume, Ack, Closed, Stale, Kill, Stdin, StdinEnd, Ping, Pong)
+_WHILE_WORKING: Final = (
+    Resume, Ack, Closed, Stale, Kill, Withdraw, Stdin, StdinEnd, Ping, Pong,
+)  # fmt: skip
 
 FROM_RUNNER: Final[dict[ConnectionState, dict[type, ConnectionState]]] = {
     _S.CONNECTED: {Goodbye: _S.CLOSED},

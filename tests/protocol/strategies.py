@@ -27,6 +27,7 @@ from remote_runner.protocol.messages import (
     Stdin,
     StdinEnd,
     Welcome,
+    Withdraw,
     to_wire,
 )
 
@@ -58,7 +59,7 @@ FROM_WORKER = st.one_of(
     st.builds(Goodbye, texts, texts, maybe_numbers),
     st.builds(
         Hello, st.just((1, 1)), st.sampled_from(("liar", "other")), texts, texts, numbers,
-        st.just({}), texts, st.none(), st.sampled_from(((), ("mask", ""))), numbers,
+        st.just({}), texts, st.none(), st.sampled_from(((), ("mask", ""), ("ahead",))), numbers,
     ),
 )  # fmt: skip
 
@@ -83,6 +84,7 @@ FROM_RUNNER = st.one_of(
     st.builds(Closed, ids),
     st.builds(Stale, ids),
     st.builds(Kill, ids, st.none() | texts, maybe_numbers),
+    st.builds(Withdraw, ids),
     st.builds(Stdin, ids, blobs),
     st.builds(StdinEnd, ids),
     st.builds(Ping, numbers),

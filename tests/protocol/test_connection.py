@@ -30,6 +30,7 @@ from remote_runner.protocol.messages import (
     Stdin,
     StdinEnd,
     Welcome,
+    Withdraw,
     parse,
     to_wire,
 )
@@ -50,6 +51,7 @@ MESSAGES = [
     Stale("1.1"),
     Kill("1.1", "SIGTERM", 100),
     Kill("1.1"),
+    Withdraw("1.1"),
     Stdin("1.1", b"\x00\xff"),
     StdinEnd("1.1"),
     Drain(),
