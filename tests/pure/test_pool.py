@@ -16,11 +16,13 @@ from hypothesis.stateful import (
 )
 
 from remote_runner.pool import Pool, PooledWorker
+from remote_runner.protocol.messages import AHEAD_PER_SLOT
 
 IDS = ("a", "b", "c", "d", "e")
 labels = st.sampled_from([{}, {"os": "linux"}, {"os": "mac"}, {"os": "linux", "gpu": "yes"}])
 slots = st.sampled_from([2, 2, 2, 0, 1, 5])  # mostly equal, so that the order counts
-arrivals = st.tuples(st.sampled_from(IDS), labels, slots, st.sampled_from([True, True, False]))
+flags = st.sampled_from([True, True, False])
+arrivals = st.tuples(st.sampled_from(IDS), labels, slots, flags, flags)
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -51,11 +53,14 @@ class PoolMachine(RuleBasedStateMachine):
     def join_later(self, arrival):
         return self.join(*arrival)
 
-    def join(self, name, labels, slots, is_ready):
+    def join(self, name, labels, slots, is_ready, takes_ahead):
         for previous in [worker for worker in self.here if worker.id == name]:
             self.pool.remove(previous)
             del self.here[previous]
-        worker = PooledWorker(next(self.numbers), name, name, labels, slots, is_ready=is_ready)
+        worker = PooledWorker(
+            next(self.numbers), name, name, labels, slots,
+            is_ready=is_ready, takes_ahead=takes_ahead,
+        )  # fmt: skip
         self.pool.add(worker)
         self.here[worker] = next(self.clock)
         self.free[worker] = worker.free
@@ -84,7 +89,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(worker=workers)
     def end_a_run(self, worker):
         if worker.runs:
-            worker.runs.pop()
+            worker.ahead.pop(worker.runs.pop(), None)
             self.changed(worker)
 
     @rule(worker=workers)
@@ -102,14 +107,16 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(worker=workers)
     def place_ahead(self, worker):
         if worker.spare:
-            worker.ahead[f"ahead-{next(self.numbers)}"] = 0.0
+            run_id = f"ahead-{next(self.numbers)}"
+            worker.runs.add(run_id)
+            worker.ahead[run_id] = 0.0
             self.changed(worker)
 
     @rule(worker=workers)
-    def start_what_is_ahead(self, worker):
-        while worker.free and worker.ahead:
-            worker.runs.add(worker.ahead.popitem()[0])
-        self.changed(worker)
+    def begin_what_is_ahead(self, worker):
+        if worker.ahead:
+            worker.ahead.popitem()
+            self.changed(worker)
 
     @rule(worker=workers)
     def say_nothing_new(self, worker):
@@ -146,11 +153,19 @@ class PoolMachine(RuleBasedStateMachine):
         assert dict(offers) == {key: free for key, free in room.items() if free}
 
     @invariant()
-    def nobody_is_trusted_with_more_than_two_runs_ahead_a_slot(self):
+    def nobody_is_trusted_with_more_runs_ahead_than_its_slots_allow(self):
         assert all(len(offer.slots) <= 2 for offer in self.pool.offers(2))
         for worker in self.here:
-            assert worker.spare + len(worker.ahead) <= max(len(worker.ahead), 2 * worker.slots)
             assert not (worker.spare and worker.free)
+            if worker.spare:
+                assert worker.takes_ahead
+                ahead = len(worker.runs) - worker.slots
+                assert ahead + worker.spare <= min(worker.quick, AHEAD_PER_SLOT * worker.slots)
+
+    @invariant()
+    def what_is_ahead_is_not_shown_as_running(self):
+        for worker in self.here:
+            assert set(worker.info.running) == worker.runs - worker.ahead.keys()
 
     @precondition(lambda self: any(worker.free for worker in self.here))
     @rule(limit=st.integers(1, 9))

@@ -11,7 +11,7 @@ from queued_runner.testing import recorder as testing
 from queued_runner.testing.peer import ScriptedPeer
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
-from remote_runner.protocol.messages import Attempts, Hello, Ready, Welcome
+from remote_runner.protocol.messages import AHEAD, Attempts, Hello, Ready, Welcome
 from remote_runner.protocol.states import Role
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
@@ -37,11 +37,11 @@ class Bench:
     @asynccontextmanager
     async def worker(
         self, worker_id="w-1", boot="b-1", slots=2, labels=None, holds=(), token=None,
-        pair=memory_stream_pair,
+        pair=memory_stream_pair, features=(AHEAD,),
     ):  # fmt: skip
         async with self.connect(pair) as worker:
             await worker.say(
-                Hello((1, 1), worker_id, boot, worker_id, slots, labels or {}, "0", token)
+                Hello((1, 1), worker_id, boot, worker_id, slots, labels or {}, "0", token, features)
             )
             await worker.hear(Welcome)
             if holds:

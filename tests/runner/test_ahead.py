@@ -4,8 +4,24 @@ import pytest
 import trio
 
 from remote_runner.errors import NoWorkerAvailable
-from remote_runner.protocol.messages import Close, Closed, Draining, Ready, Spawn, Stale
+from remote_runner.protocol.messages import (
+    AHEAD_PER_SLOT,
+    Ack,
+    Close,
+    Draining,
+    Goodbye,
+    Kill,
+    OutputChunk,
+    Ping,
+    Pong,
+    Ready,
+    Refused,
+    Spawn,
+    Started,
+    Withdraw,
+)
 from remote_runner.runner import AHEAD
+from remote_runner.server import ServerSettings
 from remote_runner.types import Command, Outcome, Reason
 from tests.runner.conftest import Recorder, settle
 
@@ -22,26 +38,48 @@ class Busy:
         self.seen[run_id] = Recorder()
         return self.runner.start(run_id, Command("job"), {}, self.seen[run_id], "w-1")
 
+    async def place(self, run_id):
+        """Start it, and hear of it at the worker."""
+        run = self.start(run_id)
+        assert (await self.worker.hear(Spawn)).options.id == run_id
+        return run
+
     async def run(self, run_id, duration_ms=1):
-        self.start(run_id)
-        await self.hear_spawn(run_id)
+        await self.place(run_id)
         await self.end(run_id, duration_ms)
 
-    async def hear_spawn(self, run_id):
-        assert (await self.worker.hear(Spawn)).options.id == run_id
+    async def begin(self, run_id):
+        await self.worker.say(Started(run_id, 1, 0))
+        await settle()
 
     async def end(self, run_id, duration_ms=1):
         await self.worker.say(Close(0, run_id, reason="exit", offset=0, duration_ms=duration_ms))
         await self.seen[run_id].closed.wait()
 
+    async def live(self, seconds):
+        """Let time pass, and give signs of life meanwhile. Whether something was asked back."""
+        is_asked = False
+        for _ in range(seconds):
+            await trio.sleep(1)
+            is_asked |= await self.is_asked_back()
+        return is_asked
+
+    async def is_asked_back(self):
+        """Whether a withdrawal has come by now, or since this was asked last."""
+        await self.worker.say(Ping(7))
+        is_asked = False
+        while not isinstance(message := await self.worker.hear((Pong, Withdraw)), Pong):
+            is_asked = True
+        return is_asked and message.n == 7
+
     async def fill(self):
         for number in range(2):
-            self.start(f"long-{number}")
-            await self.hear_spawn(f"long-{number}")
+            await self.place(f"long-{number}")
+            await self.begin(f"long-{number}")
 
     @property
     def room(self):
-        return [len(offer.slots) for offer in self.runner.offers(9)]
+        return [len(offer.slots) for offer in self.runner.offers(99)]
 
 
 @pytest.fixture
@@ -54,19 +92,19 @@ async def busy(bench, autojump_clock):
         yield busy
 
 
-async def test_a_run_ahead_begins_when_a_slot_is_free(busy):
+async def test_runs_ahead_are_sent_at_once_and_do_not_run_yet(autojump_clock, busy):
     assert busy.room == [2]
-    busy.start("a")
-    busy.start("b")
+    await busy.place("a")
+    await busy.place("b")
     assert busy.room == []
     with pytest.raises(NoWorkerAvailable):
         busy.start("c")
     await settle()
     assert busy.runner.workers()[0].running == ("long-0", "long-1")
     await busy.end("long-1")
-    await busy.hear_spawn("a")
-    await busy.end("long-0")
-    await busy.hear_spawn("b")
+    await busy.begin("a")
+    assert busy.runner.workers()[0].running == ("a", "long-0")
+    assert busy.seen["a"].started == [("a", 1)]
 
 
 async def test_only_as_many_as_were_quick_in_a_row(bench, autojump_clock):
@@ -76,75 +114,135 @@ async def test_only_as_many_as_were_quick_in_a_row(bench, autojump_clock):
         await busy.fill()
         assert busy.room == [1]
         await busy.end("long-0", duration_ms=1000)
-        busy.start("again")
+        await busy.place("again")
         assert busy.room == []
 
 
-async def test_not_while_anybody_has_a_free_slot(bench, busy):
+async def test_and_never_more_than_its_slots_allow(bench, autojump_clock):
+    async with bench.worker(slots=2) as worker:
+        busy = Busy(bench, worker)
+        for number in range(20):
+            await busy.run(f"quick-{number}")
+        await busy.fill()
+        assert busy.room == [2 * AHEAD_PER_SLOT]
+
+
+async def test_not_while_anybody_has_a_free_slot(autojump_clock, bench, busy):
     async with bench.worker("w-2", slots=1):
         assert [slot.worker_id for [slot] in [o.slots for o in busy.runner.offers(9)]] == ["w-2"]
 
 
-async def test_a_slot_that_does_not_become_free_gives_the_run_back(busy):
-    busy.start("a")
+async def test_not_at_a_worker_that_cannot_give_back(bench, autojump_clock):
+    async with bench.worker(features=()) as worker:
+        busy = Busy(bench, worker)
+        for number in range(2):
+            await busy.run(f"quick-{number}")
+        await busy.fill()
+        assert busy.room == []
+        with pytest.raises(NoWorkerAvailable):
+            busy.start("a")
+
+
+async def test_a_slot_that_does_not_become_free_gives_the_run_back(autojump_clock, busy):
+    await busy.place("a")
     before = trio.current_time()
-    await busy.seen["a"].closed.wait()
-    assert trio.current_time() - before <= AHEAD
-    assert busy.seen["a"].outcome == Outcome(Reason.GIVEN_BACK)
+    assert await busy.worker.hear(Withdraw) == Withdraw("a")
+    assert AHEAD / 2 <= trio.current_time() - before <= AHEAD
     assert busy.room == []  # it is not believed to be quick any more
+    assert busy.runner.workers()[0].running == ("long-0", "long-1")
+    assert not busy.seen["a"].closed.is_set()
+    await busy.worker.say(Refused("a", "withdrawn"))
+    await busy.seen["a"].closed.wait()
+    assert busy.seen["a"].outcome == Outcome(Reason.GIVEN_BACK)
     await busy.end("long-0")
-    busy.start("b")
-    await busy.hear_spawn("b")
+    await busy.place("b")
 
 
-async def test_each_waits_for_its_own_time(busy):
-    busy.start("a")
+async def test_one_that_has_just_begun_goes_on(autojump_clock, busy):
+    await busy.place("a")
+    await busy.worker.hear(Withdraw)
+    await busy.begin("a")
+    await busy.live(1000)
+    await busy.end("a", duration_ms=1_000_000)
+    assert busy.seen["a"].outcome.reason is Reason.EXIT
+
+
+async def test_it_is_asked_for_once(autojump_clock, busy):
+    await busy.place("a")
+    await busy.worker.hear(Withdraw)
+    assert not await busy.live(100)
+
+
+@pytest.mark.parametrize("settings", [ServerSettings(detach=30)])
+async def test_a_worker_that_neither_begins_it_nor_gives_it_back_has_lost_it(autojump_clock, busy):
+    await busy.place("a")
+    await busy.worker.hear(Withdraw)
+    await busy.live(29)
+    assert not busy.seen["a"].closed.is_set()
+    await busy.live(2)
+    assert busy.seen["a"].outcome.reason is Reason.WORKER_LOST
+    assert not busy.seen["long-0"].closed.is_set()
+
+
+async def test_each_waits_for_its_own_time(autojump_clock, busy):
+    await busy.place("a")
     await trio.sleep(AHEAD / 4)
     await busy.end("long-0")
-    await busy.hear_spawn("a")
-    busy.start("b")
+    await busy.begin("a")
+    await busy.place("b")
     await trio.sleep(AHEAD / 2 - 0.001)
-    assert not busy.seen["b"].closed.is_set()
-    await busy.end("a")
-    await busy.hear_spawn("b")
+    assert not await busy.is_asked_back()
 
 
-@pytest.mark.parametrize("message", [Draining(), None], ids=["draining", "gone"])
-async def test_a_worker_that_leaves_gives_them_back(bench, autojump_clock, message):
-    async with bench.worker() as worker:
-        busy = Busy(bench, worker)
-        await busy.run("quick")
-        await busy.fill()
-        run = busy.start("a")
-        if message is None:
-            await trio.aclose_forcefully(worker.emitter.stream)
-        else:
-            await worker.say(message)
-        await settle()
-        assert busy.seen["a"].outcome == Outcome(Reason.GIVEN_BACK)
-        run.forget()
+async def test_a_worker_that_leaves_is_asked_for_them(autojump_clock, bench, busy):
+    await busy.place("a")
+    await busy.worker.say(Draining())
+    assert await busy.worker.hear(Withdraw) == Withdraw("a")
+    await busy.worker.say(Refused("a", "draining"))
+    await busy.seen["a"].closed.wait()
+    assert busy.seen["a"].outcome == Outcome(Reason.GIVEN_BACK)
 
 
-async def test_a_kill_ends_it_before_it_begins(busy):
-    run = busy.start("a")
-    busy.start("b")
+async def test_what_a_worker_does_not_list_when_it_is_back_never_began(autojump_clock, bench, busy):
+    await busy.place("a")
+    await trio.aclose_forcefully(busy.worker.emitter.stream)
+    await settle()
+    assert not busy.seen["a"].closed.is_set()  # it may have begun just now
+    async with bench.worker(holds=[("long-0", "running", 0), ("long-1", "running", 0)]):
+        assert busy.seen["a"].outcome == Outcome(Reason.REFUSED)
+        assert not busy.seen["long-0"].closed.is_set()
+
+
+async def test_what_it_has_begun_meanwhile_goes_on(autojump_clock, bench, busy):
+    await busy.place("a")
+    await trio.aclose_forcefully(busy.worker.emitter.stream)
+    async with bench.worker(holds=[("long-0", "running", 0), ("a", "running", 0)]) as worker:
+        assert not busy.seen["a"].closed.is_set()
+        busy.worker = worker
+        await busy.end("a")
+
+
+async def test_a_kill_ends_it_before_it_begins(autojump_clock, busy):
+    run = await busy.place("a")
     run.kill()
-    assert busy.seen["a"].outcome == Outcome(Reason.KILLED)
-    run.forget()
-    await busy.end("long-0")
-    await busy.hear_spawn("b")
+    assert (await busy.worker.hear(Kill)).id == "a"
+    await busy.worker.say(Close(None, "a", reason="killed", offset=0))
+    await busy.seen["a"].closed.wait()
+    assert busy.seen["a"].outcome.reason is Reason.KILLED
 
 
-async def test_a_worker_cannot_speak_of_what_it_was_not_sent(busy):
-    busy.start("a")
-    await busy.worker.say(Close(0, "a", reason="exit", offset=0))
-    assert await busy.worker.hear(Stale) == Stale("a")
-    await busy.end("long-0")
-    await busy.hear_spawn("a")
+async def test_output_says_that_it_has_begun(autojump_clock, busy):
+    await busy.place("a")
+    await busy.worker.say(OutputChunk("stdout", b"x", "a", 0))
+    await settle()
+    assert busy.runner.workers()[0].running == ("a", "long-0", "long-1")
+    await busy.worker.say(Refused("a", "withdrawn"))
+    assert "after it had begun" in (await busy.worker.hear(Goodbye)).message
 
 
-async def test_more_slots_take_what_waits_for_one(busy):
-    busy.start("a")
+async def test_more_slots_are_counted_without_what_waits(autojump_clock, busy):
+    await busy.place("a")
     await busy.worker.say(Ready(1))
-    await busy.hear_spawn("a")
-    assert not [message for message in busy.worker.take_heard() if isinstance(message, Closed)]
+    await settle()
+    [worker] = busy.runner.workers()
+    assert worker.slots == 3

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from remote_runner.errors import NoWorkerAvailable
-from remote_runner.protocol.messages import Close, Draining, Spawn
+from remote_runner.protocol.messages import Close, Draining, Refused, Spawn, Withdraw
 from remote_runner.run import NoHost
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Command, Reason, WorkerEvent
@@ -94,16 +94,19 @@ async def test_what_waits_there_for_a_slot_is_given_back(bench, host):
         running, ahead = Recorder(), Recorder()
         runner.start("2.1", Command("true"), {}, running, "w-1")
         runner.start("3.1", Command("true"), {}, ahead, "w-1")
-        await worker.hear(Spawn)
-        await worker.hear(Spawn)
+        for _ in range(3):
+            await worker.hear(Spawn)
         runner.drain("w-1")
+        assert await worker.hear(Withdraw) == Withdraw("3.1")
+        await worker.say(Refused("3.1", "withdrawn"))
+        await ahead.closed.wait()
         assert ahead.outcome.reason is Reason.GIVEN_BACK
         assert running.outcome is None
         assert names(runner) == []
         await worker.say(Close(0, "2.1", reason="exit", offset=0, duration_ms=1))
         await running.closed.wait()
+        assert host.told[-1] == ("drained", "w-1", "drained")
         assert names(runner) == []
-        assert not any(isinstance(message, Spawn) for message in worker.take_heard())
 
 
 async def test_one_that_leaves_by_itself_says_so_once(bench, host):

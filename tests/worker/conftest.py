@@ -18,6 +18,8 @@ class WorkerBench:
         """Where a second server of the queue is, for a worker that knows it."""
         self.processes = SimulatedProcesses()
         self.said = []
+        self.now = 1234.5
+        """What the wall clock says."""
         self.left = trio.Event()
         self._nursery = nursery
 
@@ -28,7 +30,7 @@ class WorkerBench:
             servers if is_one_of_two else [Server(self.network.connect)],
             self.processes,
             rng=lambda: 0.5,
-            now=lambda: 1234.5,
+            now=lambda: self.now,
             say=self.said.append,
             spool=spool,
             once=once,

@@ -28,7 +28,7 @@ from remote_runner.protocol.messages import (
     StdinEnd,
 )
 from remote_runner.types import Reason
-from simple_worker.slots import MAX_STDIN
+from simple_worker.waiting import MAX_STDIN
 from simple_worker.window import WINDOW
 from simple_worker.worker import PARTING, REMIND
 
@@ -92,7 +92,7 @@ async def test_an_attempt_from_spawn_to_closed(autojump_clock, bench):
     bench.start()
     async with bench.network.ready() as runner:
         assert runner.hello == Hello(
-            (1, 1), "w-1", "b-1", "name", 2, {"os": "linux"}, "0.1.0", None, ("mask",), 1
+            (1, 1), "w-1", "b-1", "name", 2, {"os": "linux"}, "0.1.0", None, ("mask", "ahead"), 1
         )
         assert runner.ready.free_slots == 2
         await runner.say(
@@ -174,18 +174,6 @@ async def test_too_much_input_is_refused(autojump_clock, bench):
         assert (await runner.hear(Refused)).id == "1.1"
         await runner.say(spawn("2.1", "true"))
         assert (await runner.hear(Close)).id == "2.1"
-
-
-async def test_a_full_worker_refuses(autojump_clock, bench):
-    bench.start(slots=2)
-    async with bench.network.ready() as runner:
-        await runner.say(spawn("1.1", "sleep"), spawn("2.1", "true", stdin="pipe"))
-        await runner.say(spawn("3.1", "true"))
-        assert await runner.hear(Refused) == Refused("3.1", "all slots are taken")
-        await runner.say(Kill("1.1"))
-        await runner.hear(Close)
-        await runner.say(spawn("4.1", "true"))
-        assert (await runner.hear(Close)).id == "4.1"
 
 
 async def test_attempts_that_have_much_to_say_take_turns(autojump_clock, bench):
