@@ -101,6 +101,8 @@ class Slots:
         """Children that need no task so far."""
         self._waiting = WaitingSpawns(count * MAX_STDIN, now)
         self._running = 0
+        self._is_over = False
+        """Whether nobody would end what began now."""
         self._reading = trio.CapacityLimiter(READERS)
         self._nursery: trio.Nursery | None = None
 
@@ -112,6 +114,7 @@ class Slots:
                 try:
                     await trio.sleep_forever()
                 finally:
+                    self._is_over = True
                     for child, held in self._quiet.items():
                         self._nursery.start_soon(self._attend, held, child)
         finally:
@@ -237,7 +240,7 @@ class Slots:
 
     def _begin_waiting(self) -> None:
         """Start what has its input, as far as there are slots."""
-        while self._running < self.count and self.shortage is None:
+        while self._running < self.count and self.shortage is None and not self._is_over:
             due = self._waiting.take()
             if due is None:
                 return

@@ -24,10 +24,11 @@ from remote_runner.protocol.messages import (
     Withdraw,
 )
 from simple_worker.launch import SpawnFailure
-from simple_worker.slots import STALE
+from simple_worker.slots import STALE, Slots
 from simple_worker.spool_files import SpoolFolder
 from simple_worker.waiting import MAX_STDIN
 from simple_worker.worker import LOOK
+from tests.worker.simulation import SimulatedProcesses
 
 
 def spawn(attempt_id, command="true", **options):
@@ -259,3 +260,20 @@ async def test_the_input_that_waits_has_the_room_of_the_slots(autojump_clock, be
         await runner.say(Stdin("3.1", piece), StdinEnd("3.1"), StdinEnd("2.1"), Kill("1.1"))
         await settle()
         assert begun() == ["1", "2"]
+
+
+# --- the end of the worker ---
+
+
+async def test_nothing_begins_any_more_once_all_is_being_ended(autojump_clock, nursery):
+    """Nobody would end it: this process believes that nothing of any job is left."""
+    processes = SimulatedProcesses()
+    processes.programs = {"sleep": sleeper}
+    slots = Slots(processes, 2, "name", lambda: 0.0, lambda: None)
+    await nursery.start(slots.run)
+    slots.receive(job(1, "sleep"))
+    nursery.cancel_scope.cancel()
+    with trio.CancelScope(shield=True):
+        await settle()
+        slots.receive(job(2, "sleep"))
+        assert len(processes.children) == 1
