@@ -51,6 +51,8 @@ class PooledWorker:
     when. Infinity: it was asked to give them back."""
     quick: int = 0
     """Runs, the last ones to end, that were quick."""
+    echo: float = 0.0
+    """Seconds from a spawn into a free slot until its worker said that it had begun, last time."""
 
     @property
     def free(self) -> int:

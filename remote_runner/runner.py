@@ -69,7 +69,10 @@ MAX_GAPS: Final = 100
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
 AHEAD: Final = 0.2
-"""Seconds that a run waits for a slot of its worker, at most, until it is asked for."""
+"""Seconds that a run waits for a slot of its worker, at most, until it is asked for; and as long as
+the worker's answers are on their way, but for no longer than `LONGEST_ECHO`."""
+LONGEST_ECHO: Final = 0.5
+"""Seconds. After a second the worker gives back by itself what has not begun."""
 
 
 class RemoteRunner(DirectRuns):
@@ -505,8 +508,10 @@ class RemoteRunner(DirectRuns):
         self._host.on_stale()
 
     def _see_begin(self, run: RemoteRun, session: Session) -> None:
+        worker = session.worker
+        if worker.ahead.pop(run.id, None) is None and not run.has_begun:
+            worker.echo = min(trio.current_time() - run.sent, LONGEST_ECHO)
         run.has_begun = True
-        session.worker.ahead.pop(run.id, None)
 
     # --- ends ---
 
@@ -553,7 +558,8 @@ class RemoteRunner(DirectRuns):
             await trio.sleep(AHEAD / 2)
             now = trio.current_time()
             for number, session in list(self._with_ahead.items()):
-                if now - min(session.worker.ahead.values(), default=now) >= AHEAD / 2:
+                oldest = min(session.worker.ahead.values(), default=now)
+                if now - oldest >= AHEAD / 2 + session.worker.echo:
                     self._withdraw(session)
                 if not session.worker.ahead:
                     del self._with_ahead[number]

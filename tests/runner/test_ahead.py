@@ -20,7 +20,7 @@ from remote_runner.protocol.messages import (
     Started,
     Withdraw,
 )
-from remote_runner.runner import AHEAD
+from remote_runner.runner import AHEAD, LONGEST_ECHO
 from remote_runner.server import ServerSettings
 from remote_runner.types import Command, Outcome, Reason
 from tests.runner.conftest import Recorder, settle
@@ -246,3 +246,19 @@ async def test_more_slots_are_counted_without_what_waits(autojump_clock, busy):
     await settle()
     [worker] = busy.runner.workers()
     assert worker.slots == 3
+
+
+@pytest.mark.parametrize(("echo", "counted"), [(0.3, 0.3), (5.0, LONGEST_ECHO)])
+async def test_a_worker_far_away_has_the_time_of_its_answers(autojump_clock, bench, echo, counted):
+    async with bench.worker() as worker:
+        busy = Busy(bench, worker)
+        for number in range(2):
+            await busy.run(f"quick-{number}")
+        for number in range(2):
+            await busy.place(f"long-{number}")
+            await trio.sleep(echo)
+            await busy.begin(f"long-{number}")
+        await busy.place("a")
+        before = trio.current_time()
+        await worker.hear(Withdraw)
+        assert AHEAD / 2 + counted <= trio.current_time() - before <= AHEAD + counted
