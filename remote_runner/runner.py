@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 import trio
 
+from remote_runner.ahead import RunsAhead, see_begin
 from remote_runner.direct import DirectRuns
 from remote_runner.errors import (
     ConnectionLost,
@@ -40,7 +41,6 @@ from remote_runner.protocol.messages import (
     Started,
     Stdin,
     StdinEnd,
-    Withdraw,
 )
 from remote_runner.run import Nobody, NoHost, RemoteRun
 from remote_runner.server import RETRY_AFTER_MS, Server, ServerSettings, Session
@@ -68,11 +68,6 @@ MAX_GAPS: Final = 100
 """How often a worker may be asked for output that it has passed over. Honest ones never are."""
 BASELINE_SETTLE: Final = 1.0
 """Seconds beyond the kill grace that a baseline worker has to report the end."""
-AHEAD: Final = 0.2
-"""Seconds that a run waits for a slot of its worker, at most, until it is asked for; and as long as
-the worker's answers are on their way, but for no longer than `LONGEST_ECHO`."""
-LONGEST_ECHO: Final = 0.5
-"""Seconds. After a second the worker gives back by itself what has not begun."""
 
 
 class RemoteRunner(DirectRuns):
@@ -110,8 +105,7 @@ class RemoteRunner(DirectRuns):
         self._overdue = Overdue(self.settings.detach, self._lose)
         self._detached = trio.Event()
         self._drained: set[str] = set()
-        self._with_ahead: dict[int, Session] = {}
-        self._has_ahead = trio.lowlevel.ParkingLot()
+        self._ahead = RunsAhead(self._pool, self._runs, self._overdue)
 
     @asynccontextmanager
     async def open(self, host: Host | None = None) -> AsyncIterator[None]:
@@ -135,7 +129,7 @@ class RemoteRunner(DirectRuns):
                     nursery.start_soon(self._server.serve, listeners, codec)
             nursery.start_soon(self._server.keep_alive)
             nursery.start_soon(self._expire_detached)
-            nursery.start_soon(self._expire_ahead)
+            nursery.start_soon(self._ahead.run)
             try:
                 yield
             finally:
@@ -168,7 +162,7 @@ class RemoteRunner(DirectRuns):
             return
         worker = session.worker
         worker.is_drained = True
-        self._withdraw(session)
+        self._ahead.withdraw(session)
         self._tell_drain(worker)
 
     def _tell_drain(self, worker: PooledWorker) -> None:
@@ -207,25 +201,11 @@ class RemoteRunner(DirectRuns):
         run = RemoteRun(self, run_id, command, observer, session)
         self._runs[run_id] = run
         if not worker.free:
-            worker.ahead[run_id] = trio.current_time()
-            if worker.session not in self._with_ahead:
-                self._with_ahead[worker.session] = session
-                self._has_ahead.unpark()
+            self._ahead.add(session, run_id)
         worker.runs.add(run_id)
         self._spawn(session, run)
         self._pool.update(worker)
         return run
-
-    def _withdraw(self, session: Session) -> None:
-        """Ask for what waits for a slot of this worker: others may begin it sooner."""
-        worker = session.worker
-        worker.quick = 0
-        for run_id, since in worker.ahead.items():
-            if since < math.inf:
-                worker.ahead[run_id] = math.inf
-                session.send(Withdraw(run_id))
-                self._overdue.watch_withdrawn(self._runs[run_id])
-        self._pool.update(worker)
 
     def _spawn(self, session: Session, run: RemoteRun) -> None:
         command = run.command
@@ -369,14 +349,14 @@ class RemoteRunner(DirectRuns):
             self._on_capacity()
 
     def on_leaving(self, session: Session) -> None:
-        self._withdraw(session)
+        self._ahead.withdraw(session)
         self._host.on_worker(WorkerEvent.LEAVING, session.worker.info)
 
     def on_started(self, session: Session, message: Started) -> None:
         run = self._run_of(session, message.id)
         if run is None:
             return
-        self._see_begin(run, session)
+        see_begin(run, session.worker)
         if not (run.has_started or run.received):
             run.has_started = True
             run.observer.on_started(run, message.pid)
@@ -410,7 +390,7 @@ class RemoteRunner(DirectRuns):
         if not data:
             return
         output = Output(message.stream, data, run.received)
-        self._see_begin(run, session)
+        see_begin(run, session.worker)
         run.received += len(data)
         session.unacked += len(data)
         run.observer.on_output(run, output)
@@ -507,12 +487,6 @@ class RemoteRunner(DirectRuns):
         session.send(Stale(run_id))
         self._host.on_stale()
 
-    def _see_begin(self, run: RemoteRun, session: Session) -> None:
-        worker = session.worker
-        if worker.ahead.pop(run.id, None) is None and not run.has_begun:
-            worker.echo = min(trio.current_time() - run.sent, LONGEST_ECHO)
-        run.has_begun = True
-
     # --- ends ---
 
     def _take_out(self, worker: PooledWorker, run: RemoteRun) -> None:
@@ -549,20 +523,6 @@ class RemoteRunner(DirectRuns):
     def _on_capacity(self) -> None:
         self._may_have_room()
         self._host.on_capacity()
-
-    async def _expire_ahead(self) -> None:
-        """Ask for what waits for a slot that does not become free as soon as it was expected."""
-        while True:
-            if not self._with_ahead:
-                await self._has_ahead.park()
-            await trio.sleep(AHEAD / 2)
-            now = trio.current_time()
-            for number, session in list(self._with_ahead.items()):
-                oldest = min(session.worker.ahead.values(), default=now)
-                if now - oldest >= AHEAD / 2 + session.worker.echo:
-                    self._withdraw(session)
-                if not session.worker.ahead:
-                    del self._with_ahead[number]
 
     async def _expire_detached(self) -> None:
         """Give up runs whose worker stayed away for their `detach`."""

@@ -3,10 +3,10 @@
 import pytest
 import trio
 
+from remote_runner.ahead import LONGEST_ECHO, PATIENCE
 from remote_runner.errors import NoWorkerAvailable
 from remote_runner.protocol.messages import (
     AHEAD_PER_SLOT,
-    Ack,
     Close,
     Draining,
     Goodbye,
@@ -20,7 +20,6 @@ from remote_runner.protocol.messages import (
     Started,
     Withdraw,
 )
-from remote_runner.runner import AHEAD, LONGEST_ECHO
 from remote_runner.server import ServerSettings
 from remote_runner.types import Command, Outcome, Reason
 from tests.runner.conftest import Recorder, settle
@@ -147,7 +146,7 @@ async def test_a_slot_that_does_not_become_free_gives_the_run_back(autojump_cloc
     await busy.place("a")
     before = trio.current_time()
     assert await busy.worker.hear(Withdraw) == Withdraw("a")
-    assert AHEAD / 2 <= trio.current_time() - before <= AHEAD
+    assert PATIENCE / 2 <= trio.current_time() - before <= PATIENCE
     assert busy.room == []  # it is not believed to be quick any more
     assert busy.runner.workers()[0].running == ("long-0", "long-1")
     assert not busy.seen["a"].closed.is_set()
@@ -186,11 +185,11 @@ async def test_a_worker_that_neither_begins_it_nor_gives_it_back_has_lost_it(aut
 
 async def test_each_waits_for_its_own_time(autojump_clock, busy):
     await busy.place("a")
-    await trio.sleep(AHEAD / 4)
+    await trio.sleep(PATIENCE / 4)
     await busy.end("long-0")
     await busy.begin("a")
     await busy.place("b")
-    await trio.sleep(AHEAD / 2 - 0.001)
+    await trio.sleep(PATIENCE / 2 - 0.001)
     assert not await busy.is_asked_back()
 
 
@@ -261,4 +260,4 @@ async def test_a_worker_far_away_has_the_time_of_its_answers(autojump_clock, ben
         await busy.place("a")
         before = trio.current_time()
         await worker.hear(Withdraw)
-        assert AHEAD / 2 + counted <= trio.current_time() - before <= AHEAD + counted
+        assert PATIENCE / 2 + counted <= trio.current_time() - before <= PATIENCE + counted
