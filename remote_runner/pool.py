@@ -49,8 +49,9 @@ class PooledWorker:
     ahead: dict[str, float] = field(default_factory=dict)
     """Those of them that were placed ahead of a slot, and have not begun as far as is known; since
     when. Infinity: it was asked to give them back."""
-    quick: int = 0
-    """Runs, the last ones to end, that were quick."""
+    most_ahead: int = 0
+    """Runs that it is trusted with ahead of its slots: one more for each that was quick, and half
+    as many after one that was not."""
     echo: float = 0.0
     """Seconds from a spawn into a free slot until its worker said that it had begun, last time."""
 
@@ -67,13 +68,16 @@ class PooledWorker:
         is_open = self.takes_ahead and self.is_ready and not (self.is_draining or self.is_drained)
         if not is_open or len(self.runs) < self.slots:
             return 0
-        most = self.slots + min(self.quick, AHEAD_PER_SLOT * self.slots)
-        return max(0, most - len(self.runs))
+        return max(0, self.slots + self.most_ahead - len(self.runs))
 
     def see_end(self, duration: float | None) -> None:
         """A run of this many seconds has ended here; None: it never began, or nobody knows."""
-        is_quick = duration is not None and duration < QUICK
-        self.quick = self.quick + 1 if is_quick else 0
+        if duration is None:
+            self.most_ahead = 0
+        elif duration < QUICK:
+            self.most_ahead = min(self.most_ahead + 1, AHEAD_PER_SLOT * self.slots)
+        else:
+            self.most_ahead //= 2
 
     @property
     def state(self) -> str:

@@ -343,7 +343,7 @@ class RemoteRunner(DirectRuns):
             self._overdue.order_kill(run, session)
 
     def on_slots(self, session: Session) -> None:
-        session.worker.quick = 0
+        session.worker.most_ahead = 0
         self._pool.update(session.worker)
         if session.worker.free:
             self._on_capacity()

@@ -160,7 +160,7 @@ class PoolMachine(RuleBasedStateMachine):
             if worker.spare:
                 assert worker.takes_ahead
                 ahead = len(worker.runs) - worker.slots
-                assert ahead + worker.spare <= min(worker.quick, AHEAD_PER_SLOT * worker.slots)
+                assert ahead + worker.spare <= worker.most_ahead
 
     @invariant()
     def what_is_ahead_is_not_shown_as_running(self):

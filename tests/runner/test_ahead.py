@@ -106,15 +106,18 @@ async def test_runs_ahead_are_sent_at_once_and_do_not_run_yet(autojump_clock, bu
     assert busy.seen["a"].started == [("a", 1)]
 
 
-async def test_only_as_many_as_were_quick_in_a_row(bench, autojump_clock):
+async def test_one_more_for_each_that_was_quick_and_half_as_many_after_one_that_was_not(
+    autojump_clock, bench
+):
     async with bench.worker(slots=2) as worker:
         busy = Busy(bench, worker)
-        await busy.run("quick")
+        for number in range(5):
+            await busy.run(f"quick-{number}")
         await busy.fill()
-        assert busy.room == [1]
+        assert busy.room == [5]
         await busy.end("long-0", duration_ms=1000)
         await busy.place("again")
-        assert busy.room == []
+        assert busy.room == [2]
 
 
 async def test_and_never_more_than_its_slots_allow(bench, autojump_clock):
