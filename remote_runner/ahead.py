@@ -52,7 +52,7 @@ class RunsAhead:
         """Ask for all that has not begun: others may begin it sooner. The worker is not believed to
         be quick until it is again."""
         worker = session.worker
-        worker.most_ahead = 0
+        worker.ends.clear()
         for run_id, since in worker.ahead.items():
             if since < math.inf:
                 worker.ahead[run_id] = math.inf

@@ -7,6 +7,7 @@ When no worker at all has a free slot, those whose runs end quickly take some ah
 begin the next without a word, and what makes it durable went on before. See `docs/decisions/0044`.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,8 +16,11 @@ from typing import Final
 from remote_runner.protocol.messages import AHEAD_PER_SLOT
 from remote_runner.types import CAN_MASK, Offer, Slot, WorkerInfo, satisfies
 
-QUICK: Final = 0.02
-"""Seconds. A slot with such runs is free again about as soon as a commit takes."""
+QUICK: Final = 0.25
+"""Seconds. A longer run says nothing of when those that began with it will end."""
+RECENT: Final = 0.05
+"""Seconds. What ends in such a time is what a worker may have ahead, so that the last one of these
+waits for about as long, which is longer than a commit takes."""
 
 
 @dataclass(eq=False, slots=True)
@@ -49,9 +53,8 @@ class PooledWorker:
     ahead: dict[str, float] = field(default_factory=dict)
     """Those of them that were placed ahead of a slot, and have not begun as far as is known; since
     when. Infinity: it was asked to give them back."""
-    most_ahead: int = 0
-    """Runs that it is trusted with ahead of its slots: one more for each that was quick, and half
-    as many after one that was not."""
+    ends: deque[float] = field(default_factory=deque)
+    """When quick runs have ended here lately."""
     echo: float = 0.0
     """Seconds from a spawn into a free slot until its worker said that it had begun, last time."""
 
@@ -68,16 +71,17 @@ class PooledWorker:
         is_open = self.takes_ahead and self.is_ready and not (self.is_draining or self.is_drained)
         if not is_open or len(self.runs) < self.slots:
             return 0
-        return max(0, self.slots + self.most_ahead - len(self.runs))
+        most = self.slots + min(len(self.ends), AHEAD_PER_SLOT * self.slots)
+        return max(0, most - len(self.runs))
 
-    def see_end(self, duration: float | None) -> None:
+    def see_end(self, duration: float | None, now: float) -> None:
         """A run of this many seconds has ended here; None: it never began, or nobody knows."""
         if duration is None:
-            self.most_ahead = 0
+            self.ends.clear()
         elif duration < QUICK:
-            self.most_ahead = min(self.most_ahead + 1, AHEAD_PER_SLOT * self.slots)
-        else:
-            self.most_ahead //= 2
+            self.ends.append(now)
+        while self.ends and self.ends[0] <= now - RECENT:
+            self.ends.popleft()
 
     @property
     def state(self) -> str:

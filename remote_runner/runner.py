@@ -343,7 +343,7 @@ class RemoteRunner(DirectRuns):
             self._overdue.order_kill(run, session)
 
     def on_slots(self, session: Session) -> None:
-        session.worker.most_ahead = 0
+        session.worker.ends.clear()
         self._pool.update(session.worker)
         if session.worker.free:
             self._on_capacity()
@@ -505,7 +505,7 @@ class RemoteRunner(DirectRuns):
         session = run.session
         if session is not None:
             worker = session.worker
-            worker.see_end(outcome.duration)
+            worker.see_end(outcome.duration, trio.current_time())
             self._take_out(worker, run)
             if worker.is_drained and not worker.runs:
                 self._tell_drain(worker)

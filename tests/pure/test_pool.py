@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     rule,
 )
 
-from remote_runner.pool import Pool, PooledWorker
+from remote_runner.pool import QUICK, RECENT, Pool, PooledWorker
 from remote_runner.protocol.messages import AHEAD_PER_SLOT
 
 IDS = ("a", "b", "c", "d", "e")
@@ -38,6 +38,9 @@ class PoolMachine(RuleBasedStateMachine):
         self.free = {}
         self.clock = count()
         self.numbers = count()
+        self.now = 0.0
+        self.quick = {}
+        """When which runs ended, and how long they took."""
 
     def changed(self, worker):
         """Tell the pool, and note who waits with how many slots since when."""
@@ -98,10 +101,16 @@ class PoolMachine(RuleBasedStateMachine):
         worker.runs.add(f"presented-{next(self.numbers)}")
         self.changed(worker)
 
-    @rule(worker=workers, durations=st.lists(st.sampled_from([0.001, 0.001, 1.0, None])))
-    def end_runs_of_a_time(self, worker, durations):
+    @rule(
+        worker=workers,
+        durations=st.lists(st.sampled_from([0.001, 0.001, 0.001, 1.0, None])),
+        pause=st.sampled_from([0.0, 0.001, RECENT / 2, RECENT]),
+    )
+    def end_runs_of_a_time(self, worker, durations, pause):
         for duration in durations:
-            worker.see_end(duration)
+            self.now += pause
+            self.quick.setdefault(worker, []).append((self.now, duration))
+            worker.see_end(duration, self.now)
         self.changed(worker)
 
     @rule(worker=workers)
@@ -153,14 +162,21 @@ class PoolMachine(RuleBasedStateMachine):
         assert dict(offers) == {key: free for key, free in room.items() if free}
 
     @invariant()
-    def nobody_is_trusted_with_more_runs_ahead_than_its_slots_allow(self):
+    def nobody_is_trusted_with_more_runs_ahead_than_it_ended_lately(self):
         assert all(len(offer.slots) <= 2 for offer in self.pool.offers(2))
         for worker in self.here:
             assert not (worker.spare and worker.free)
-            if worker.spare:
-                assert worker.takes_ahead
-                ahead = len(worker.runs) - worker.slots
-                assert ahead + worker.spare <= worker.most_ahead
+            if not worker.spare:
+                continue
+            assert worker.takes_ahead
+            ended = self.quick[worker]
+            last, recent = ended[-1][0], 0
+            for time, duration in reversed(ended):
+                if duration is None or time <= last - RECENT:
+                    break
+                recent += duration < QUICK
+            ahead = len(worker.runs) - worker.slots
+            assert ahead + worker.spare == min(recent, AHEAD_PER_SLOT * worker.slots)
 
     @invariant()
     def what_is_ahead_is_not_shown_as_running(self):

@@ -5,6 +5,7 @@ import trio
 
 from remote_runner.ahead import LONGEST_ECHO, PATIENCE
 from remote_runner.errors import NoWorkerAvailable
+from remote_runner.pool import QUICK, RECENT
 from remote_runner.protocol.messages import (
     AHEAD_PER_SLOT,
     Close,
@@ -106,18 +107,24 @@ async def test_runs_ahead_are_sent_at_once_and_do_not_run_yet(autojump_clock, bu
     assert busy.seen["a"].started == [("a", 1)]
 
 
-async def test_one_more_for_each_that_was_quick_and_half_as_many_after_one_that_was_not(
-    autojump_clock, bench
-):
+@pytest.mark.parametrize("how", ["time", "a long one", "a refusal"])
+async def test_only_as_many_as_have_ended_quickly_just_now(autojump_clock, bench, how):
     async with bench.worker(slots=2) as worker:
         busy = Busy(bench, worker)
-        for number in range(5):
+        for number in range(3):
             await busy.run(f"quick-{number}")
+        if how == "time":
+            await trio.sleep(RECENT)
+            await busy.run("quick-again")
+        elif how == "a long one":
+            await trio.sleep(RECENT)
+            await busy.run("long", duration_ms=1000 * QUICK)
+        else:
+            await busy.place("refused")
+            await worker.say(Refused("refused", "no room"))
+            await busy.seen["refused"].closed.wait()
         await busy.fill()
-        assert busy.room == [5]
-        await busy.end("long-0", duration_ms=1000)
-        await busy.place("again")
-        assert busy.room == [2]
+        assert busy.room == ([1] if how == "time" else [])
 
 
 async def test_and_never_more_than_its_slots_allow(bench, autojump_clock):
