@@ -73,7 +73,11 @@ class Overdue:
         self.later(run, self._patience_with(run), look)
 
     def watch_withdrawn(self, run: RemoteRun) -> None:
-        """A worker that neither gives it back nor begins it, for so long, does not have it."""
+        """A worker that neither gives it back nor begins it, for so long, does not have it.
+
+        One that reads late may yet begin it for as long as its connection may be silent, which a
+        run's own `detach` can be shorter than.
+        """
 
         def look() -> None:
             if run.session is None or run.session.is_paused:
@@ -81,7 +85,7 @@ class Overdue:
             elif not run.has_begun:
                 self._lose(run)
 
-        self.later(run, self.detach_of(run), look)
+        self.later(run, max(self._detach, self.detach_of(run)), look)
 
     def watch_gap(self, run: RemoteRun) -> None:
         """A worker that sends nothing of what is missing, for so long, does not have it."""

@@ -70,13 +70,21 @@ class Servers:
         rows = self._db.execute("SELECT 1 FROM servers WHERE id <> ? LIMIT 1", (self.own,))
         return rows.fetchone() is not None
 
+    def _is_listed(self) -> bool:
+        """Whether this server is not buried; if it is from now on, its commit says so."""
+        rows = self._db.execute("SELECT 1 FROM servers WHERE id = ?", (self.own,))
+        return rows.fetchone() is not None
+
     # --- workers ---
 
     def admit(self, worker: WorkerRecord) -> bool:
         """Write down that a worker is here, unless it has a newer connection elsewhere.
 
-        Of those that do not count their connections (0), the last to come is the newest.
+        Of those that do not count their connections (0), the last to come is the newest. A server
+        that is buried admits nobody: others may know more of a worker than it.
         """
+        if not self._is_listed():
+            return False
         rows = self._db.execute(
             "INSERT INTO workers (worker_id, server, boot, connection, facts)"
             " VALUES (?, ?, ?, ?, ?) ON CONFLICT (worker_id) DO UPDATE SET"

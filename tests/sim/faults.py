@@ -117,11 +117,18 @@ class Faults:
         life = self._world.workers[fault.target]
         if not life.actor.is_on or life.is_leaving:
             return
+        if life.actor.is_still and fault.kind not in ("worker crash", "worker gone"):
+            return
         if fault.kind == "worker drain":
             life.drain()
         elif fault.kind == "worker stop":
             life.is_leaving = True
             self._nursery.start_soon(life.stop)
+        elif fault.kind == "worker still":
+            life.actor.stand_still()
+            self._nursery.start_soon(life.machine.reap, life.actor)
+            self._later(fault, life.actor.go_on)
+            return
         elif fault.kind == "worker gone":
             if self._is_needed(life):
                 return

@@ -22,7 +22,7 @@ from tests.sim.scenario import LEASE
 MEANING = {
     "I0": "nothing fails in a way that nobody expects",
     "I1": "a submit that was answered exists, and ends in exactly one terminal state",
-    "I2": "an attempt is started at most once, and is durable before",
+    "I2": "an attempt is started at most once, and is durable before, and has not ended",
     "I3": "attempts of one job never overlap",
     "I4": "a write with a stale fence has no effect",
     "I5": "stored output is a prefix of what was written, and equal to it at the end",
@@ -64,6 +64,8 @@ class Checks:
         self._acked = {}
         self._worded = set()
         """(server, attempt, handovers) where the server that had it since then heard a `close`."""
+        self._given_up = set()
+        """(server, attempt) where this server no longer believes its worker."""
         self._contacts = {}
         """When each actor last got a message."""
         self._heard_acks = {}
@@ -95,6 +97,8 @@ class Checks:
         row = self._rows.get(process.job_id)
         if row is None or row.attempt < process.attempt:
             self._fail("I2", f"{name} was started, and the database knows no such attempt")
+        if name in self._ended:
+            self._fail("I2", f"{name} was started after its end was durable")
         other = self._alive.get(process.job_id)
         if other is not None:
             self._fail("I3", f"{name} was started while {other.name} still lives")
@@ -325,11 +329,15 @@ class Checks:
             if row is None or row.attempt < number:
                 self._fail("I2", f"{message.options.id} is to start, and is not durable")
 
+    def on_given_up(self, actor, name):
+        """A server takes an attempt for lost; what its worker may still say does not count."""
+        self._given_up.add((actor, name))
+
     def on_received(self, actor, message):
         kind = type(message).__name__
         if kind != "Goodbye":  # with which a server may refuse who is not its own
             self._contacts[actor] = trio.current_time()
-        if kind == "Close":
+        if kind == "Close" and (actor, message.id) not in self._given_up:
             job_id, _ = parse_attempt_id(message.id)
             if (row := self._rows.get(job_id)) is not None:
                 self._worded.add((actor, message.id, row.handovers))

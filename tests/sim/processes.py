@@ -12,6 +12,7 @@ import trio
 from remote_runner.results import Head, ResultFile, encode_head
 from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason
+from simple_worker.fences import REAPED
 from simple_worker.kill_ladder import KillLadder
 from simple_worker.launch import SpawnFailure
 from simple_worker.results import Archive
@@ -19,6 +20,9 @@ from tests.sim import actors
 
 RESULT = "a/file"
 """The name of what programs leave."""
+
+LOOK = 0.02
+"""Seconds between two looks of a reaper."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,9 @@ class Process:
         """For each byte written, the first letter of "out" or "err"."""
         self._program = program
         self._limit = launch.command.max_output
+        self.fence = launch.detach
+        """Seconds without contact, on its worker's clock, after which its reaper ends it."""
+        self.is_reaped = False
         self._death = trio.Event()
         self._then = None
         """Who watches it."""
@@ -108,7 +115,7 @@ class Process:
 
     async def _stay_silent(self):
         await self._play(None, 0)
-        if self.exit_code is not None:  # else it was killed: with its worker, maybe
+        if self.worker.is_on:  # else it was killed with its worker
             self._tell(self._outcome())
 
     def _tell(self, outcome):
@@ -135,10 +142,11 @@ class Process:
         return self._outcome()
 
     def _outcome(self):
-        reason = self._ladder.reason
+        reason = Reason.ABANDONED if self.is_reaped else self._ladder.reason
         if reason is None or (reason is Reason.KILLED and self.exit_code == 0):
             reason = Reason.EXIT if self.exit_code is not None else Reason.SIGNAL
-        return Outcome(reason, self.exit_code, self.signal, len(self.written))
+        duration = (self.ended - self.began) * self.worker.rate
+        return Outcome(reason, self.exit_code, self.signal, len(self.written), duration=duration)
 
     async def _climb(self):
         while self.is_alive:
@@ -198,6 +206,8 @@ class Machine:
     def __init__(self, world):
         self.world = world
         self.processes = []
+        self._contact = -math.inf
+        """When the worker last said that it was in contact."""
 
     def start(self, launch):
         job_id = int(launch.command.env["JOB_ID"])
@@ -215,7 +225,18 @@ class Machine:
         return process
 
     def tell_contact(self, ago):
-        pass  # no worker stands still here: its own fence is the one that acts
+        self._contact = trio.current_time() - ago / actors.current.get().rate
+
+    async def reap(self, worker):
+        """What the reaper does for a worker that stands still: its fence is the one that acts."""
+        while worker.is_still:
+            for process in self.processes:
+                since = max(self._contact, process.began)
+                fence = math.inf if process.fence is None else REAPED * process.fence / worker.rate
+                if process.is_alive and trio.current_time() >= since + fence:
+                    process.is_reaped = True
+                    process.die(None, "SIGKILL")
+            await trio.sleep(LOOK)
 
     def crash(self):
         """The worker's process is dead, and its reaper has ended every tree."""

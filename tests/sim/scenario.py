@@ -28,6 +28,12 @@ MOMENTS = (
 SHARED_MOMENTS = ("take", "take", "rescue", "got Hello", "sent Welcome")
 """Such as are of more interest where there are several servers."""
 
+AHEAD_MOMENTS = (
+    "sent Withdraw", "sent Withdraw", "got Withdraw", "got Withdraw", "sent Refused", "got Refused",
+    "sent Spawn", "got Spawn", "sent Started", "got Started", "sent Close", "claim", "cancel",
+)  # fmt: skip
+"""Such as are of more interest while runs wait for slots at their workers."""
+
 DISK_MOMENTS = ("add", "finish", "file written", "file written", "file synced")
 
 HOW = ("close", "reset", "vanish")
@@ -99,6 +105,7 @@ class Scenario:
 def draw(seed, servers=None):
     """The scenario of a seed; `servers`: 1 or 2, if it is not to say so itself."""
     scenario = _with_results_cut(Random(f"results {seed}"), _draw(seed))
+    scenario = _with_burst(Random(f"burst {seed}"), scenario)
     rng = Random(f"servers {seed}")
     number = rng.choices((1, 2), (7, 3))[0]
     return _with_two_servers(rng, scenario) if (servers or number) == 2 else scenario
@@ -134,6 +141,86 @@ def _with_results_cut(rng, scenario):
     fault = Fault("worker crash", 0.0, "got ResultChunk", count, 1.0, target, rng.choice(HOW))
     return replace(
         scenario, faults=tuple(sorted((*scenario.faults, fault), key=lambda fault: fault.at))
+    )
+
+
+def _with_burst(rng, scenario):
+    """Many short jobs at once, so that some wait for slots at their workers; and faults then."""
+    if rng.random() < 0.8:
+        return scenario
+    at, slots = rng.uniform(0.5, 6), sum(worker.slots for worker in scenario.workers)
+    number = slots + rng.randint(5, 9)
+    # Not one of the first: runs wait where those before them were short.
+    long_ones = rng.sample(range(slots, number), rng.choice((0, 1, 1, 2, 3)))
+    jobs = [_short_job(rng, len(scenario.jobs) + n, at, n in long_ones) for n in range(number)]
+    jobs = [*scenario.jobs, *jobs]
+    faults = list(scenario.faults)
+    for _ in range(rng.randint(1, 3)):
+        faults.append(_fault_in_burst(rng, scenario, at))
+    if rng.random() < 0.15:
+        faults.append(_still_while_they_wait(rng, scenario, at))
+    if any(fault.kind == "worker still" for fault in faults):
+        jobs = [_with_long_detach(scenario, plan) for plan in jobs]
+    return replace(
+        scenario,
+        jobs=tuple(jobs),
+        faults=tuple(sorted(faults, key=lambda fault: fault.at)),
+    )
+
+
+def _still_while_they_wait(rng, scenario, at):
+    """A worker stands still when it is asked for what waits there, until that runs elsewhere."""
+    target, seconds = rng.choice(scenario.workers).name, scenario.detach * rng.uniform(2, 3)
+    return Fault("worker still", at, "sent Withdraw", 1, seconds, target, "close")
+
+
+def _with_long_detach(scenario, plan):
+    """Who stands still for less than ends its connection begins what it reads then, which a shorter
+    `detach` may have given up."""
+    if (plan.spec.detach or scenario.detach) >= scenario.detach:
+        return plan
+    return replace(plan, spec=plan.spec.model_copy(update={"detach": None}))
+
+
+def _short_job(rng, number, at, is_long):
+    """One of a burst; a long one keeps those that wait behind it."""
+    pause = rng.uniform(0.1, 4) if is_long else rng.choice((0.0, 0.005, 0.01, 0.018))
+    options = {"kill_grace": 0.5, "backoff": 0.1, "on_lost": rng.choice(("retry", "fail"))}
+    if rng.random() < 0.2:
+        options["stdin"] = "x" * rng.choice((1, 2000))
+    if rng.random() < 0.15:
+        options["detach"] = 1.0
+    is_cancelled = rng.random() < 0.15
+    if is_cancelled:
+        options["key"] = f"key-{number}"
+    return JobPlan(
+        JobSpec(command="program", args=(str(number),), **options),
+        Program(((pause, 0, "stdout"),)),
+        submit_at=at,
+        cancel_after=rng.uniform(0, 0.4) if is_cancelled else None,
+        again_after=None,
+        follows=False,
+    )
+
+
+def _fault_in_burst(rng, scenario, at):
+    kind = rng.choice(
+        (
+            "worker crash", "worker still", "worker still", "worker drain", "worker stop",
+            "server crash", "server stop", "server drain", "reset", "reset", "half open", "hold",
+            "hold", "hold one way", "go dark", "full disk", "slow link", "clock set",
+        )
+    )  # fmt: skip
+    return Fault(
+        kind,
+        at=at + rng.choice((0.0, rng.uniform(0, 0.5))),
+        moment=rng.choice(AHEAD_MOMENTS) if rng.random() < 0.7 else None,
+        count=rng.choice((1, 1, 2, rng.randint(1, 20))),
+        seconds=rng.choice(
+            (0.05, rng.uniform(0, 0.5), rng.uniform(0.5, 3), scenario.detach * rng.uniform(0.8, 2))
+        ),
+        target=rng.choice(scenario.workers).name,
+        how=rng.choice(HOW),
     )
 
 

@@ -36,6 +36,7 @@ from queued_runner.logs import Logs
 from queued_runner.stores import OpenStore
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
+from remote_runner.runner import RemoteRunner
 from remote_runner.server import Session
 from tests.sim import actors
 from tests.sim.actors import local_trio
@@ -96,6 +97,7 @@ def installed():
         put(Connection, "receive_data", _tap_receive(Connection.receive_data))
         put(Events, "tell", _tap_tell(Events.tell))
         put(DuplexEmitter, "__init__", _listed(DuplexEmitter.__init__, "emitters"))
+        put(RemoteRunner, "_lose", _tap_lose(RemoteRunner._lose))
         put(Session, "__init__", _listed(Session.__init__, "sessions"))
         stack.callback(structlog.configure, **structlog.get_config())
         structlog.configure(processors=[_on_log])
@@ -191,6 +193,14 @@ def _tap_receive(original):
         return [_world().on_received(message) for message in messages]
 
     return receive_data
+
+
+def _tap_lose(original):
+    def lose(self, run):
+        _world().checks.on_given_up(actors.current.get(), run.id)
+        original(self, run)
+
+    return lose
 
 
 def _tap_tell(original):

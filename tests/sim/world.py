@@ -116,7 +116,7 @@ class World:
             self.violation = code, text
             self.history.add(trio.current_time(), "checks", f"VIOLATION {code}: {text}")
         self.faults.stop()
-        for life in filter(None, self.servers.values()):
+        for life in filter(None, [*self.servers.values(), *self.workers.values()]):
             life.actor.go_on()  # one that stands still would never leave
         self._scope.cancel()
 
@@ -244,6 +244,7 @@ class World:
                     self.start_server(life.name)
         for life in list(self.workers.values()):
             life.disk.is_full = False
+            life.actor.go_on()
             if life.is_gone:
                 continue
             if not life.actor.is_on or life.is_leaving:

@@ -75,6 +75,23 @@ def test_a_new_attempt_has_not_been_handed_over(a):
     assert (again.attempt, again.server, again.handovers) == (2, "b", 0)
 
 
+def test_what_a_buried_server_knew_of_a_worker_does_not_count(a):
+    """It was out of reach, and writes in the commit in which it begins anew what it had to say."""
+    old = WorkerRecord("id-0", "boot-0", 6)
+    as_server(a, "b")
+    assert take_over(a, WorkerRecord("id-0", "boot-1", 1)) is not None
+    as_server(a, "c")
+
+    def return_late(store):
+        store._db.execute("DELETE FROM servers WHERE id = 'c'")
+        assert store.take_over(old, ()) is None
+        store.see_worker(old)
+        store.enlist("d", "C", 120.0)
+
+    a(return_late)
+    assert [(w.boot, w.server) for w in a(lambda s: s.workers())] == [("boot-1", "b")]
+
+
 def test_only_its_own_attempts_come_with_a_worker(a):
     job = a.start()
     as_server(a, "b")
