@@ -199,9 +199,7 @@ class Slots:
             case Kill():
                 self._kill(message)
             case Withdraw():
-                if self._waiting.remove(message.id):
-                    self._send(Refused(message.id, "withdrawn"))
-                    self._on_change()
+                self._refuse_waiting(message.id, "withdrawn")
             case Ack():
                 if held := self._held.get(message.id):
                     held.output.ack(message.offset)
@@ -212,7 +210,8 @@ class Slots:
             case Closed():
                 self.forget(message.id)
             case Stale():
-                self._waiting.remove(message.id)
+                if self._waiting.remove(message.id):
+                    self._on_change()
                 if held := self._held.pop(message.id, None):
                     held.drop()
                     held.kill(Reason.ABANDONED)
@@ -237,6 +236,8 @@ class Slots:
         else:
             self._waiting.add(attempt_id, spawn)
             self._begin_waiting()
+            if attempt_id in self._waiting:
+                self._on_change()
 
     def _begin_waiting(self) -> None:
         """Start what has its input, as far as there are slots."""
@@ -252,14 +253,18 @@ class Slots:
     def _give_back(self, why: str) -> None:
         """What has not begun is for others."""
         for attempt_id in self._waiting:
-            self._send(Refused(attempt_id, why))
-        self._waiting.clear()
+            self._refuse_waiting(attempt_id, why)
 
     def _take_input(self, message: Stdin) -> None:
         why_not = self._waiting.feed(message.id, message.data)
         if why_not is not None:
-            self._waiting.remove(message.id)
-            self._send(Refused(message.id, why_not))
+            self._refuse_waiting(message.id, why_not)
+
+    def _refuse_waiting(self, attempt_id: str, why: str) -> None:
+        """It never begins, if it has not begun."""
+        if self._waiting.remove(attempt_id):
+            self._send(Refused(attempt_id, why))
+            self._on_change()
 
     def _kill(self, kill: Kill) -> None:
         attempt_id = kill.id or ""

@@ -27,7 +27,7 @@ from simple_worker.launch import SpawnFailure
 from simple_worker.slots import STALE, Slots
 from simple_worker.spool_files import SpoolFolder
 from simple_worker.waiting import MAX_STDIN
-from simple_worker.worker import LOOK
+from simple_worker.worker import IDLE, LOOK
 from tests.worker.simulation import SimulatedProcesses
 
 
@@ -260,6 +260,22 @@ async def test_the_input_that_waits_has_the_room_of_the_slots(autojump_clock, be
         await runner.say(Stdin("3.1", piece), StdinEnd("3.1"), StdinEnd("2.1"), Kill("1.1"))
         await settle()
         assert begun() == ["1", "2"]
+
+
+# --- a worker that leaves when there is nothing to do ---
+
+
+async def test_it_stays_for_what_waits_and_not_for_what_does_no_more(autojump_clock, bench):
+    bench.start(slots=1, once=True)
+    async with bench.network.ready() as runner:
+        await runner.say(job(1, stdin="pipe"))
+        await trio.sleep(IDLE + 1)
+        assert await heard(runner, Draining, Refused) == []
+        await runner.say(Stale("1.1"))
+        await settle()
+        before = trio.current_time()
+        await runner.hear(Draining)
+        assert trio.current_time() - before == pytest.approx(IDLE)
 
 
 # --- the end of the worker ---
