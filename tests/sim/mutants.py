@@ -35,6 +35,7 @@ from queued_runner.results import AttemptResults
 from queued_runner.store.dependencies import Dependencies
 from queued_runner.store.servers import Servers
 from queued_runner.store.sqlite import SQLiteStore
+from remote_runner.ahead import RunsAhead
 from remote_runner.protocol.messages import Stale
 from remote_runner.results import parse_head
 from remote_runner.run import RemoteRun
@@ -675,14 +676,15 @@ def withdrawn_begins(put):
 
 @mutant("ahead: what is asked back counts as never begun at once")
 def withdrawn_unheard(put):
-    original = RemoteRunner._withdraw
+    original = RunsAhead.withdraw
 
     def withdraw(self, session):
         original(self, session)
         for run_id in list(session.worker.ahead):
-            self._end(self._runs[run_id], Outcome(Reason.GIVEN_BACK))
+            run = self._runs[run_id]
+            run._owner._end(run, Outcome(Reason.GIVEN_BACK))
 
-    put(RemoteRunner, "_withdraw", withdraw)
+    put(RunsAhead, "withdraw", withdraw)
 
 
 @mutant("ahead: a spawn that is old begins")
