@@ -195,7 +195,6 @@ class Slots:
                 self._take_input(message)
             case StdinEnd():
                 self._waiting.complete(message.id)
-                self._begin_waiting()
             case Kill():
                 self._kill(message)
             case Withdraw():
@@ -217,6 +216,7 @@ class Slots:
                     held.drop()
                     held.kill(Reason.ABANDONED)
                     self._on_change()
+        self._begin_waiting()  # one is whole by now, or another keeps no slot for its input
 
     def forget(self, attempt_id: str) -> None:
         """The runner has all of it, or will never want it."""
@@ -236,12 +236,11 @@ class Slots:
             self._send(Refused(attempt_id, "all slots are taken"))
         else:
             self._waiting.add(attempt_id, spawn)
-            self._begin_waiting()
 
     def _begin_waiting(self) -> None:
         """Start what has its input, as far as there are slots."""
         while self._running < self.count and self.shortage is None and not self._is_over:
-            due = self._waiting.take()
+            due = self._waiting.take(self.count - self._running)
             if due is None:
                 return
             if due.age < STALE:
