@@ -21,11 +21,14 @@ class Overdue:
     Args:
         detach: seconds for which a worker that is away is waited for, if its run names none; one
             that is here gets as long.
+        unnoticed: seconds for which a connection may be lost, or its worker stand still, before
+            that shows.
         lose: gives a run up.
     """
 
-    def __init__(self, detach: float, lose: Callable[[RemoteRun], None]) -> None:
+    def __init__(self, detach: float, unnoticed: float, lose: Callable[[RemoteRun], None]) -> None:
         self._detach = detach
+        self._unnoticed = unnoticed
         self._lose = lose
         self._nursery: trio.Nursery | None = None
 
@@ -75,8 +78,7 @@ class Overdue:
     def watch_withdrawn(self, run: RemoteRun) -> None:
         """A worker that neither gives it back nor begins it, for so long, does not have it.
 
-        One that reads late may yet begin it for as long as its connection may be silent, which a
-        run's own `detach` can be shorter than.
+        Not while it may only be out of reach: it then may have begun it, and said so in vain.
         """
 
         def look() -> None:
@@ -85,7 +87,7 @@ class Overdue:
             elif not run.has_begun:
                 self._lose(run)
 
-        self.later(run, max(self._detach, self.detach_of(run)), look)
+        self.later(run, self._unnoticed + self.detach_of(run), look)
 
     def watch_gap(self, run: RemoteRun) -> None:
         """A worker that sends nothing of what is missing, for so long, does not have it."""

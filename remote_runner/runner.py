@@ -43,7 +43,7 @@ from remote_runner.protocol.messages import (
     StdinEnd,
 )
 from remote_runner.run import Nobody, NoHost, RemoteRun
-from remote_runner.server import RETRY_AFTER_MS, Server, ServerSettings, Session
+from remote_runner.server import RETRY_AFTER_MS, SILENT_BEATS, Server, ServerSettings, Session
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
     CAN_MASK,
@@ -102,7 +102,9 @@ class RemoteRunner(DirectRuns):
         self._server = Server(self.settings, self, self._find_session)
         self._host: Host = NoHost()
         self._nursery: trio.Nursery | None = None
-        self._overdue = Overdue(self.settings.detach, self._lose)
+        # The silence of a connection is looked at now and then: one heartbeat more is enough.
+        unnoticed = (SILENT_BEATS + 1) * self.settings.heartbeat
+        self._overdue = Overdue(self.settings.detach, unnoticed, self._lose)
         self._detached = trio.Event()
         self._drained: set[str] = set()
         self._ahead = RunsAhead(self._pool, self._runs, self._overdue)

@@ -101,6 +101,8 @@ class Slots:
         """Children that need no task so far."""
         self._waiting = WaitingSpawns(count * MAX_STDIN, now)
         self._running = 0
+        self._given_up = 0
+        """Those of the running that are not held any more: for the runner their slots are free."""
         self._is_over = False
         """Whether nobody would end what began now."""
         self._reading = trio.CapacityLimiter(READERS)
@@ -195,7 +197,6 @@ class Slots:
                 self._take_input(message)
             case StdinEnd():
                 self._waiting.complete(message.id)
-                self._begin_waiting()
             case Kill():
                 self._kill(message)
             case Withdraw():
@@ -212,14 +213,15 @@ class Slots:
             case Stale():
                 if self._waiting.remove(message.id):
                     self._on_change()
-                if held := self._held.pop(message.id, None):
-                    held.drop()
+                if held := self._held.get(message.id):
+                    self.forget(message.id)
                     held.kill(Reason.ABANDONED)
-                    self._on_change()
+        self._begin_waiting()  # one is whole by now, or another keeps no slot for its input
 
     def forget(self, attempt_id: str) -> None:
         """The runner has all of it, or will never want it."""
         if held := self._held.pop(attempt_id, None):
+            self._given_up += held.is_running
             held.drop()
             self._on_change()
 
@@ -231,7 +233,7 @@ class Slots:
             self._send(Refused(attempt_id, "draining"))
         elif self.shortage is not None:
             self._refuse(attempt_id, self.shortage)
-        elif self._running + len(self._waiting) >= self.count * (1 + AHEAD_PER_SLOT):
+        elif self._running + len(self._waiting) >= self._most:
             self._send(Refused(attempt_id, "all slots are taken"))
         else:
             self._waiting.add(attempt_id, spawn)
@@ -239,10 +241,16 @@ class Slots:
             if attempt_id in self._waiting:
                 self._on_change()
 
+    @property
+    def _most(self) -> int:
+        """Attempts that may run or wait here. None waits for a slot of one that was given up: the
+        runner, who would ask for it else, does not know that it waits."""
+        return self.count if self._given_up else self.count * (1 + AHEAD_PER_SLOT)
+
     def _begin_waiting(self) -> None:
         """Start what has its input, as far as there are slots."""
         while self._running < self.count and self.shortage is None and not self._is_over:
-            due = self._waiting.take()
+            due = self._waiting.take(self.count - self._running)
             if due is None:
                 return
             if due.age < STALE:
@@ -338,8 +346,10 @@ class Slots:
     def _end(self, held: HeldAttempt, child: Child, outcome: Outcome) -> None:
         held.end(outcome, self._results_of(held, child))
         self._running -= 1
-        if held.id in self._held:
+        if self._held.get(held.id) is held:
             self._offer(held)
+        else:
+            self._given_up -= 1
         self._begin_waiting()
         self._on_change()
 

@@ -6,6 +6,7 @@ starts nothing and says nothing.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
 
 import trio
@@ -34,7 +35,7 @@ class _Waiting:
 
 
 class WaitingSpawns:
-    """They begin in the order in which they came, but that none waits for the input of another.
+    """They have the slots in the order in which they came.
 
     Args:
         room: bytes of input of all of them.
@@ -89,9 +90,13 @@ class WaitingSpawns:
         """None does."""
         self._spawns.clear()
 
-    def take(self) -> Due | None:
-        """The first that has its input, which waits no more; None: none has."""
-        for attempt_id, waiting in self._spawns.items():
+    def take(self, slots: int) -> Due | None:
+        """The first that has its input, which waits no more; None: none has.
+
+        Only of the first so many: one whose input is still on its way keeps its slot. The runner
+        may not know it as one that waits for another's, and would not ask for it.
+        """
+        for attempt_id, waiting in islice(self._spawns.items(), slots):
             if waiting.is_whole:
                 del self._spawns[attempt_id]
                 stdin = None if waiting.stdin is None else bytes(waiting.stdin)

@@ -34,13 +34,14 @@ class Busy:
         self.worker = worker
         self.seen = {}
 
-    def start(self, run_id):
+    def start(self, run_id, detach=None):
         self.seen[run_id] = Recorder()
-        return self.runner.start(run_id, Command("job"), {}, self.seen[run_id], "w-1")
+        command = Command("job", detach=detach)
+        return self.runner.start(run_id, command, {}, self.seen[run_id], "w-1")
 
-    async def place(self, run_id):
+    async def place(self, run_id, detach=None):
         """Start it, and hear of it at the worker."""
-        run = self.start(run_id)
+        run = self.start(run_id, detach)
         assert (await self.worker.hear(Spawn)).options.id == run_id
         return run
 
@@ -186,11 +187,25 @@ async def test_it_is_asked_for_once(autojump_clock, busy):
 async def test_a_worker_that_neither_begins_it_nor_gives_it_back_has_lost_it(autojump_clock, busy):
     await busy.place("a")
     await busy.worker.hear(Withdraw)
-    await busy.live(29)
+    await busy.live(69)
     assert not busy.seen["a"].closed.is_set()
     await busy.live(2)
     assert busy.seen["a"].outcome.reason is Reason.WORKER_LOST
     assert not busy.seen["long-0"].closed.is_set()
+
+
+async def test_one_whose_worker_may_only_be_out_of_reach_has_its_time_after_that(
+    autojump_clock, busy
+):
+    """That it has begun may be on its way: a worker is heard of again before it is given up."""
+    await busy.place("a", detach=1)
+    await busy.worker.hear(Withdraw)
+    await trio.sleep(29)
+    assert not busy.seen["a"].closed.is_set()
+    await busy.begin("a")
+    await busy.live(100)
+    await busy.end("a")
+    assert busy.seen["a"].outcome.reason is Reason.EXIT
 
 
 async def test_each_waits_for_its_own_time(autojump_clock, busy):

@@ -30,6 +30,9 @@ from simple_worker.waiting import MAX_STDIN
 from simple_worker.worker import IDLE, LOOK
 from tests.worker.simulation import SimulatedProcesses
 
+STUBBORN = 5.0
+"""Seconds that one lives on in which it was told to end."""
+
 
 def spawn(attempt_id, command="true", **options):
     return Spawn(command, (), SpawnOptions(id=attempt_id, **options))
@@ -37,6 +40,11 @@ def spawn(attempt_id, command="true", **options):
 
 async def sleeper(child):
     await trio.sleep_forever()
+
+
+async def stubborn(child):
+    with trio.CancelScope(shield=True):
+        await trio.sleep(STUBBORN)
 
 
 async def nothing(child):
@@ -110,6 +118,22 @@ async def test_a_worker_takes_only_so_many(autojump_clock, bench, begun):
         await runner.say(*[job(number, "sleep") for number in range(1, most + 2)])
         refused = Refused(f"{most + 1}.1", "all slots are taken")
         assert await heard(runner, Refused) == [refused]
+
+
+async def test_none_waits_for_a_slot_that_the_runner_counts_as_free(autojump_clock, bench, begun):
+    """It would not ask for one that it does not know to wait."""
+    bench.start(slots=2)
+    bench.processes.programs["stubborn"] = stubborn
+    async with bench.network.ready() as runner:
+        await runner.say(job(1, "sleep"), job(2, "stubborn"), Stale("2.1"), job(3))
+        assert await heard(runner, Refused) == [Refused("3.1", "all slots are taken")]
+        await trio.sleep(STUBBORN)
+        await runner.say(job(4, "sleep"), job(5))
+        assert await heard(runner, Refused) == []
+        assert begun() == ["1", "2", "4"]
+        await runner.say(Kill("1.1"))
+        await settle()
+        assert begun() == ["1", "2", "4", "5"]
 
 
 async def test_what_is_withdrawn_does_not_begin(autojump_clock, bench, begun):
@@ -231,17 +255,28 @@ async def test_the_time_that_it_has_waited_counts_as_silence_of_the_runner(autoj
 # --- input ---
 
 
-async def test_one_whose_input_is_not_there_holds_nobody_up(autojump_clock, bench, begun):
-    bench.start(slots=1)
+async def test_one_whose_input_is_on_its_way_keeps_its_slot(autojump_clock, bench, begun):
+    """Else it would wait for a long one that came after it, and nobody would ask for it."""
+    bench.start(slots=2)
     async with bench.network.ready() as runner:
-        await runner.say(job(1, stdin="pipe"), Stdin("1.1", b"in"), job(2, "sleep"))
+        await runner.say(job(1, stdin="pipe"), Stdin("1.1", b"in"), job(2, "sleep"), job(3))
         await settle()
         assert begun() == ["2"]
-        await trio.sleep(10 * STALE)
-        await runner.say(Stdin("1.1", b"put"), StdinEnd("1.1"), Kill("2.1"))
+        await trio.sleep(STALE / 2)
+        await runner.say(Stdin("1.1", b"put"), StdinEnd("1.1"))
         await settle()
-        assert begun() == ["2", "1"]
+        assert begun() == ["2", "1", "3"]
         assert bench.processes.children[1].launch.command.stdin == b"input"
+
+
+async def test_a_withdrawal_of_one_whose_input_is_on_its_way_frees_its_slot(
+    autojump_clock, bench, begun
+):
+    bench.start(slots=1)
+    async with bench.network.ready() as runner:
+        await runner.say(job(1, stdin="pipe"), job(2), Withdraw("1.1"))
+        assert await runner.hear(Refused) == Refused("1.1", "withdrawn")
+        assert (await runner.hear(Started)).id == "2.1"
 
 
 async def test_the_input_that_waits_has_the_room_of_the_slots(autojump_clock, bench, begun):
