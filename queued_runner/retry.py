@@ -1,7 +1,7 @@
 """What becomes of a job when an attempt ends: a pure decision, acted on by the store.
 
-Only failures and timeouts spend `retries`. Losses have their own limit; refusals and planned stops
-spend nothing.
+Only failures and timeouts spend `retries`. Losses have their own limit; refusals, planned stops and
+the loss of what has probably not begun spend nothing.
 """
 
 from collections.abc import Callable
@@ -45,8 +45,8 @@ def decide(job: Job, outcome: Outcome, now: float, rng: Callable[[], float]) -> 
     if outcome.reason is Reason.GIVEN_BACK:
         return Decision(JobEvent.RELEASE, run_after=now)
     spec = job.spec
-    if outcome.reason is Reason.STOPPED:
-        if spec.on_lost == "fail":  # it has begun, and may not begin again
+    if outcome.reason in (Reason.STOPPED, Reason.UNHEARD):
+        if spec.on_lost == "fail":  # it has begun, or may have, and may not begin again
             return Decision(JobEvent.FAIL, "worker-lost")
         return Decision(JobEvent.RELEASE, run_after=now)
     if outcome.reason in (Reason.WORKER_LOST, Reason.ABANDONED):

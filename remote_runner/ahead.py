@@ -40,10 +40,11 @@ class RunsAhead:
         """Of workers that have some."""
         self._has_some = trio.lowlevel.ParkingLot()
 
-    def add(self, session: Session, run_id: str) -> None:
+    def add(self, session: Session, run: RemoteRun) -> None:
         """This run is sent there ahead of a slot."""
         worker = session.worker
-        worker.ahead[run_id] = trio.current_time()
+        worker.ahead[run.id] = trio.current_time()
+        run.was_ahead = True
         if worker.session not in self._sessions:
             self._sessions[worker.session] = session
             self._has_some.unpark()

@@ -40,7 +40,7 @@ class RemoteRun:
         "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "has_begun",
         "has_started", "id", "is_ended", "is_lost", "kill_order", "kill_reason", "max_output",
         "observer", "received", "results_acked", "results_received", "sent", "session", "timers",
-        "worker", "worker_id",
+        "was_ahead", "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -79,6 +79,8 @@ class RemoteRun:
         self.is_ended = False
         """Its outcome was told to the observer, who has not called `forget` yet."""
         self.is_lost = False
+        self.was_ahead = False
+        """It was sent ahead of a slot."""
         self.has_begun = False
         """Its worker has said that it runs, or sent output: it cannot say now that it never did."""
 

@@ -203,7 +203,7 @@ class RemoteRunner(DirectRuns):
         run = RemoteRun(self, run_id, command, observer, session)
         self._runs[run_id] = run
         if not worker.free:
-            self._ahead.add(session, run_id)
+            self._ahead.add(session, run)
         worker.runs.add(run_id)
         self._spawn(session, run)
         self._pool.update(worker)
@@ -518,7 +518,8 @@ class RemoteRunner(DirectRuns):
             self._on_capacity()
 
     def _lose(self, run: RemoteRun) -> None:
-        reason = Reason.WORKER_LOST if run.kill_reason is None else run.kill_reason
+        may_have_begun = run.has_begun or not run.was_ahead
+        reason = run.kill_reason or (Reason.WORKER_LOST if may_have_begun else Reason.UNHEARD)
         run.is_lost = True
         self._end(run, Outcome(reason, output_bytes=run.received))
 

@@ -31,6 +31,9 @@ class Reason(StrEnum):
     ABANDONED = "abandoned"
     """The worker stopped it by itself: it was out of contact, or it was told to leave at once."""
     WORKER_LOST = "worker-lost"
+    UNHEARD = "unheard"
+    """Its worker was lost while it waited there for a slot, as far as is known: it may have begun
+    in the last moment. It does not count against the job."""
     REFUSED = "refused"
     """Never started; it does not count against the job."""
     GIVEN_BACK = "given-back"

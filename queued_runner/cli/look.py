@@ -170,6 +170,8 @@ def _end_of(attempt: Mapping[str, Any]) -> str:
         return f"{attempt['reason']}, before it began"
     if attempt["reason"] == "stopped":
         return "stopped with its server"
+    if attempt["reason"] == "unheard":
+        return "lost with its worker, before it began as it seems"
     return ending({**attempt, "state": "failed"})
 
 

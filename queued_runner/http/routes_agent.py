@@ -84,7 +84,7 @@ class Chunk(BaseModel):
 
 
 def _ends_tasks(reason: Reason) -> Reason:
-    if reason in (Reason.WORKER_LOST, Reason.GIVEN_BACK, Reason.STOPPED):
+    if reason in (Reason.WORKER_LOST, Reason.UNHEARD, Reason.GIVEN_BACK, Reason.STOPPED):
         raise ValueError(f"an agent cannot say {reason.value!r}")
     return reason
 

@@ -135,7 +135,9 @@ def test_show_tells_everything_once(service: ServiceThread, verb: Verb) -> None:
     ("reason", "words"),
     [
         ("given-back", "given-back, before it began"), ("refused", "refused, before it began"),
-        ("stopped", "stopped with its server"), ("worker-lost", "failed (worker-lost)"),
+        ("stopped", "stopped with its server"),
+        ("unheard", "lost with its worker, before it began as it seems"),
+        ("worker-lost", "failed (worker-lost)"),
     ],
 )  # fmt: skip
 def test_an_attempt_that_is_no_fault_of_the_job_is_not_called_failed(

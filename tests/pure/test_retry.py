@@ -14,7 +14,7 @@ from tests.pure.records import running
 
 NOW = 1_000_000.0
 LOSSES = [Reason.WORKER_LOST, Reason.ABANDONED]
-FREE = [Reason.REFUSED, Reason.GIVEN_BACK, Reason.STOPPED]
+FREE = [Reason.REFUSED, Reason.GIVEN_BACK, Reason.STOPPED, Reason.UNHEARD]
 FAILURES = [reason for reason in Reason if reason not in (*LOSSES, *FREE)]
 jitter = st.floats(0, 1, exclude_max=True)
 seconds = st.just(0.0) | st.floats(0.001, 1e8)
@@ -82,12 +82,14 @@ def test_what_is_to_be_cancelled_is_never_tried_again(job, outcome, random):
     assert (decision.event, decision.reason) == (JobEvent.CANCEL, "cancelled")
 
 
-@given(jobs, jitter)
-def test_a_planned_stop_spends_nothing_and_is_no_pause(job, random):
+@given(jobs, jitter, st.sampled_from([Reason.STOPPED, Reason.UNHEARD]))
+def test_a_planned_stop_and_a_loss_before_it_began_spend_nothing_and_are_no_pause(
+    job, random, reason
+):
     job = replace(job, cancel_requested=False)
-    decision = decide(job, Outcome(Reason.STOPPED), NOW, lambda: random)
+    decision = decide(job, Outcome(reason), NOW, lambda: random)
     assert (decision.is_failure, decision.is_loss) == (False, False)
-    if job.spec.on_lost == "fail":  # it has begun, and may not begin again
+    if job.spec.on_lost == "fail":  # it has begun, or may have, and may not begin again
         assert (decision.event, decision.reason) == (JobEvent.FAIL, "worker-lost")
     else:
         assert (decision.event, decision.run_after) == (JobEvent.RELEASE, NOW)

@@ -190,7 +190,7 @@ async def test_a_worker_that_neither_begins_it_nor_gives_it_back_has_lost_it(aut
     await busy.live(69)
     assert not busy.seen["a"].closed.is_set()
     await busy.live(2)
-    assert busy.seen["a"].outcome.reason is Reason.WORKER_LOST
+    assert busy.seen["a"].outcome.reason is Reason.UNHEARD
     assert not busy.seen["long-0"].closed.is_set()
 
 
@@ -235,6 +235,20 @@ async def test_what_a_worker_does_not_list_when_it_is_back_never_began(autojump_
     async with bench.worker(holds=[("long-0", "running", 0), ("long-1", "running", 0)]):
         assert busy.seen["a"].outcome == Outcome(Reason.REFUSED)
         assert not busy.seen["long-0"].closed.is_set()
+
+
+async def test_what_waited_at_a_worker_that_began_anew_is_not_counted_as_a_loss(
+    autojump_clock, bench, busy
+):
+    await busy.place("a")
+    await busy.place("b")
+    await busy.end("long-0")
+    await busy.begin("a")
+    await trio.aclose_forcefully(busy.worker.emitter.stream)
+    async with bench.worker(boot="b-2"):
+        reasons = {name: seen.outcome.reason for name, seen in busy.seen.items()}
+        assert reasons["a"] is reasons["long-1"] is Reason.WORKER_LOST
+        assert reasons["b"] is Reason.UNHEARD
 
 
 async def test_what_it_has_begun_meanwhile_goes_on(autojump_clock, bench, busy):

@@ -4,22 +4,17 @@ import pytest
 import trio
 
 from remote_runner.protocol.messages import (
-    AHEAD,
     Close,
     Goodbye,
-    Hello,
     Kill,
     OutputChunk,
     Ping,
     Pong,
-    Ready,
     Refused,
     Resume,
     Spawn,
     Stale,
     Started,
-    Welcome,
-    Withdraw,
 )
 from remote_runner.types import Command, Reason
 from tests.runner.conftest import Recorder
@@ -158,30 +153,3 @@ async def test_a_kill_is_not_given_up_while_its_worker_is_not_read(
         run.ack(200)
         await seen.closed.wait()
         assert (seen.outcome.reason, seen.outcome.signal) == (Reason.KILLED, "SIGTERM")
-
-
-async def test_what_was_asked_for_may_yet_begin_while_its_worker_is_slow(autojump_clock, bench):
-    """However short its own `detach` is: that counts where no worker could begin it any more."""
-    seen = {run_id: Recorder() for run_id in ("quick", "long", "ahead")}
-    async with bench.connect() as worker:
-        await worker.say(Hello((1, 1), "w", "b", "w", 1, {}, "0", None, (AHEAD,)))
-        await worker.hear(Welcome)
-        await worker.say(Ready(1))
-        await trio.testing.wait_all_tasks_blocked()
-        bench.runner.start("quick", Command("x"), {}, seen["quick"])
-        await worker.hear(Spawn)
-        await worker.say(Close(0, "quick", reason="exit", offset=0, duration_ms=1))
-        await seen["quick"].closed.wait()
-        bench.runner.start("long", Command("x"), {}, seen["long"])
-        run = bench.runner.start("ahead", Command("x", detach=1), {}, seen["ahead"], "w")
-        await worker.hear(Spawn)
-        await worker.hear(Spawn)
-        await worker.hear(Withdraw)
-        began = trio.current_time()
-        heard = await live_on(worker, bench.nursery)
-        await seen["ahead"].closed.wait()
-        assert trio.current_time() - began == pytest.approx(120, abs=1)
-        assert seen["ahead"].outcome.reason is Reason.WORKER_LOST
-        run.forget()
-        await trio.testing.wait_all_tasks_blocked()
-        assert kinds(heard, Stale) == [Stale("ahead")]

@@ -43,7 +43,7 @@ MEANING = {
 LARGEST_VALUE = 5000
 """Bytes of the largest value on the wire of a simulation: an input, or a list of attempts."""
 LOST = frozenset(("worker-lost", "abandoned"))
-FREE = frozenset(("refused", "stopped"))
+FREE = frozenset(("refused", "stopped", "unheard"))
 
 
 class Checks:
@@ -263,7 +263,7 @@ class Checks:
             self._fail("I3", f"{name} is written down as {outcome.reason}, and its process lives")
         if outcome.reason is Reason.REFUSED and process is not None:
             self._fail("I2", f"{name} is written down as refused, and it was started")
-        if outcome.reason in (Reason.WORKER_LOST, Reason.ABANDONED):
+        if outcome.reason in (Reason.WORKER_LOST, Reason.ABANDONED, Reason.UNHEARD):
             if before.spec.on_lost == "fail" and after.state is JobState.QUEUED:
                 self._fail("I9", f"{name} is lost and tried again, against its on_lost")
             if process is None and outcome.reason is Reason.WORKER_LOST:
