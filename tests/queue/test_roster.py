@@ -90,6 +90,7 @@ def test_no_operation_writes_of_more_than_so_many(commits, roster):
     roster.write_all()
     operation, done = commits.waiting.pop()
     commits.store.bury("s", 0.0, 0.0)
+    commits.store.enlist("s-2", "S", 0.0)
     done(Value(operation(commits.store)))
     assert len(commits.store.workers()) == MAX_WORDS
     assert len(commits.known()) == 3 * MAX_WORDS
