@@ -7,7 +7,6 @@ When no worker at all has a free slot, those whose runs end quickly take some ah
 begin the next without a word, and what makes it durable went on before. See `docs/decisions/0044`.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -53,8 +52,8 @@ class PooledWorker:
     ahead: dict[str, float] = field(default_factory=dict)
     """Those of them that were placed ahead of a slot, and have not begun as far as is known; since
     when. Infinity: it was asked to give them back."""
-    ends: deque[float] = field(default_factory=deque)
-    """When quick runs have ended here lately."""
+    ends: list[float] = field(default_factory=list)
+    """When quick runs have ended here lately. No deque: an empty one takes 0.7 KiB."""
     echo: float = 0.0
     """Seconds from a spawn into a free slot until its worker said that it had begun, last time."""
 
@@ -80,8 +79,8 @@ class PooledWorker:
             self.ends.clear()
         elif duration < QUICK:
             self.ends.append(now)
-        while self.ends and self.ends[0] <= now - RECENT:
-            self.ends.popleft()
+        recent = (n for n, end in enumerate(self.ends) if end > now - RECENT)
+        del self.ends[: next(recent, len(self.ends))]
 
     @property
     def state(self) -> str:
