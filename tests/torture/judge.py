@@ -9,6 +9,8 @@ from tests.torture.job import KINDS, pattern
 
 Sort = Literal["lost", "doubled", "differs", "left", "wrong"]
 LOSSES: Final = frozenset(("worker-lost", "abandoned"))
+UNCOUNTED: Final = frozenset(("unheard",))
+"""Losses that count for nothing; the attempt may have begun."""
 NEVER_BEGUN: Final = frozenset(("refused", "given-back"))
 STREAMS: Final = ("stdout", "stderr")
 
@@ -145,7 +147,7 @@ def _judge_attempt(
             yield Violation("lost", f"{name} has ended and never began")
         if attempt.exit_code != kind.exit_code(number):
             yield Violation("wrong", f"{name} exited with {attempt.exit_code}")
-    elif reason in LOSSES:
+    elif reason in LOSSES | UNCOUNTED:
         if not evidence.may_lose(attempt):
             yield Violation("lost", f"{name} was lost ({reason}) without a cause")
     elif reason not in NEVER_BEGUN and job not in evidence.cancelled:

@@ -94,8 +94,9 @@ def test_a_wrong_exit_code_or_reason_is_wrong(evidence):
     assert _sorts(evidence) == ["wrong"]
 
 
-def test_a_loss_needs_an_excuse(evidence):
-    evidence.attempts[1] = evidence.attempts[1]._replace(reason="worker-lost")
+@pytest.mark.parametrize("reason", ["worker-lost", "abandoned", "unheard"])
+def test_a_loss_needs_an_excuse(evidence, reason):
+    evidence.attempts[1] = evidence.attempts[1]._replace(reason=reason)
     assert _sorts(evidence) == ["lost"]
     assert _sorts(replace(evidence, may_lose=lambda attempt: attempt.job == 2)) == []
 
