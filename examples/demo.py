@@ -24,7 +24,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
 TESTS = ROOT / "tests" / "pure"
-JOBS = 30
+JOBS = 20
 """Files that are taken: the demo is to end within 20 seconds."""
 PYTEST = (
     "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "pytest_trio.plugin",
