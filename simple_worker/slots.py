@@ -216,7 +216,7 @@ class Slots:
                 if held := self._held.get(message.id):
                     self.forget(message.id)
                     held.kill(Reason.ABANDONED)
-        self._begin_waiting()  # one is whole by now, or another keeps no slot for its input
+        self._begin_waiting()  # what has come may begin, and what is gone keeps no slot
 
     def forget(self, attempt_id: str) -> None:
         """The runner has all of it, or will never want it."""
@@ -237,9 +237,7 @@ class Slots:
             self._send(Refused(attempt_id, "all slots are taken"))
         else:
             self._waiting.add(attempt_id, spawn)
-            self._begin_waiting()
-            if attempt_id in self._waiting:
-                self._on_change()
+            self._on_change()
 
     @property
     def _most(self) -> int:

@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import math
 import os
 import re
 import sys
@@ -35,7 +34,6 @@ from queued_runner.results import AttemptResults
 from queued_runner.store.dependencies import Dependencies
 from queued_runner.store.servers import Servers
 from queued_runner.store.sqlite import SQLiteStore
-from remote_runner.ahead import RunsAhead
 from remote_runner.protocol.messages import Stale
 from remote_runner.results import parse_head
 from remote_runner.run import RemoteRun
@@ -46,7 +44,6 @@ from simple_worker.attempts import HeldAttempt
 from simple_worker.result_feed import ResultFeed
 from simple_worker.slots import Slots
 from simple_worker.spool import Spool
-from simple_worker.waiting import WaitingSpawns
 from simple_worker.window import Window
 from tests.sim.taps import installed
 from tests.sim.world import run
@@ -649,72 +646,6 @@ def follower_doubles(put):
     put(queued_runner.logs, "_pending_from", pending_from)
 
 
-# --- what waits for slots at its worker ---
-
-
-@mutant("ahead: a worker keeps what waits over a lost connection")
-def waiting_kept(put):
-    def disconnect(self):
-        self.outlet = None
-
-    put(Slots, "disconnect", disconnect)
-
-
-@mutant("ahead: what a worker gives back it begins too")
-def withdrawn_begins(put):
-    original = WaitingSpawns.remove
-
-    def remove(self, attempt_id):
-        waiting = self._spawns.get(attempt_id)
-        was_there = original(self, attempt_id)
-        if was_there and waiting.is_whole:
-            self._spawns[attempt_id] = waiting
-        return was_there
-
-    put(WaitingSpawns, "remove", remove)
-
-
-@mutant("ahead: what is asked back counts as never begun at once")
-def withdrawn_unheard(put):
-    original = RunsAhead.withdraw
-
-    def withdraw(self, session):
-        original(self, session)
-        for run_id in list(session.worker.ahead):
-            run = self._runs[run_id]
-            run._owner._end(run, Outcome(Reason.GIVEN_BACK))
-
-    put(RunsAhead, "withdraw", withdraw)
-
-
-@mutant("ahead: a spawn that is old begins")
-def stale_begins(put):
-    put(simple_worker.slots, "STALE", math.inf)
-
-
-@mutant("ahead: what waits when its connection is lost counts as begun")
-def ahead_as_lost(put):
-    original = RemoteRunner.on_left
-
-    def on_left(self, session):
-        for run_id in session.worker.ahead:
-            self._runs[run_id].has_begun = True
-        original(self, session)
-
-    put(RemoteRunner, "on_left", on_left)
-
-
-@mutant("ahead: a slot that becomes free begins nothing")
-def nothing_begins(put):
-    original = Slots._end
-
-    def end(self, *args):
-        with patch.object(Slots, "_begin_waiting", lambda self: None):
-            original(self, *args)
-
-    put(Slots, "_end", end)
-
-
 # --- what is told ---
 
 
@@ -794,6 +725,6 @@ def main():
 
 if __name__ == "__main__":
     # By its name: this file is another module where it is run, with bugs of its own.
-    from tests.sim import server_mutants
+    from tests.sim import ahead_mutants, server_mutants  # noqa: F401, they register theirs
 
     sys.exit(server_mutants.main())

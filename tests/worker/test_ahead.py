@@ -1,7 +1,5 @@
 """Spawns beyond the slots of a worker: they wait there, begin by themselves, or are given back."""
 
-import errno
-
 import pytest
 import trio
 
@@ -210,9 +208,8 @@ async def test_a_machine_that_can_start_nothing_more_gives_all_back(autojump_clo
         await runner.say(job(1, "sleep"), job(2), job(3))
         await settle()
         start = bench.processes.start
-        bench.processes.start = lambda launch: SpawnFailure(
-            126, f"job: {errno.ENOMEM}", is_refusal=True
-        )
+        failure = SpawnFailure(126, "job: Cannot allocate memory", is_refusal=True)
+        bench.processes.start = lambda launch: failure
         await runner.say(Kill("1.1"))
         assert {(await runner.hear(Refused)).id for _ in range(2)} == {"2.1", "3.1"}
         assert (await runner.hear(Close)).id == "1.1"
