@@ -1,6 +1,5 @@
 """The composition root: puts the parts together, in one nursery, and takes them apart in order."""
 
-import gc
 import math
 import random
 import secrets
@@ -30,6 +29,7 @@ from queued_runner.runner import QueuedRunner
 from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.stores import opened_store
 from remote_runner.errors import UnusableSettings
+from remote_runner.garbage import collect_garbage_rarely
 from remote_runner.protocol.framing import Codec
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import SILENT_BEATS, ServerSettings
@@ -38,10 +38,6 @@ from remote_runner.types import JobRunner
 
 log = structlog.get_logger("queued_runner")
 
-GARBAGE: Final = 10_000
-"""New objects after which a collection looks for garbage. What is under way of a few hundred jobs
-is as many: with the 700 that Python begins with, a seventh of the server's time went to looking at
-these, which are free by themselves once a job has ended."""
 DATABASE_PATIENCE: Final = 3.0
 """Seconds without an answer after which a database is away."""
 
@@ -320,10 +316,7 @@ async def serve(
                     agents=queue.agents,
                 )
                 await nursery.start(_serve_http, serve_http, sock, app, closing)
-            # What is loaded by now stays. To walk all of it, as a full collection of garbage does,
-            # would hold the event loop for 50 ms.
-            gc.freeze()
-            gc.set_threshold(GARBAGE)
+            collect_garbage_rarely()
             ports = {} if remote is None else remote.ports
             url = settings.store_url()
             facts = datadir.describe(

@@ -17,6 +17,7 @@ import click
 import trio
 
 from remote_runner.errors import UnusableSettings
+from remote_runner.garbage import collect_garbage_rarely
 from remote_runner.sizes import parse_size
 from remote_runner.standard_streams import fill
 from remote_runner.token_file import read_token
@@ -234,6 +235,7 @@ def main(
         await anext(signals)
         nursery.cancel_scope.cancel()
 
+    collect_garbage_rarely()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take our children's status
     try:
         with held_worker_id(state_dir) as worker_id:

@@ -47,10 +47,10 @@ class Launch:
             return [command.argv0, *command.args], command.command
         return [command.command, *command.args], None
 
-    def environment(self) -> dict[str, str]:
-        """The whole environment of the process."""
-        base = base_environment() if self.full_env is None else self.full_env
-        return {**base, **self.command.env, **self.extra_env}
+    def environment(self, base: Mapping[str, str]) -> dict[str, str]:
+        """The whole environment of the process, on a machine whose jobs have this one at least."""
+        lowest = base if self.full_env is None else self.full_env
+        return {**lowest, **self.command.env, **self.extra_env}
 
 
 def base_environment() -> dict[str, str]:
@@ -88,8 +88,8 @@ class SpawnFailure:
         )
 
 
-def explain(launch: Launch, error: Exception) -> SpawnFailure:
-    """Why `launch` could not be started, for the one who wrote the command."""
+def explain(launch: Launch, environment: Mapping[str, str], error: Exception) -> SpawnFailure:
+    """Why `launch` could not be started with this environment, for the one who wrote it."""
     command = launch.command
     hide = Mask(command.mask).hide
     argv, executable = launch.argv()
@@ -98,7 +98,7 @@ def explain(launch: Launch, error: Exception) -> SpawnFailure:
     cwd = command.cwd
     place = _shown(hide(cwd or ""))
     if isinstance(error, ValueError):
-        if any("\0" in text for text in (*argv, cwd or "", *launch.environment().values())):
+        if any("\0" in text for text in (*argv, cwd or "", *environment.values())):
             line = f"{name}: a command, its arguments and its variables cannot contain NUL bytes"
             return SpawnFailure(NOT_EXECUTABLE, line)
         return SpawnFailure(NOT_EXECUTABLE, f"{name}: {error}")
@@ -110,7 +110,7 @@ def explain(launch: Launch, error: Exception) -> SpawnFailure:
     code = error.errno if isinstance(error, OSError) else None
     if code in _EXHAUSTED:
         return SpawnFailure(NOT_EXECUTABLE, f"{name}: {os.strerror(code or 0)}", is_refusal=True)
-    found = _locate(file, cwd, launch.environment().get("PATH"))
+    found = _locate(file, cwd, environment.get("PATH"))
     if not file or (code == errno.ENOENT and found is None):
         return SpawnFailure(NOT_FOUND, f"{name}: command not found on this worker")
     if code is None:

@@ -22,7 +22,13 @@ from remote_runner.signals import signal_name
 from remote_runner.types import Outcome, Reason, StreamName
 from simple_worker.fences import clock
 from simple_worker.kill_ladder import KillLadder
-from simple_worker.launch import NOT_EXECUTABLE, Launch, SpawnFailure, explain
+from simple_worker.launch import (
+    NOT_EXECUTABLE,
+    Launch,
+    SpawnFailure,
+    base_environment,
+    explain,
+)
 from simple_worker.leftovers import Leftovers
 from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
@@ -63,7 +69,8 @@ class Process:
         self._scratch = scratch
         self._began = trio.current_time()
         self._ladder = KillLadder(launch.command, self._signal, self._began)
-        self._rung = trio.CancelScope()
+        self._rung: trio.CancelScope | None = None
+        """What ends the wait for its end when a signal is due."""
         self._duration: float | None = None
         self._usage: resource.struct_rusage | None = None
         self._was_out_of_contact = False
@@ -77,7 +84,8 @@ class Process:
         if not self._ladder.is_over and self._has_ended():
             self._ladder.stop()  # by itself, just before
         self._ladder.begin(reason, signal, grace, trio.current_time())
-        self._rung.deadline = self._ladder.due
+        if self._rung is not None:
+            self._rung.deadline = self._ladder.due
         if self._ladder.is_over:
             self._drained.set()  # only something that holds its pipe is left: do not wait for it
         self._tell(None)
@@ -206,9 +214,10 @@ class Process:
     async def _climb_until(self, wait: Callable[[], Awaitable[None]]) -> None:
         """Wait, and climb the ladder meanwhile."""
         while True:
-            with trio.CancelScope(deadline=self._ladder.due) as self._rung:
+            with trio.CancelScope(deadline=self._ladder.due) as rung:
+                self._rung = rung
                 await wait()
-            if not self._rung.cancelled_caught:
+            if not rung.cancelled_caught:
                 return
             self._ladder.climb(trio.current_time())
 
@@ -281,6 +290,7 @@ class ProcessHost:
         self.say = say
         self.pipe_held = pipe_held
         self._nothing = nothing
+        self._base = base_environment()
         self._silences = silences
         self._running: dict[str, Process] = {}
         self.scratches = Scratches(scratch)
@@ -305,7 +315,7 @@ class ProcessHost:
             if scratch is not None:
                 self.scratches.give_back(scratch)
             self.reaper.unwatch(cookie)
-            return explain(launch, error)
+            return explain(launch, launch.environment(self._base), error)
         self.leftovers.begin(popen.pid, cookie)
         self.reaper.watch(cookie, popen.pid)
         process = self._running[cookie] = Process(
@@ -343,7 +353,7 @@ class ProcessHost:
                 stderr=theirs[1],
                 bufsize=0,
                 cwd=launch.command.cwd,
-                env={**launch.environment(), **own},
+                env=launch.environment(self._base) | own,
                 start_new_session=True,
                 user=launch.uid,
                 group=launch.gid,

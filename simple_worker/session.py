@@ -7,7 +7,6 @@ Owns what is said in which order and turn, and the heartbeat. What attempts are 
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -159,8 +158,10 @@ class Session:
 
     def send(self, message: Message) -> None:
         """Say it ahead of all output; a connection that has ended swallows it."""
-        with suppress(ConnectionLost):
+        try:
             self._emitter.send_nowait(message)
+        except ConnectionLost:
+            pass
 
     def offer(self, held: HeldAttempt) -> None:
         """Give an attempt a turn to send."""

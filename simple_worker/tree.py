@@ -38,8 +38,10 @@ def become_subreaper() -> None:
 
 def signal_group(pid: int, number: int) -> None:
     """Signal the process group of a job's main process; a group that is gone is fine."""
-    with suppress(ProcessLookupError, PermissionError):
+    try:
         os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
 
 
 def signal_process(pid: int, number: int) -> None:

@@ -100,8 +100,9 @@ class WaitingSpawns:
             if waiting.is_whole:
                 del self._spawns[attempt_id]
                 stdin = None if waiting.stdin is None else bytes(waiting.stdin)
-                ages = (now - then for now, then in zip(self._times(), waiting.heard, strict=True))
-                return Due(waiting.spawn, stdin, max(0.0, *ages))
+                here, on_the_wall = self._times()
+                age = max(0.0, here - waiting.heard[0], on_the_wall - waiting.heard[1])
+                return Due(waiting.spawn, stdin, age)
         return None
 
     def _times(self) -> tuple[float, float]:

@@ -87,7 +87,8 @@ class Worker:
         self._processes = processes
         self._say = say
         self._once = once
-        self._changed = trio.Event()
+        self._changed = trio.lowlevel.ParkingLot()
+        """Waits for the next change of anything that is held or said."""
         self._draining = trio.Event()
         self._finished = trio.Event()
         self._spool = spool
@@ -136,8 +137,8 @@ class Worker:
     def _on_change(self) -> None:
         if self._slots.is_draining and self._slots.is_idle:
             self._finished.set()
-        self._changed.set()
-        self._changed = trio.Event()
+        if self._changed:
+            self._changed.unpark_all()
 
     async def _stay_connected(self) -> None:
         index, delay = self._rota.next(trio.current_time())
@@ -222,7 +223,7 @@ class Worker:
     async def _fence(self) -> None:
         """Stop each attempt before the runner, out of contact for too long, gives it up."""
         while True:
-            changed, due = self._changed, math.inf
+            due = math.inf
             if self._session is not None:
                 shortest = math.inf
                 for held in self._slots.held:
@@ -231,7 +232,7 @@ class Worker:
                         shortest = min(shortest, _detach(held, self._session))
                 due = min(due, self._beat(BEAT * shortest, self._session))
             with trio.move_on_at(due):
-                await changed.wait()
+                await self._changed.park()
             await trio.sleep(FENCE_PAUSE)
 
     def _keep_in_contact(self, held: HeldAttempt, session: Session) -> float:
@@ -259,23 +260,23 @@ class Worker:
         """Take no new work while the machine lacks something for it."""
         said = -math.inf
         while True:
-            before, changed = self._slots.shortage, self._changed
+            before = self._slots.shortage
             self._slots.see_shortage(None if self._spool is None else self._spool.shortage())
             shortage = self._slots.shortage or before
             if shortage is not None and trio.current_time() - said >= REMIND_SHORTAGE:
                 self._say(f"no new jobs for now: {shortage}")
                 said = trio.current_time()
             if self._spool is None and self._slots.shortage is None:
-                await changed.wait()
+                await self._changed.park()
             await trio.sleep(LOOK)
 
     async def _say_what_is_waited_for(self) -> None:
         await self._draining.wait()
         said = ""
         while True:
-            changed, line = self._changed, self._what_is_waited_for()
+            line = self._what_is_waited_for()
             if not line or line == said:
-                await changed.wait()
+                await self._changed.park()
             else:
                 self._say(line)
                 said = line
@@ -291,15 +292,14 @@ class Worker:
 
     async def _drain_when_idle(self) -> None:
         while True:
-            changed = self._changed
             is_connected = self._slots.outlet is not None
             if is_connected and self._slots.is_idle and self._slots.shortage is None:
                 with trio.move_on_after(IDLE):
-                    await changed.wait()
+                    await self._changed.park()
                     continue
                 self.drain()
                 return
-            await changed.wait()
+            await self._changed.park()
 
 
 def _detach(held: HeldAttempt, session: Session) -> float:
