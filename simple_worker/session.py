@@ -40,6 +40,10 @@ from simple_worker.slots import Slots
 VERSION: Final = "0.1.0"
 WELCOME_TIMEOUT: Final = 10.0
 SILENT_BEATS: Final = 3
+LOOK: Final = 0.25
+"""Seconds between two looks whether this process has stood still, stopped say, or starved."""
+STILL: Final = 0.5
+"""Seconds between two looks after which it has: half of the least `detach` that a job may have."""
 MAX_CHUNK: Final = 512 * 1024
 """Whatever the runner allows: an event is at most 1 MiB."""
 
@@ -117,7 +121,13 @@ class Session:
         self._pings = 0
         self._awake = math.inf
         """When this process was last seen not to stand still."""
+        self._still_since = math.inf
+        """When it began to stand still, until the runner has answered what it was asked after it:
+        what is read before that answer may have arrived at any moment since."""
+        self._asked = 0
+        """The number of the ping that asked."""
         self._stood_still = False
+        """Whether it did so for too long."""
         self.last_ping = -math.inf
         """When the runner was last asked for a sign of life, on trio's clock."""
         self._answered = trio.Event()
@@ -141,8 +151,12 @@ class Session:
     @property
     def last_contact(self) -> float:
         """When something of the runner last arrived, on trio's clock."""
-        # What was read after a standstill may have arrived at its beginning.
-        return self._awake if self._stood_still else self._emitter.last_received
+        return min(self._emitter.last_received, self._still_since)
+
+    @property
+    def lateness(self) -> float:
+        """Seconds that what is read now may have waited here, while this process stood still."""
+        return max(0.0, trio.current_time() - self._still_since)
 
     @property
     def server_id(self) -> str:
@@ -259,7 +273,8 @@ class Session:
                 if self._goodbye is not None:
                     break
                 batch = await self._receive_batch()
-                if not batch or self._has_stood_still(heartbeat):
+                self._see_standstill(heartbeat)
+                if not batch or self._stood_still:
                     break
             nursery.cancel_scope.cancel()
 
@@ -284,6 +299,8 @@ class Session:
             case Pong():
                 if message.n == self._pings:
                     self._answered.set()
+                if message.n >= self._asked:
+                    self._still_since = math.inf
             case Drain():
                 self._on_drain()
             case Goodbye():
@@ -294,25 +311,31 @@ class Session:
     async def _keep_alive(self, heartbeat: float) -> None:
         """Ping after a silence, leave after a long one."""
         while True:
-            self._awake = trio.current_time()
-            await trio.sleep(heartbeat / 4)
-            now = trio.current_time()
-            if self._has_stood_still(heartbeat):
+            await trio.sleep(min(LOOK, heartbeat / 4))
+            self._see_standstill(heartbeat)
+            if self._stood_still:
                 self._emitter.close_nowait(self._why)
                 return
+            now = trio.current_time()
             if now - self._emitter.last_received > SILENT_BEATS * heartbeat:
                 self._emitter.close_nowait("the runner is silent")
                 return
             if now - min(self._emitter.last_received, self._emitter.last_sent) >= heartbeat:
                 self.ping()
 
-    def _has_stood_still(self, heartbeat: float) -> bool:
-        """Whether this process has stood still for so long that the runner has given up this
-        connection: a `spawn` that waited meanwhile may have been given to another worker."""
-        if trio.current_time() - self._awake > SILENT_BEATS * heartbeat:
+    def _see_standstill(self, heartbeat: float) -> None:
+        """Look whether this process has stood still, and for so long that the runner has given up
+        this connection: a `spawn` that waited may have been given to another worker."""
+        now = trio.current_time()
+        pause, before, self._awake = now - self._awake, self._awake, now
+        if pause <= STILL:
+            return
+        self._still_since = min(self._still_since, before)
+        self.ping()
+        self._asked = self._pings
+        if pause > SILENT_BEATS * heartbeat:
             self._stood_still = True
             self._why = "this worker stood still for too long"
-        return self._stood_still
 
 
 def _seconds(ms: int | None) -> float | None:

@@ -4,6 +4,7 @@ Owns which attempts are held and how many slots they take. Knows connections onl
 which may be absent: what is missed then is made good by `resume`.
 """
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Protocol
@@ -40,6 +41,9 @@ READ: Final = 64 * 1024
 STALE: Final = 1.0
 """Seconds after which a spawn that has waited for a slot is given back unasked. The runner asks for
 it sooner; one that cannot any more may have given it to another worker by then."""
+LATE: Final = 0.5
+"""Share of its `detach` that a spawn may have waited to be read. After all of it the runner gives
+it up, and may have begun to count before it said it."""
 READERS: Final = 4
 """Attempts whose results are read at once. A disk that hangs takes no thread from others."""
 
@@ -50,6 +54,11 @@ class Outlet(Protocol):
     @property
     def detach(self) -> float:
         """Seconds after which the runner gives up a worker without a connection."""
+        ...
+
+    @property
+    def lateness(self) -> float:
+        """Seconds that what is received now may have waited here."""
         ...
 
     def send(self, message: Message) -> None:
@@ -235,9 +244,21 @@ class Slots:
             self._refuse(attempt_id, self.shortage)
         elif self._running + len(self._waiting) >= self._most:
             self._send(Refused(attempt_id, "all slots are taken"))
+        elif self._lateness >= LATE * (self._detach_of(spawn) or math.inf):
+            self._send(Refused(attempt_id, "this worker stood still for too long"))
         else:
-            self._waiting.add(attempt_id, spawn)
+            self._waiting.add(attempt_id, spawn, self._lateness)
             self._on_change()
+
+    @property
+    def _lateness(self) -> float:
+        return 0.0 if self.outlet is None else self.outlet.lateness
+
+    def _detach_of(self, spawn: Spawn) -> float | None:
+        """Seconds after which the runner gives it up without contact, as far as is known."""
+        if spawn.options.detach_ms is None:
+            return None if self.outlet is None else self.outlet.detach
+        return _seconds(spawn.options.detach_ms)
 
     @property
     def _most(self) -> int:
@@ -290,15 +311,13 @@ class Slots:
         self._on_change()
         return held
 
-    def _begin(self, spawn: Spawn, stdin: bytes | None, age: float) -> None:
+    def _begin(self, spawn: Spawn, stdin: bytes | None, age: float, late: float) -> None:
         assert self._nursery is not None
         attempt_id = spawn.options.id or ""
         detach = _seconds(spawn.options.detach_ms)
-        left = detach
-        if left is None and self.outlet is not None:
-            left = self.outlet.detach
+        left = self._detach_of(spawn)
         if left is not None:
-            left = max(0.0, left - age)
+            left = max(0.0, left - late - age)
         child = self._processes.start(
             _launch(spawn, stdin, {"JOB_WORKER": self._worker_name}, left)
         )

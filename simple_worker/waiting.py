@@ -18,11 +18,16 @@ MAX_STDIN: Final = 8 * 1024 * 1024
 
 
 class Due(NamedTuple):
-    """One that has its input. `age`: seconds since the runner last spoke of it."""
+    """One that has its input.
+
+    `age`: seconds since something of the runner about it was read. `late`: those that its spawn may
+    have waited to be read.
+    """
 
     spawn: Spawn
     stdin: bytes | None
     age: float
+    late: float
 
 
 @dataclass(slots=True)
@@ -30,8 +35,9 @@ class _Waiting:
     spawn: Spawn
     stdin: bytearray | None
     is_whole: bool
+    late: float
     heard: tuple[float, float]
-    """When the runner last spoke of it, on trio's clock and on the wall's."""
+    """When something about it was last read, on trio's clock and on the wall's."""
 
 
 class WaitingSpawns:
@@ -58,11 +64,11 @@ class WaitingSpawns:
         """The ids of those that wait now; who takes some of them out may go on."""
         return iter(tuple(self._spawns))
 
-    def add(self, attempt_id: str, spawn: Spawn) -> None:
-        """It waits from now on."""
+    def add(self, attempt_id: str, spawn: Spawn, late: float = 0.0) -> None:
+        """It waits from now on; `late` as in `Due`."""
         has_input = spawn.options.stdin == "pipe"
         stdin = bytearray() if has_input else None
-        self._spawns[attempt_id] = _Waiting(spawn, stdin, not has_input, self._times())
+        self._spawns[attempt_id] = _Waiting(spawn, stdin, not has_input, late, self._times())
 
     def feed(self, attempt_id: str, data: bytes) -> str | None:
         """More of an input has come, of what no longer waits too. Why it is too much, if it is."""
@@ -102,7 +108,7 @@ class WaitingSpawns:
                 stdin = None if waiting.stdin is None else bytes(waiting.stdin)
                 here, on_the_wall = self._times()
                 age = max(0.0, here - waiting.heard[0], on_the_wall - waiting.heard[1])
-                return Due(waiting.spawn, stdin, age)
+                return Due(waiting.spawn, stdin, age, waiting.late)
         return None
 
     def _times(self) -> tuple[float, float]:

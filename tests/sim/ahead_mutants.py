@@ -7,6 +7,7 @@ import simple_worker.slots
 from remote_runner.ahead import RunsAhead
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Outcome, Reason
+from simple_worker.session import Session
 from simple_worker.slots import Slots
 from simple_worker.waiting import WaitingSpawns
 from tests.sim.mutants import mutant
@@ -73,3 +74,8 @@ def nothing_begins(put):
             original(self, *args)
 
     put(Slots, "_end", end)
+
+
+@mutant("ahead: what was read after a standstill counts as new")
+def late_as_new(put):
+    put(Session, "lateness", 0.0)

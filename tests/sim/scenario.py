@@ -159,8 +159,6 @@ def _with_burst(rng, scenario):
         faults.append(_fault_in_burst(rng, scenario, at))
     if rng.random() < 0.15:
         faults.append(_still_while_they_wait(rng, scenario, at))
-    if any(fault.kind == "worker still" for fault in faults):
-        jobs = [_with_long_detach(scenario, plan) for plan in jobs]
     return replace(
         scenario,
         jobs=tuple(jobs),
@@ -172,14 +170,6 @@ def _still_while_they_wait(rng, scenario, at):
     """A worker stands still when it is asked for what waits there, until that runs elsewhere."""
     target, seconds = rng.choice(scenario.workers).name, scenario.detach * rng.uniform(2, 3)
     return Fault("worker still", at, "sent Withdraw", 1, seconds, target, "close")
-
-
-def _with_long_detach(scenario, plan):
-    """Who stands still for less than ends its connection begins what it reads then, which a shorter
-    `detach` may have given up."""
-    if (plan.spec.detach or scenario.detach) >= scenario.detach:
-        return plan
-    return replace(plan, spec=plan.spec.model_copy(update={"detach": None}))
 
 
 def _short_job(rng, number, at, is_long):

@@ -478,6 +478,48 @@ async def test_a_spawn_that_waited_while_the_worker_stood_still_is_not_begun(
     assert "no runner any more: this worker stood still for too long" in bench.said
 
 
+@pytest.mark.parametrize("which_first", ["clock", "spawn"])
+async def test_a_spawn_that_waited_for_half_of_its_detach_is_not_begun(
+    autojump_clock, bench, which_first
+):
+    """The worker stood still for less than ends its connection. The runner may have given up what
+    it said then, and nothing else."""
+    bench.start()
+    async with bench.network.ready() as runner:
+        await settle()
+
+        sending = runner.emitter.stream.send_stream
+        deliver = sending.send_all_hook
+
+        async def deliver_late():
+            await deliver()
+            autojump_clock.jump(5)
+            sending.send_all_hook = deliver
+
+        if which_first == "spawn":
+            sending.send_all_hook = deliver_late
+        runner.emitter.send_nowait(spawn("1.1", "sleep", detach_ms=9_000))
+        runner.emitter.send_nowait(spawn("2.1", "sleep", detach_ms=11_000))
+        if which_first == "clock":
+            autojump_clock.jump(5)
+        assert (await runner.hear(Refused)).id == "1.1"
+        assert (await runner.hear(Started)).id == "2.1"
+        assert bench.processes.children[0].launch.detach == pytest.approx(6, abs=0.5)
+
+
+async def test_what_is_read_after_an_answer_of_the_runner_is_new(autojump_clock, bench):
+    bench.start()
+    async with bench.network.ready() as runner:
+        await settle()
+        autojump_clock.jump(5)
+        asked = await runner.hear(Ping)
+        await runner.say(spawn("1.1", "sleep", detach_ms=9_000))
+        assert (await runner.hear(Refused)).id == "1.1"
+        await runner.say(Pong(asked.n))
+        await runner.say(spawn("1.2", "sleep", detach_ms=9_000))
+        assert (await runner.hear(Started)).id == "1.2"
+
+
 async def test_the_reaper_is_told_of_the_last_contact_while_something_runs(autojump_clock, bench):
     bench.start()
     told = bench.processes.told_contact
