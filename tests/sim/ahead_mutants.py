@@ -1,7 +1,6 @@
 """Planted bugs of runs that wait for slots at their workers. See `mutants.py`."""
 
 import math
-from unittest.mock import patch
 
 import simple_worker.slots
 from remote_runner.ahead import RunsAhead
@@ -63,17 +62,6 @@ def ahead_as_lost(put):
         original(self, session)
 
     put(RemoteRunner, "on_left", on_left)
-
-
-@mutant("ahead: a slot that becomes free begins nothing")
-def nothing_begins(put):
-    original = Slots._end
-
-    def end(self, *args):
-        with patch.object(Slots, "_begin_waiting", lambda self: None):
-            original(self, *args)
-
-    put(Slots, "_end", end)
 
 
 @mutant("ahead: what was read after a standstill counts as new")
