@@ -72,3 +72,28 @@ def test_an_attempt_that_the_reaper_has_ended_is_abandoned_and_tried_again(servi
         "abandoned",
         "exit",
     ]
+
+
+def test_what_came_while_a_worker_stood_still_is_not_begun_beside_its_next_attempt(
+    service, tmp_path
+):
+    """The server dies meanwhile. The worker finds the spawn before the end of its connection."""
+    witness, go = tmp_path / "witness", tmp_path / "go"
+    witness.touch()
+    server = service.start_server()
+    first = service.start_worker("w1")
+    service.wait_for(lambda: service.json("workers"), "the worker")
+    first.send_signal(signal.SIGSTOP)
+    try:
+        job = service.submit(sys.executable, "-c", WITNESS, str(witness), str(go), detach=2)
+        service.wait_for(lambda: service.job(job)["state"] == "running", "the spawn")
+        kill(server)
+        service.start_server()
+        service.start_worker("w2")
+        service.wait_for(lambda: lines_of(witness, 2), "the second attempt")
+    finally:
+        first.send_signal(signal.SIGCONT)
+    service.wait_for(lambda: "next try in" in service.logs(), "the worker to wake up")
+    go.touch()
+    service.wait_for(lambda: service.job(job)["state"] == "succeeded", "the end")
+    assert lines_of(witness, 1) == []
