@@ -155,8 +155,8 @@ class Session:
 
     @property
     def lateness(self) -> float:
-        """Seconds that what is read now may have waited here, while this process stood still."""
-        return max(0.0, trio.current_time() - self._still_since)
+        """Seconds that what is acted on now may have waited here, read or unread."""
+        return max(0.0, trio.current_time() - self.last_contact)
 
     @property
     def server_id(self) -> str:

@@ -58,7 +58,7 @@ class Outlet(Protocol):
 
     @property
     def lateness(self) -> float:
-        """Seconds that what is received now may have waited here."""
+        """Seconds that what is received now may have waited here, read or unread."""
         ...
 
     def send(self, message: Message) -> None:

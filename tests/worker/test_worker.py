@@ -507,6 +507,24 @@ async def test_a_spawn_that_waited_for_half_of_its_detach_is_not_begun(
         assert bench.processes.children[0].launch.detach == pytest.approx(6, abs=0.5)
 
 
+async def test_a_spawn_that_was_read_before_a_standstill_is_as_old_as_that(autojump_clock, bench):
+    """The worker is stopped while it begins another one."""
+    begin = bench.processes.start
+
+    def begin_and_stand_still(launch):
+        autojump_clock.jump(5)
+        return begin(launch)
+
+    bench.start()
+    async with bench.network.ready() as runner:
+        await settle()
+        bench.processes.start = begin_and_stand_still
+        runner.emitter.send_nowait(spawn("1.1", "sleep"))
+        runner.emitter.send_nowait(spawn("2.1", "sleep", detach_ms=9_000))
+        assert (await runner.hear(Started)).id == "1.1"
+        assert (await runner.hear(Refused)).id == "2.1"
+
+
 async def test_what_is_read_after_an_answer_of_the_runner_is_new(autojump_clock, bench):
     bench.start()
     async with bench.network.ready() as runner:
