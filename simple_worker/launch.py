@@ -89,7 +89,8 @@ class SpawnFailure:
 
 
 def explain(launch: Launch, environment: Mapping[str, str], error: Exception) -> SpawnFailure:
-    """Why `launch` could not be started with this environment, for the one who wrote it."""
+    """Why `launch` could not be started, for the one who wrote the command. `environment`: that of
+    the process."""
     command = launch.command
     hide = Mask(command.mask).hide
     argv, executable = launch.argv()

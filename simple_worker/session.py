@@ -1,6 +1,7 @@
 """One connection of a worker to its runner, from hello to its end.
 
-Owns what is said in which order and turn, and the heartbeat. What attempts are told is
+Owns what is said in which order and turn, the heartbeat, and whether this process stood still
+meanwhile, so that what it reads is older than it seems. What attempts are told is
 `slots.py`'s; whether there is another connection afterwards is `worker.py`'s.
 """
 
@@ -151,6 +152,7 @@ class Session:
     @property
     def last_contact(self) -> float:
         """When something of the runner last arrived, on trio's clock."""
+        # What was read after a standstill may have arrived at its beginning.
         return min(self._emitter.last_received, self._still_since)
 
     @property
@@ -324,8 +326,8 @@ class Session:
                 self.ping()
 
     def _see_standstill(self, heartbeat: float) -> None:
-        """Look whether this process has stood still, and for so long that the runner has given up
-        this connection: a `spawn` that waited may have been given to another worker."""
+        """Look whether this process has stood still, and, if so, ask the runner for an answer. It
+        may be so long that the runner has given up this connection."""
         now = trio.current_time()
         pause, before, self._awake = now - self._awake, self._awake, now
         if pause <= STILL:

@@ -4,7 +4,6 @@ Owns which attempts are held and how many slots they take. Knows connections onl
 which may be absent: what is missed then is made good by `resume`.
 """
 
-import math
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Final, Protocol
@@ -35,15 +34,15 @@ from simple_worker.processes import Child, Processes
 from simple_worker.result_feed import ResultFeed
 from simple_worker.spool import Spool
 from simple_worker.spool_files import SpoolFolder
-from simple_worker.waiting import MAX_STDIN, WaitingSpawns
+from simple_worker.waiting import MAX_STDIN, Due, WaitingSpawns
 
 READ: Final = 64 * 1024
 STALE: Final = 1.0
 """Seconds after which a spawn that has waited for a slot is given back unasked. The runner asks for
 it sooner; one that cannot any more may have given it to another worker by then."""
 LATE: Final = 0.5
-"""Share of its `detach` that a spawn may have waited to be read. After all of it the runner gives
-it up, and may have begun to count before it said it."""
+"""Share of its `detach` that a spawn, or its input, may have waited while this process stood still.
+After all of it the runner gives it up, and may have begun to count before it said it."""
 READERS: Final = 4
 """Attempts whose results are read at once. A disk that hangs takes no thread from others."""
 
@@ -108,7 +107,7 @@ class Slots:
         self._held: dict[str, HeldAttempt] = {}
         self._quiet: dict[Child, HeldAttempt] = {}
         """Children that need no task so far."""
-        self._waiting = WaitingSpawns(count * MAX_STDIN, now)
+        self._waiting = WaitingSpawns(count * MAX_STDIN, now, self._lateness)
         self._running = 0
         self._given_up = 0
         """Those of the running that are not held any more: for the runner their slots are free."""
@@ -244,13 +243,10 @@ class Slots:
             self._refuse(attempt_id, self.shortage)
         elif self._running + len(self._waiting) >= self._most:
             self._send(Refused(attempt_id, "all slots are taken"))
-        elif self._lateness >= LATE * (self._detach_of(spawn) or math.inf):
-            self._send(Refused(attempt_id, "this worker stood still for too long"))
         else:
-            self._waiting.add(attempt_id, spawn, self._lateness)
+            self._waiting.add(attempt_id, spawn)
             self._on_change()
 
-    @property
     def _lateness(self) -> float:
         return 0.0 if self.outlet is None else self.outlet.lateness
 
@@ -272,10 +268,18 @@ class Slots:
             due = self._waiting.take(self.count - self._running)
             if due is None:
                 return
-            if due.age < STALE:
+            why_not = self._why_not(due)
+            if why_not is None:
                 self._begin(*due)
             else:
-                self._send(Refused(due.spawn.options.id or "", "no slot became free in time"))
+                self._send(Refused(due.spawn.options.id or "", why_not))
+
+    def _why_not(self, due: Due) -> str | None:
+        """Why it is too old to begin, if it is."""
+        detach = self._detach_of(due.spawn)
+        if detach is not None and due.late >= LATE * detach:
+            return "this worker stood still for too long"
+        return "no slot became free in time" if due.age >= STALE else None
 
     def _give_back(self, why: str) -> None:
         """What has not begun is for others."""

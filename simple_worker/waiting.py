@@ -20,8 +20,8 @@ MAX_STDIN: Final = 8 * 1024 * 1024
 class Due(NamedTuple):
     """One that has its input.
 
-    `age`: seconds since something of the runner about it was read. `late`: those that its spawn may
-    have waited to be read.
+    `age`: seconds since something of the runner about it was read. `late`: those that it may have
+    waited before that.
     """
 
     spawn: Spawn
@@ -47,11 +47,13 @@ class WaitingSpawns:
         room: bytes of input of all of them.
         now: wall clock, UNIX seconds. Unlike trio's it goes on while the machine sleeps, and unlike
             that it may be set: the longer time counts.
+        lateness: seconds that what is told here now may have waited before.
     """
 
-    def __init__(self, room: int, now: Callable[[], float]) -> None:
+    def __init__(self, room: int, now: Callable[[], float], lateness: Callable[[], float]) -> None:
         self._room = room
         self._now = now
+        self._lateness = lateness
         self._spawns: dict[str, _Waiting] = {}
 
     def __len__(self) -> int:
@@ -64,11 +66,13 @@ class WaitingSpawns:
         """The ids of those that wait now; who takes some of them out may go on."""
         return iter(tuple(self._spawns))
 
-    def add(self, attempt_id: str, spawn: Spawn, late: float = 0.0) -> None:
-        """It waits from now on; `late` as in `Due`."""
+    def add(self, attempt_id: str, spawn: Spawn) -> None:
+        """It waits from now on."""
         has_input = spawn.options.stdin == "pipe"
         stdin = bytearray() if has_input else None
-        self._spawns[attempt_id] = _Waiting(spawn, stdin, not has_input, late, self._times())
+        self._spawns[attempt_id] = _Waiting(
+            spawn, stdin, not has_input, self._lateness(), self._times()
+        )
 
     def feed(self, attempt_id: str, data: bytes) -> str | None:
         """More of an input has come, of what no longer waits too. Why it is too much, if it is."""
@@ -80,13 +84,14 @@ class WaitingSpawns:
         if len(data) + sum(len(each.stdin or b"") for each in self._spawns.values()) > self._room:
             return f"the jobs that wait here have {self._room} bytes of stdin already"
         waiting.stdin += data
-        waiting.heard = self._times()
+        self._hear(waiting)
         return None
 
     def complete(self, attempt_id: str) -> None:
         """There is no more input."""
         if waiting := self._spawns.get(attempt_id):
-            waiting.is_whole, waiting.heard = True, self._times()
+            waiting.is_whole = True
+            self._hear(waiting)
 
     def remove(self, attempt_id: str) -> bool:
         """It does not wait any more; False: it did not."""
@@ -110,6 +115,10 @@ class WaitingSpawns:
                 age = max(0.0, here - waiting.heard[0], on_the_wall - waiting.heard[1])
                 return Due(waiting.spawn, stdin, age, waiting.late)
         return None
+
+    def _hear(self, waiting: _Waiting) -> None:
+        waiting.late = max(waiting.late, self._lateness())
+        waiting.heard = self._times()
 
     def _times(self) -> tuple[float, float]:
         return trio.current_time(), self._now()
