@@ -28,6 +28,8 @@ PAUSE: Final = 0.005
 ROUND: Final = 1.0
 """Seconds in which the numbers of processes do not go all the way round: there are 32,768, or
 more on large machines. A job that takes longer can afford a look at all processes."""
+LOOKS: Final = 10
+"""How often one sweep reads the list of children, of which some die all the time, at most."""
 STUBBORN: Final = 2.0
 """Seconds after which what SIGKILL does not end (it runs as another user, or hangs in the kernel)
 holds the job's slot no longer."""
@@ -150,30 +152,39 @@ class AdoptedLeftovers:
             self._sweep(None)
 
     def _sweep(self, ended: int | None) -> bool:
-        """Kill the orphans that no job owns once `ended` is gone; True if there were any."""
-        found = False
-        for pid in self._own_children():
-            if not self._is_orphan(pid):
-                continue
-            owners = self._owners.get(pid)
-            if owners is None:
-                owners = self._adopt(pid)
-            owners.discard(ended or 0)
-            if not owners:
-                found = True
-                kill_descendants(pid)
-        return found
+        """Kill the orphans that no job owns once `ended` is gone; False if there are none.
 
-    def _is_orphan(self, pid: int) -> bool:
-        """Whether a living orphan has this number; a dead one is reaped."""
-        if pid in self._live or pid in self._not_jobs or pid == self._reaper.pid:
-            return False
+        One that dies after the list was read leaves its own children to us, who are not on it: so
+        the list is read again until all that are on it live.
+        """
+        for _ in range(LOOKS):
+            listed = [pid for pid in self._own_children() if not self._is_known(pid)]
+            living = [pid for pid in listed if not self._is_reaped(pid)]
+            unowned = [pid for pid in living if not self._owners_without(ended, pid)]
+            for pid in unowned:
+                kill_descendants(pid)
+            if unowned or len(living) == len(listed):
+                return bool(unowned)
+        return True
+
+    def _is_known(self, pid: int) -> bool:
+        return pid in self._live or pid in self._not_jobs or pid == self._reaper.pid
+
+    def _is_reaped(self, pid: int) -> bool:
+        """Whether an orphan is dead; if so, it is reaped."""
         with suppress(ChildProcessError):
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                return True
+                return False
         if self._owners.pop(pid, None) is not None:
             self._reaper.bury(pid)
-        return False
+        return True
+
+    def _owners_without(self, ended: int | None, pid: int) -> set[int]:
+        owners = self._owners.get(pid)
+        if owners is None:
+            owners = self._adopt(pid)
+        owners.discard(ended or 0)
+        return owners
 
     def _adopt(self, pid: int) -> set[int]:
         self._owners[pid] = owners = self._possible_owners(pid)

@@ -5,6 +5,7 @@ import resource
 import signal
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from simple_worker.launch import Launch, SpawnFailure
 from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.process import Process
 from simple_worker.scratch import remove_folder
+from simple_worker.tree import own_children
 from tests.commands import is_alive
 from tests.worker.real import PATIENCE, pids_in, processes_with, run, start, until
 
@@ -267,6 +269,38 @@ async def test_no_way_to_hide_survives(any_machine, tmp_path, way, end):
     assert processes_with(str(file)) == []
     if end == "exit":
         assert (running.outcome.reason, running.outcome.exit_code) == (Reason.EXIT, 3)
+
+
+async def test_what_an_orphan_leaves_as_it_dies_during_the_look_is_found(tmp_path, monkeypatch):
+    file = tmp_path / "pids"
+    dies = []
+
+    @contextmanager
+    def own_children_of_which_one_dies():
+        with own_children() as look:
+
+            def look_and_kill():
+                listed = look()
+                while dies and dies[0] in listed:
+                    os.kill(dies[0], signal.SIGKILL)
+                    os.waitid(os.P_PID, dies.pop(), os.WEXITED | os.WNOWAIT)
+                return listed
+
+            yield look_and_kill
+
+    monkeypatch.setattr("simple_worker.machine.own_children", own_children_of_which_one_dies)
+    inner = "echo $$ >> $FILE; exec sleep 1000 >&- 2>&-"
+    outer = f"echo $$ >> $FILE; setsid sh -c '{inner}' & wait"
+    script = f'setsid sh -c "$OUTER" >&- 2>&- & until [ "$(wc -l < $FILE)" = 2 ]; do sleep 0.01; done'
+    async with opened_own_machine(tmp_path) as machine:
+        file.touch()
+        running = start(machine, "sh", "-c", script, env={"FILE": str(file), "OUTER": outer})
+        outer_pid, inner_pid = await pids_in(file, 2)
+        dies.append(outer_pid)
+        with trio.fail_after(PATIENCE):
+            await running.run()
+    assert not dies
+    assert not is_alive(inner_pid)
 
 
 async def test_a_grandchild_may_write_on_for_a_while(machine):
