@@ -328,6 +328,8 @@ class Dispatcher:
             if is_new:
                 self.tally.ended[job.state] += 1
                 self.events.tell_end(job)
+                if job.spec.slots > 1:
+                    self.wake()  # slots may have been kept for it
             self._dependants.see(settled)
 
         _, job, _ = await self._commits.call(cancel, cancelled)
@@ -485,7 +487,9 @@ class Dispatcher:
         elif job.cancel_requested:
             self._kill(job)
         limits = attempt.limits
-        return Adoption(attempt, attempt.log.size, limits.max_log_size, limits.detach)
+        return Adoption(
+            attempt, attempt.log.size, limits.max_log_size, limits.detach, slots=job.spec.slots
+        )
 
     def on_worker(self, event: WorkerEvent, worker: WorkerInfo) -> None:
         self.events.tell_worker(event, worker)
@@ -529,7 +533,9 @@ class Dispatcher:
 
 
 def _job_variables(job: Job) -> dict[str, str]:
-    variables = {"JOB_ID": str(job.id), "JOB_ATTEMPT": str(job.attempt)}
+    variables = {
+        "JOB_ID": str(job.id), "JOB_ATTEMPT": str(job.attempt), "JOB_SLOTS": str(job.spec.slots)
+    }  # fmt: skip
     if job.spec.name is not None:
         variables["JOB_NAME"] = job.spec.name
     if job.spec.group is not None:

@@ -72,8 +72,7 @@ class Drains:
         for record in store.workers(worker_id):
             names = {server.id: server.name for server in store.servers()}
             if record.server != self._dispatcher.server and record.server in names:
-                running = [each.key for each in store.placed(worker_id)]
-                return worker_info(record, names[record.server], running)
+                return worker_info(record, names[record.server], store.placed(worker_id))
         return None
 
     def away(self) -> Sequence[WorkerInfo]:

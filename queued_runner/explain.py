@@ -79,7 +79,7 @@ def pending_reasons(jobs: Sequence[Job], situation: Situation) -> list[str | Non
         held_back = _held_back(job, situation, job.after)
         if held_back is not None:
             return held_back
-        needs = bool(job.spec.mask), *job.spec.needs.items()
+        needs = bool(job.spec.mask), job.spec.slots, *job.spec.needs.items()
         if needs not in places:
             places[needs] = _place(job, situation.workers)
         return places[needs]
@@ -116,13 +116,28 @@ def _place(job: Job, workers: Sequence[WorkerInfo]) -> str:
                 " cannot, nor a baseline one, nor one of an earlier release; start one with"
                 " `simple-worker` (without `--pull`)"
             )
+    slots = job.spec.slots
+    if slots > 1:
+        fitting = [worker for worker in fitting if _widest(worker) >= slots]
+        if not fitting:
+            return (
+                f"no worker that fits has {slots} slots for one job: start one with `simple-worker"
+                f" --slots {slots}` or more (without `--pull`)"
+            )
     if all(worker.state in ("draining", "drained") for worker in fitting):
         if all(worker.is_leaving for worker in fitting):
             return "the fitting workers are leaving and take no more jobs"
         return "every fitting worker is drained; `queued-runner resume WORKER` takes it back"
-    if not any(worker.free for worker in fitting):
-        return "all slots of the fitting workers are taken"
-    return "it is about to start"
+    if any(worker.free >= slots for worker in fitting):
+        return "it is about to start"
+    if slots > 1:
+        return f"it waits until {slots} slots of one fitting worker are free at once"
+    return "all slots of the fitting workers are taken"
+
+
+def _widest(worker: WorkerInfo) -> int:
+    """The most slots that one job may take there."""
+    return worker.slots if worker.widest is None else min(worker.widest, worker.slots)
 
 
 def _fit(job: Job, worker: WorkerInfo) -> Fit:
@@ -135,6 +150,13 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
     ]
     if job.spec.mask and not worker.can_mask:
         missing.append("it cannot hide secrets")
+    slots = job.spec.slots
+    if slots > 1 and _widest(worker) < slots:
+        missing.append(
+            f"it has {worker.slots} of {slots} slots"
+            if worker.slots < slots
+            else "it gives a job one slot, since it pulls over HTTP"
+        )
     fits = not missing and worker.state == "ready"
     if missing:
         why = ", ".join(missing)
@@ -146,6 +168,8 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
         why = "it is just connecting"
     elif worker.free:
         why = f"free slots: {worker.free} of {worker.slots}"
+        if worker.free < slots:
+            why += f", and it takes {slots}"
     elif len(worker.running) < worker.slots:
         why = "it has no room for more jobs just now"  # its disk is nearly full, for one
     else:

@@ -30,7 +30,7 @@ from pydantic import (
 from queued_runner.refusals import NO_CONTROLS, NO_NUL, Guesses, in_words
 from remote_runner.mask import MAX_SECRETS, MAX_SECRETS_SIZE, MIN_SECRET
 from remote_runner.signals import signal_number
-from remote_runner.types import Command, all_needs
+from remote_runner.types import WIDEST, Command, all_needs
 from remote_runner.value import value
 
 Text = Annotated[str, StringConstraints(max_length=131_072, pattern=NO_NUL)]
@@ -131,7 +131,8 @@ class JobSpec(BaseModel):
     """A job as it is sent. Unknown fields are refused by name.
 
     `detach`, `max_log_size`, `max_results_size`: None stands for the server's. `after` are the jobs
-    that must have succeeded before this one starts. `mask`: secrets, which are `***` in the output
+    that must have succeeded before this one starts. `slots` are how many of one worker's it takes,
+    all at once. `mask`: secrets, which are `***` in the output
     and wherever the job is shown; `env` and `mask` stay out of its repr.
     """
 
@@ -156,6 +157,7 @@ class JobSpec(BaseModel):
     on_lost: Literal["retry", "fail"] = "retry"
     detach: Annotated[float, Field(ge=1, le=MAX_SECONDS, allow_inf_nan=False)] | None = None
     needs: dict[Name, Text] = Field(default_factory=dict, max_length=32)
+    slots: int = Field(default=1, ge=1, le=WIDEST)
     after: tuple[Reference, ...] = Field(default=(), max_length=MAX_AFTER)
     delay: Seconds = 0.0
     max_log_size: Annotated[int, Field(ge=0, le=1 << 40)] | None = None
@@ -273,6 +275,7 @@ class JobSpec(BaseModel):
             detach=limits.detach,
             max_results=limits.max_results_size,
             mask=self.mask,
+            slots=self.slots,
         )
 
 

@@ -16,7 +16,7 @@ from queued_runner.drains import Drains
 from queued_runner.fleet import Fleet
 from queued_runner.jobs import Job, JobState, attempt_id
 from queued_runner.sightings import worker_info
-from queued_runner.store.base import AttemptKey, PlacedAttempt, Reader, ServerRecord, WorkerRecord
+from queued_runner.store.base import PlacedAttempt, Reader, ServerRecord, WorkerRecord
 from remote_runner.types import WorkerInfo
 
 FRESH: Final = 1.0
@@ -106,9 +106,9 @@ class Overview:
     async def _look(self) -> Sequence[WorkerInfo]:
         records, placed, servers = await self._read(_everything)
         names = {server.id: server.name for server in servers if server.id != self._fleet.id}
-        running: dict[str, list[AttemptKey]] = {}
+        running: dict[str, list[PlacedAttempt]] = {}
         for each in placed:
-            running.setdefault(each.worker_id, []).append(each.key)
+            running.setdefault(each.worker_id, []).append(each)
         found = {
             record.worker_id: worker_info(
                 record, names[record.server], running.get(record.worker_id, [])
@@ -160,7 +160,7 @@ def _everything(
     return store.workers(), store.placed(), store.servers()
 
 
-def _agent(attempt: PlacedAttempt, server: str, running: Sequence[AttemptKey]) -> WorkerInfo:
+def _agent(attempt: PlacedAttempt, server: str, running: Sequence[PlacedAttempt]) -> WorkerInfo:
     """An agent of another server, as far as its jobs tell."""
     return WorkerInfo(
         id=attempt.worker_id,
@@ -171,6 +171,7 @@ def _agent(attempt: PlacedAttempt, server: str, running: Sequence[AttemptKey]) -
         labels={},
         version="",
         address="",
-        running=tuple(sorted(attempt_id(job_id, number) for job_id, number in running)),
+        running=tuple(sorted(attempt_id(*each.key) for each in running)),
+        widest=1,
         server=server,
     )

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields
 from typing import Final
 
 from queued_runner.jobs import attempt_id
-from queued_runner.store.base import AttemptKey, WorkerRecord
+from queued_runner.store.base import PlacedAttempt, WorkerRecord
 from remote_runner.types import WorkerInfo
 
 _CHANGING: Final = frozenset({"id", "running", "free", "server"})
@@ -22,12 +22,13 @@ def worker_record(worker: WorkerInfo, boot: str = "", connection: int = 0) -> Wo
     return WorkerRecord(worker.id, boot, connection, json.dumps(facts, ensure_ascii=False))
 
 
-def worker_info(record: WorkerRecord, server: str, running: Sequence[AttemptKey]) -> WorkerInfo:
+def worker_info(record: WorkerRecord, server: str, running: Sequence[PlacedAttempt]) -> WorkerInfo:
     """A worker that is connected to another server, named `server`, where these attempts run.
 
     What a later release has written down besides is passed over.
     """
     facts = {name: value for name, value in json.loads(record.facts).items() if name in _FACTS}
-    free = max(0, facts["slots"] - len(running)) if facts["state"] == "ready" else 0
-    names = tuple(sorted(attempt_id(job_id, number) for job_id, number in running))
+    taken = sum(attempt.slots for attempt in running)
+    free = max(0, facts["slots"] - taken) if facts["state"] == "ready" else 0
+    names = tuple(sorted(attempt_id(*attempt.key) for attempt in running))
     return WorkerInfo(id=record.worker_id, free=free, running=names, server=server, **facts)

@@ -49,6 +49,8 @@ class PooledWorker:
     is_drained: bool = False
     """The server places nothing new there."""
     runs: set[str] = field(default_factory=set)
+    wide: dict[str, int] = field(default_factory=dict)
+    """Those of them that take several slots, and how many."""
     ahead: dict[str, float] = field(default_factory=dict)
     """Those of them that were placed ahead of a slot, and have not begun as far as is known; since
     when. Infinity: it was asked to give them back."""
@@ -57,18 +59,36 @@ class PooledWorker:
     echo: float = 0.0
     """Seconds from a spawn into a free slot until its worker said that it had begun, last time."""
 
+    def add(self, run_id: str, slots: int) -> None:
+        """A run is here now, and takes so many slots."""
+        self.runs.add(run_id)
+        if slots > 1:
+            self.wide[run_id] = slots
+
+    def remove(self, run_id: str) -> None:
+        """It is not here any more; one that never was is fine."""
+        self.runs.discard(run_id)
+        self.ahead.pop(run_id, None)
+        self.wide.pop(run_id, None)
+
+    def clear(self) -> None:
+        """Nothing is here any more."""
+        for runs in (self.runs, self.ahead, self.wide):
+            runs.clear()
+
     @property
     def free(self) -> int:
-        """Runs that may be started here now."""
+        """Slots that may be taken here now."""
         if not self.is_ready or self.is_draining or self.is_drained:
             return 0
-        return max(0, self.slots - len(self.runs))
+        return max(0, self.slots - len(self.runs) - sum(self.wide.values()) + len(self.wide))
 
     @property
     def spare(self) -> int:
-        """Runs that may be placed here ahead of a free slot."""
+        """Runs that may be placed here ahead of a free slot. None where one takes several: the
+        worker, which knows nothing of that, would begin them at once."""
         is_open = self.takes_ahead and self.is_ready and not (self.is_draining or self.is_drained)
-        if not is_open or len(self.runs) < self.slots:
+        if not is_open or self.wide or len(self.runs) < self.slots:
             return 0
         most = self.slots + min(len(self.ends), AHEAD_PER_SLOT * self.slots)
         return max(0, most - len(self.runs))
@@ -133,7 +153,9 @@ class _Group:
 
 
 def _slots(workers: list[PooledWorker]) -> tuple[Slot, ...]:
-    return tuple(Slot(worker.name, worker.id, worker.boot) for worker in workers)
+    return tuple(
+        Slot(worker.name, worker.id, worker.boot, worker.slots, worker.free) for worker in workers
+    )
 
 
 GroupKey = tuple[tuple[str, str], ...]
@@ -225,13 +247,13 @@ class Pool:
             places += [worker] * min(worker.spare, limit - len(places))
         return [Offer(dict(key), _slots(places)) for key, places in ahead.items()]
 
-    def choose(self, needs: Mapping[str, str]) -> PooledWorker | None:
-        """The worker with the most free slots that satisfies `needs`.
+    def choose(self, needs: Mapping[str, str], slots: int = 1) -> PooledWorker | None:
+        """The worker with the most free slots, so many at least, that satisfies `needs`.
 
         Of those that are equal in their labels too: the one that has waited longest.
         """
         best: PooledWorker | None = None
-        best_free = 0
+        best_free = slots - 1
         for group in self._groups.values():
             if satisfies(group.labels, needs):
                 free = max(group.buckets)

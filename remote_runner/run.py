@@ -39,8 +39,8 @@ class RemoteRun:
     __slots__ = (
         "_owner", "acked", "boot", "command", "detach", "detached_until", "gaps", "has_begun",
         "has_started", "id", "is_ended", "is_lost", "kill_order", "kill_reason", "max_output",
-        "observer", "received", "results_acked", "results_received", "sent", "session", "timers",
-        "was_ahead", "worker", "worker_id",
+        "observer", "received", "results_acked", "results_received", "sent", "session", "slots",
+        "timers", "was_ahead", "worker", "worker_id",
     )  # fmt: skip
 
     def __init__(
@@ -61,6 +61,7 @@ class RemoteRun:
         self.boot = session.worker.boot
         self.max_output = None if command is None else command.max_output
         self.detach = None if command is None else command.detach
+        self.slots = 1 if command is None else command.slots
         self.sent = trio.current_time()
         """When its worker was told to run it, if it was from here."""
         self.has_started = False

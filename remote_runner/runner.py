@@ -194,17 +194,23 @@ class RemoteRunner(DirectRuns):
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
         needs = all_needs(needs, command.mask)
-        worker = self._pool.choose(needs) if worker_id is None else self._pool.find(worker_id)
+        if worker_id is None:
+            worker = self._pool.choose(needs, command.slots)
+        else:
+            worker = self._pool.find(worker_id)
         if worker is not None and command.mask and CAN_MASK not in worker.labels:
             worker = None  # it was restarted, as an older release, since its slot was taken
-        if worker is None or not (worker.free or worker.spare):
-            raise NoWorkerAvailable("no connected worker has a free slot and the labels needed")
+        has_room = worker is not None and (
+            worker.free >= command.slots or (command.slots == 1 and worker.spare > 0)
+        )
+        if worker is None or not has_room:
+            raise NoWorkerAvailable("no connected worker has room for it and the labels needed")
         session = self._sessions[worker.session]
         run = RemoteRun(self, run_id, command, observer, session)
         self._runs[run_id] = run
         if not worker.free:
             self._ahead.add(session, run)
-        worker.runs.add(run_id)
+        worker.add(run_id, run.slots)
         self._spawn(session, run)
         self._pool.update(worker)
         return run
@@ -323,6 +329,7 @@ class RemoteRunner(DirectRuns):
                 known.received = known.acked = adoption.offset
                 known.results_received = known.results_acked = adoption.results
                 known.max_output, known.detach = adoption.max_output, adoption.detach
+                known.slots = adoption.slots
                 self._runs[run_id] = known
             held.add(run_id)
             self._attach(known, session)
@@ -336,7 +343,7 @@ class RemoteRunner(DirectRuns):
         run.session = session
         run.has_begun = True  # its worker has listed it
         run.detached_until = None
-        session.worker.runs.add(run.id)
+        session.worker.add(run.id, run.slots)
         session.unacked += run.unacked
         session.send(Resume(run.id, run.received, run.results_received))
         if run.acked:
@@ -462,8 +469,7 @@ class RemoteRunner(DirectRuns):
                 self._end(run, Outcome(Reason.REFUSED))
             elif worker.is_baseline:
                 self._lose(run)
-        worker.runs.clear()
-        worker.ahead.clear()
+        worker.clear()
         self._detached.set()
 
     def on_protocol_error(self) -> None:
@@ -492,8 +498,7 @@ class RemoteRunner(DirectRuns):
     # --- ends ---
 
     def _take_out(self, worker: PooledWorker, run: RemoteRun) -> None:
-        worker.ahead.pop(run.id, None)
-        worker.runs.discard(run.id)
+        worker.remove(run.id)
         self._pool.update(worker)
 
     def _stop_timers(self, run: RemoteRun) -> None:

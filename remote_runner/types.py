@@ -20,6 +20,10 @@ CAN_MASK: Final = "\x1fmask"
 """The label, which nobody can ask for, of room where the `mask` of a `Command` is obeyed."""
 
 
+WIDEST: Final = 1000
+"""Slots that one run may take at most, all of them at one worker."""
+
+
 class Reason(StrEnum):
     """Why an attempt ended."""
 
@@ -54,6 +58,7 @@ class Command:
     when they are. None: as long as the runner has it for all. `max_results` is bytes of the files
     that are taken from `results` in its scratch directory once it has ended; 0: none are. `mask`
     are secrets: each, in any form (see `mask.py`), is `***` in the output that leaves the worker.
+    `slots` are how many of one worker's it takes, 1 to `WIDEST`.
     """
 
     command: str
@@ -70,6 +75,7 @@ class Command:
     detach: float | None = None
     max_results: int = 0
     mask: tuple[str, ...] = field(default=(), repr=False)
+    slots: int = 1
 
 
 @value
@@ -115,8 +121,9 @@ class WorkerInfo:
     `state` is `greeting`, `ready`, `draining` (it takes nothing new, and has something that runs),
     `drained` (by order of the server, and nothing runs there any more), or `away` (not connected,
     and drained when it comes back). `is_leaving`: it drains because it leaves by itself.
-    `can_mask`: it may be given commands with a `mask`. `server` is the name of the server that it
-    is connected to, where several share a queue; else empty.
+    `can_mask`: it may be given commands with a `mask`. `widest`: the most slots that one of them
+    may take there; None: as many as there are. `server` is the name of the server that it is
+    connected to, where several share a queue; else empty.
     """
 
     id: str
@@ -131,6 +138,7 @@ class WorkerInfo:
     is_baseline: bool = False
     is_leaving: bool = False
     can_mask: bool = False
+    widest: int | None = None
     server: str = ""
 
 
@@ -148,11 +156,18 @@ class WorkerEvent(StrEnum):
 
 
 class Slot(NamedTuple):
-    """Room for one run at a worker: its name, its stable id, and the id of its process."""
+    """Room for one run at a worker: its name, its stable id, and the id of its process.
+
+    A worker is offered once for each run of one slot that it takes. `of` are all slots that a run
+    of several may take there, and `free` those of them that are free; 0: what is placed there waits
+    for one.
+    """
 
     worker: str
     worker_id: str
     boot: str
+    of: int = 1
+    free: int = 1
 
 
 @value
@@ -236,7 +251,7 @@ class Observer(Protocol):
 class Adoption:
     """Whose a presented run is: its observer, and how many bytes of output and results are known.
 
-    `max_output` and `detach` are as in its `Command`.
+    `max_output`, `detach` and `slots` are as in its `Command`.
     """
 
     observer: Observer
@@ -244,6 +259,7 @@ class Adoption:
     max_output: int | None = None
     detach: float | None = None
     results: int = 0
+    slots: int = 1
 
 
 Waiting = Callable[[], Awaitable[None]]
@@ -329,10 +345,11 @@ class JobRunner(Protocol):
     ) -> Run:
         """Place and start a run, at the worker given or at any that suits; never blocks.
 
-        One whose command has a `mask` only where that is obeyed.
+        One whose command has a `mask` only where that is obeyed; one of several slots only where as
+        many are free.
 
         Raises:
-            NoWorkerAvailable: nothing with these labels has a free slot now, or that worker not.
+            NoWorkerAvailable: nothing with these labels has its slots free now, or that worker not.
             DuplicateRun: `run_id` is already running here.
         """
         ...

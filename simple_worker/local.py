@@ -146,7 +146,8 @@ class LocalRunner(DirectRuns):
         self._nursery: trio.Nursery | None = None
         self._host: Host | None = None
         self._runs: dict[str, LocalRun] = {}
-        self._running: set[str] = set()
+        self._running: dict[str, int] = {}
+        """How many slots each takes."""
         self._is_drained = False
 
     @asynccontextmanager
@@ -186,10 +187,11 @@ class LocalRunner(DirectRuns):
     def _free(self) -> int:
         if self._processes is None or self._is_drained:
             return 0
-        return self._slots - len(self._running)
+        return self._slots - sum(self._running.values())
 
     def offers(self, limit: int) -> Sequence[Offer]:
-        slots = (Slot(LOCAL, self.worker_id, self._boot),) * min(limit, self._free)
+        free = self._free
+        slots = (Slot(LOCAL, self.worker_id, self._boot, self._slots, free),) * min(limit, free)
         return [Offer({CAN_MASK: ""}, slots)] if slots else []
 
     def start(
@@ -202,12 +204,12 @@ class LocalRunner(DirectRuns):
     ) -> LocalRun:
         if run_id in self._runs:
             raise DuplicateRun(f"the run {run_id} is already known here")
-        suits = worker_id in (None, self.worker_id) and not needs
-        if not suits or not self._free or self._processes is None or self._nursery is None:
-            raise NoWorkerAvailable("this program has no free slot, or not the labels needed")
+        suits = worker_id in (None, self.worker_id) and not needs and self._free >= command.slots
+        if not suits or self._processes is None or self._nursery is None:
+            raise NoWorkerAvailable("this program has no room for it, or not the labels needed")
         child = self._processes.start(Launch(command, extra_env={"JOB_WORKER": LOCAL}))
         run = self._runs[run_id] = LocalRun(self, run_id, child, observer)
-        self._running.add(run_id)
+        self._running[run_id] = command.slots
         self._nursery.start_soon(self._run, run)
         return run
 
@@ -216,7 +218,7 @@ class LocalRunner(DirectRuns):
         try:
             outcome = await run.run()
         finally:
-            self._running.remove(run.id)
+            del self._running[run.id]
             run.close(outcome)
         if not self._running:
             self._tell_drain()

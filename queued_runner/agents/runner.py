@@ -608,6 +608,7 @@ def _shown(agent: Agent, runs: Sequence[AgentRun], *, is_drained: bool) -> Worke
         version="",
         address=agent.address,
         running=tuple(sorted(run.id for run in runs)),
+        widest=1,
     )
 
 

@@ -52,6 +52,11 @@ def job_options(command: F) -> F:
             secret_options,
             option("--needs", type=PAIR, multiple=True, help="Label of the worker; repeatable."),
             option(
+                "--slots",
+                type=click.IntRange(min=1),
+                help="Slots of one worker that it takes; default 1.",
+            ),
+            option(
                 "--after",
                 metavar="ID",
                 type=AFTER,

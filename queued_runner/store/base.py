@@ -169,12 +169,14 @@ class WorkerRecord:
 
 
 class PlacedAttempt(NamedTuple):
-    """An attempt that runs: at the worker with this id and name, by this server; None: nobody's."""
+    """An attempt that runs: at the worker with this id and name, by this server; None: nobody's.
+    It takes so many slots there."""
 
     worker_id: str
     worker: str
     server: str | None
     key: AttemptKey
+    slots: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,13 +169,16 @@ class PostgresStore(Verbs):
                 if len(started) == len(chosen):
                     break
                 lost |= chosen.keys() - started.keys()
-                offers = _without(offers, (chosen[job_id] for job_id in started))
+                taken = {chosen[job_id]: 0 for job_id in started}
+                for job_id, job in started.items():
+                    taken[chosen[job_id]] += job.spec.slots
+                offers = _without(offers, taken)
             self._claimed |= {job.id: job for job in jobs}
             return sorted(jobs, key=lambda job: (-job.spec.priority, job.id))
 
     def _start(self, chosen: Mapping[int, Slot], now: float) -> dict[int, Job]:
         """Begin attempts of those jobs that are still ready and that nobody else holds."""
-        names, ids, boots = zip(*chosen.values(), strict=True)
+        names, ids, boots, _, _ = zip(*chosen.values(), strict=True)
         rows = self._db.execute(
             "WITH place AS MATERIALIZED ("
             " SELECT id AS place_id, name AS place_name, worker_id AS place_worker, boot AS"
@@ -201,17 +204,16 @@ class PostgresStore(Verbs):
         return {row[0]: job_of(row) for row in rows}
 
 
-def _without(offers: Iterable[Offer], taken: Iterable[Slot]) -> list[Offer]:
+def _without(offers: Iterable[Offer], taken: Mapping[Slot, int]) -> list[Offer]:
     """What is left of some offers."""
-    left = Counter(taken)
+    passed: Counter[Slot] = Counter()
     remaining = []
     for offer in offers:
         slots = []
         for slot in offer.slots:
-            if left[slot]:
-                left[slot] -= 1
-            else:
-                slots.append(slot)
+            passed[slot] += 1
+            if passed[slot] > taken.get(slot, 0):
+                slots.append(slot._replace(free=max(0, slot.free - taken.get(slot, 0))))
         remaining.append(replace(offer, slots=tuple(slots)))
     return remaining
 

@@ -17,6 +17,7 @@ from queued_runner.store.base import (
     WorkerRecord,
 )
 from queued_runner.store.database import Database, Dialect
+from queued_runner.store.needs import slots_of
 from remote_runner.results import parse_head
 
 JOB: Final = (
@@ -190,13 +191,13 @@ class Reads:
         where, bindings = ("", ()) if worker_id is None else (" AND worker_id = ?", (worker_id,))
         with self._guard:
             rows = self._db.execute(
-                "SELECT worker_id, worker, server, id, attempt FROM jobs"
+                "SELECT worker_id, worker, server, id, attempt, needs FROM jobs"
                 f" WHERE state = 'running'{where} ORDER BY id",
                 bindings,
             )
             return [
-                PlacedAttempt(at or "", worker or "", server, (job_id, number))
-                for at, worker, server, job_id, number in rows
+                PlacedAttempt(at or "", worker or "", server, (job_id, number), slots_of(needs))
+                for at, worker, server, job_id, number, needs in rows
             ]
 
     def drained_workers(self) -> dict[str, str]:

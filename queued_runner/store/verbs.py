@@ -91,8 +91,8 @@ class Verbs(Reads, ABC):
                     fresh[spec.key] = (job_id, spec)
                 row = (
                     job_id, spec.model_dump_json(exclude_defaults=True), spec.name, spec.group,
-                    spec.key, spec.priority, needs_text(spec.all_needs), int(spec.delay > 0), now,
-                    now + spec.delay, spec.detach,
+                    spec.key, spec.priority, needs_text(spec.all_needs, spec.slots),
+                    int(spec.delay > 0), now, now + spec.delay, spec.detach,
                 )  # fmt: skip
                 if spec.after:
                     later[job_id] = NewJob(index, spec)

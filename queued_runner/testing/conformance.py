@@ -541,6 +541,28 @@ class JobRunnerConformance:
                 await opened.host.next_capacity(told)
             await opened.room(len(free))
 
+    @pytest.mark.trio
+    async def test_a_run_of_several_slots_takes_as_many(
+        self, runner_factory: RunnerFactory
+    ) -> None:
+        async with self._opened(runner_factory) as opened:
+            wide = [slot for slot in opened.slots() if slot.of > 1]
+            for slot in dict.fromkeys(wide):
+                assert slot.free <= slot.of, "no more are free than there are"
+                if slot.free < 2:
+                    continue
+                with pytest.raises(NoWorkerAvailable):
+                    opened.start(shell("true", slots=slot.free + 1), Recorder(), at=slot)
+                seen = Recorder()
+                run = opened.start(shell("sleep 1000", slots=slot.free), seen, at=slot)
+                workers = {info.id: info for info in opened.runner.workers()}
+                assert workers[slot.worker_id].free == 0
+                with pytest.raises(NoWorkerAvailable):
+                    opened.start(shell("true"), Recorder(), at=slot)
+                run.kill()
+                await seen.end()
+                await opened.room(slot.free)
+
     # --- secrets ---
 
     @pytest.mark.trio

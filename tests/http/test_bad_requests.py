@@ -28,6 +28,7 @@ BAD_VALUES = {
     "on_lost": ["", "RETRY", 1],
     "detach": [-1, {}],
     "needs": [{"": "x"}, {"a": 1}, {"a\n": "x"}, [], {str(n): "" for n in range(33)}],
+    "slots": [0, -1, 1001, 1.5, None, "x"],
     "after": [
         1,
         "k",

@@ -64,6 +64,42 @@ def test_the_first_cause_is_told(job, workers, expected):
     assert pending_reason(job, situation(*workers)) == expected
 
 
+THREE = JobSpec(command="x", slots=3)
+
+
+@pytest.mark.parametrize(
+    ("workers", "expected"),
+    [
+        ([worker()], "no worker that fits has 3 slots for one job: start one with"
+         " `simple-worker --slots 3` or more (without `--pull`)"),
+        ([replace(worker(slots=4), widest=1)], "no worker that fits has 3 slots for one job: start"
+         " one with `simple-worker --slots 3` or more (without `--pull`)"),
+        ([worker(free=2, slots=4), worker(2)],
+         "it waits until 3 slots of one fitting worker are free at once"),
+        ([worker(free=3, slots=4)], "it is about to start"),
+    ],
+)  # fmt: skip
+def test_several_slots_are_a_cause(workers, expected):
+    assert reason(queued(THREE), *workers) == expected
+    assert pending_reason(queued(THREE), situation(*workers)) == expected
+
+
+def test_each_worker_says_whether_it_has_several_slots():
+    workers = [
+        worker(1), replace(worker(2, slots=4), widest=1), worker(3, free=2, slots=4),
+        worker(4, free=0, slots=4), worker(5, free=3, slots=4),
+    ]  # fmt: skip
+    found = explain(queued(THREE), situation(*workers), ()).workers
+    assert [fit.fits for fit in found] == [False, False, True, True, True]
+    assert [fit.why for fit in found] == [
+        "it has 2 of 3 slots",
+        "it gives a job one slot, since it pulls over HTTP",
+        "free slots: 2 of 4, and it takes 3",
+        "its 4 slots are taken",
+        "free slots: 3 of 4",
+    ]
+
+
 def test_a_server_that_stops_starts_nothing():
     assert "starts no more jobs" in reason(queued(), worker(), is_claiming=False)
 

@@ -92,13 +92,13 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(worker=workers)
     def end_a_run(self, worker):
         if worker.runs:
-            worker.ahead.pop(worker.runs.pop(), None)
+            worker.remove(next(iter(worker.runs)))
             self.changed(worker)
 
-    @rule(worker=workers)
-    def present_a_run(self, worker):
+    @rule(worker=workers, slots=st.integers(1, 3))
+    def present_a_run(self, worker, slots):
         """A worker that comes back may hold more than it has slots."""
-        worker.runs.add(f"presented-{next(self.numbers)}")
+        worker.add(f"presented-{next(self.numbers)}", slots)
         self.changed(worker)
 
     @rule(
@@ -117,7 +117,7 @@ class PoolMachine(RuleBasedStateMachine):
     def place_ahead(self, worker):
         if worker.spare:
             run_id = f"ahead-{next(self.numbers)}"
-            worker.runs.add(run_id)
+            worker.add(run_id, 1)
             worker.ahead[run_id] = 0.0
             self.changed(worker)
 
@@ -132,10 +132,10 @@ class PoolMachine(RuleBasedStateMachine):
         self.changed(worker)
 
     @precondition(lambda self: self.here)
-    @rule(needs=labels)
-    def place(self, needs):
-        chosen = self.pool.choose(needs)
-        fitting = [w for w in self.here if w.free and needs.items() <= w.labels.items()]
+    @rule(needs=labels, slots=st.integers(1, 3))
+    def place(self, needs, slots):
+        chosen = self.pool.choose(needs, slots)
+        fitting = [w for w in self.here if w.free >= slots and needs.items() <= w.labels.items()]
         if chosen is None:
             assert not fitting
             return
@@ -146,7 +146,9 @@ class PoolMachine(RuleBasedStateMachine):
         assert chosen.free == max(worker.free for worker in fitting)
         equals = [w for w in fitting if (w.free, w.labels) == (chosen.free, chosen.labels)]
         assert chosen is min(equals, key=self.here.__getitem__)
-        chosen.runs.add(f"placed-{next(self.numbers)}")
+        free = chosen.free
+        chosen.add(f"placed-{next(self.numbers)}", slots)
+        assert chosen.free == free - slots
         self.changed(chosen)
 
     @invariant()
@@ -169,6 +171,7 @@ class PoolMachine(RuleBasedStateMachine):
             if not worker.spare:
                 continue
             assert worker.takes_ahead
+            assert not worker.wide
             ended = self.quick[worker]
             last, recent = ended[-1][0], 0
             for time, duration in reversed(ended):
@@ -189,11 +192,13 @@ class PoolMachine(RuleBasedStateMachine):
         for offer in self.pool.offers(limit):
             workers = [w for w in self.here if w.labels == offer.labels and w.free]
             before = {worker: set(worker.runs) for worker in workers}
+            free = {worker.id: worker.free for worker in workers}
             turns = dict(self.here), dict(self.free)
             for number, slot in enumerate(offer.slots):
                 waiting = [w for w in workers if w.free == max(w.free for w in workers)]
                 chosen = min(waiting, key=self.here.__getitem__)
-                assert slot == (chosen.name, chosen.id, chosen.boot)
+                assert slot[:3] == (chosen.name, chosen.id, chosen.boot)
+                assert (slot.of, slot.free) == (chosen.slots, free[chosen.id])
                 chosen.runs.add(f"offered-{number}")
                 self.here[chosen] = next(self.clock)
             assert len(offer.slots) == limit or not any(worker.free for worker in workers)

@@ -7,7 +7,7 @@ from outcome import Error, Value
 
 from queued_runner.roster import MAX_WORDS, Roster
 from queued_runner.sightings import worker_info, worker_record
-from queued_runner.store.base import StoreBroken
+from queued_runner.store.base import PlacedAttempt, StoreBroken
 from queued_runner.store.sqlite import SQLiteStore
 from remote_runner.types import WorkerEvent, WorkerInfo
 
@@ -150,5 +150,6 @@ def test_nothing_more_is_written_into_a_store_that_is_broken(commits, roster):
 def test_what_a_later_release_has_written_down_is_passed_over():
     record = worker_record(info("w"))
     later = replace(record, facts='{"new": 1, ' + record.facts[1:])
-    shown = worker_info(later, "S", [(7, 2), (3, 1)])
-    assert shown == replace(info("w"), server="S", free=1, running=("3.1", "7.2"))
+    running = [PlacedAttempt("w", "w", "s", (7, 2), 1), PlacedAttempt("w", "w", "s", (3, 1), 2)]
+    shown = worker_info(later, "S", running)
+    assert shown == replace(info("w"), server="S", free=0, running=("3.1", "7.2"))

@@ -155,6 +155,23 @@ async def test_the_least_loaded_worker_with_the_labels_gets_the_run(bench, autoj
         assert sum(len(offer.slots) for offer in bench.runner.offers(99)) == 8
 
 
+async def test_a_run_of_several_slots_takes_them_of_one_worker(bench, autojump_clock):
+    seen = Recorder()
+    async with bench.worker("small", slots=2), bench.worker("large", slots=4) as worker:
+        start = bench.runner.start
+        assert start("1.1", Command("x", slots=3), {}, seen).worker == "large"
+        assert {info.name: info.free for info in bench.runner.workers()} == {"small": 2, "large": 1}
+        for worker_id in (None, "small", "large"):
+            with pytest.raises(NoWorkerAvailable):
+                start("2.1", Command("x", slots=3), {}, Recorder(), worker_id)
+        assert start("2.1", Command("x", slots=2), {}, Recorder()).worker == "small"
+        [offer] = bench.runner.offers(9)
+        assert [(slot.worker, slot.of, slot.free) for slot in offer.slots] == [("large", 4, 1)]
+        await worker.say(Close(0, "1.1", reason="exit", offset=0))
+        await seen.closed.wait()
+        assert start("3.1", Command("x", slots=4), {}, Recorder()).worker == "large"
+
+
 async def test_run_waits_for_a_worker_and_returns_the_outcome(bench, autojump_clock):
     results = []
 

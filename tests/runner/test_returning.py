@@ -110,7 +110,7 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
         stale = 0
 
         def adopt(self, run, size):
-            return Adoption(seen, 3) if run.id == "1.1" else None
+            return Adoption(seen, 3, slots=2) if run.id == "1.1" else None
 
         def on_worker_ready(self, worker_id, boot, held):
             self.ready = (worker_id, held)
@@ -124,6 +124,7 @@ async def test_a_host_may_adopt_what_a_worker_presents(autojump_clock, settings)
         holds = [("1.1", "ended", 5), ("2.1", "running", 0)]
         async with Bench(runner, nursery).worker(slots=4, holds=holds) as worker:
             assert host.ready == ("w-1", frozenset({"1.1"}))
+            assert runner.workers()[0].free == 2
             assert await worker.hear(Resume) == Resume("1.1", 3)
             await worker.say(
                 OutputChunk("stdout", b"de", "1.1", 3),

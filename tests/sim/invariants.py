@@ -38,6 +38,7 @@ MEANING = {
     "I15": "results are there with the end that was told, whole, and never in part",
     "I17": "an attempt is one server's, which has its worker; nobody is buried alive",
     "I16": "a job begins after all that it comes after have succeeded, or fails with one of them",
+    "I18": "what runs at a worker takes no more slots than it has",
 }
 
 LARGEST_VALUE = 5000
@@ -106,6 +107,20 @@ class Checks:
             self._fail("I8", f"{name} was started after the cancel of its job was acknowledged")
         if process.is_alive:
             self._alive[process.job_id] = process
+            self._check_slots(process.worker)
+
+    def _check_slots(self, worker):
+        """Of what a server has given up, the slots are free, though it may take a while to end."""
+        given_up = {name for _, name in self._given_up}
+        there = [p for p in self._alive.values() if p.worker is worker and p.name not in given_up]
+        rows = [(p, self._rows[p.job_id]) for p in there]
+        taken = sum(
+            row.spec.slots for p, row in rows
+            if row.state is JobState.RUNNING and row.attempt == p.attempt
+        )  # fmt: skip
+        if taken > self._world.worker_of_boot(worker.name).plan.slots:
+            names = ", ".join(sorted(p.name for p in there))
+            self._fail("I18", f"{names} take {taken} slots of {worker.name}")
 
     def on_process_end(self, process):
         if self._alive.get(process.job_id) is process:

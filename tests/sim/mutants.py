@@ -725,6 +725,6 @@ def main():
 
 if __name__ == "__main__":
     # By its name: this file is another module where it is run, with bugs of its own.
-    from tests.sim import ahead_mutants, server_mutants  # noqa: F401, they register theirs
+    from tests.sim import ahead_mutants, server_mutants, wide_mutants  # noqa: F401, they register
 
     sys.exit(server_mutants.main())

@@ -106,6 +106,7 @@ def draw(seed, servers=None):
     """The scenario of a seed; `servers`: 1 or 2, if it is not to say so itself."""
     scenario = _with_results_cut(Random(f"results {seed}"), _draw(seed))
     scenario = _with_burst(Random(f"burst {seed}"), scenario)
+    scenario = _with_wide_jobs(Random(f"wide {seed}"), scenario)
     rng = Random(f"servers {seed}")
     number = rng.choices((1, 2), (7, 3))[0]
     return _with_two_servers(rng, scenario) if (servers or number) == 2 else scenario
@@ -212,6 +213,21 @@ def _fault_in_burst(rng, scenario, at):
         target=rng.choice(scenario.workers).name,
         how=rng.choice(HOW),
     )
+
+
+def _with_wide_jobs(rng, scenario):
+    """Some jobs take several slots, as many as each worker has: all but one may leave for good."""
+    if rng.random() < 0.8:
+        return scenario
+    workers = tuple(replace(plan, slots=plan.slots + 1) for plan in scenario.workers)
+    most = min(plan.slots for plan in workers)
+    jobs = tuple(
+        replace(plan, spec=plan.spec.model_copy(update={"slots": rng.randint(2, most)}))
+        if rng.random() < 0.3
+        else plan
+        for plan in scenario.jobs
+    )
+    return replace(scenario, workers=workers, jobs=jobs)
 
 
 def _with_two_servers(rng, scenario):

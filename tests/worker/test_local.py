@@ -112,6 +112,21 @@ async def test_slots_labels_and_ids(autojump_clock, processes):
     assert runner.offers(9) == []
 
 
+async def test_a_run_of_several_slots_takes_them(autojump_clock, processes):
+    runner, seen = LocalRunner(slots=3, processes=processes), Recorder()
+    async with runner.open():
+        with pytest.raises(NoWorkerAvailable):
+            runner.start("1.1", Command("sleep", slots=4), {}, Recorder())
+        run = runner.start("1.1", Command("sleep", slots=2), {}, seen)
+        [offer] = runner.offers(9)
+        assert [(slot.of, slot.free) for slot in offer.slots] == [(3, 1)]
+        with pytest.raises(NoWorkerAvailable):
+            runner.start("2.1", Command("sleep", slots=2), {}, Recorder())
+        run.kill("SIGINT")
+        await seen.closed.wait()
+        assert runner.workers()[0].free == 3
+
+
 async def test_a_started_run_is_told_later_than_start_returns(autojump_clock, processes):
     runner, seen = LocalRunner(slots=1, processes=processes), Recorder()
     async with runner.open():

@@ -291,7 +291,9 @@ async def test_what_an_orphan_leaves_as_it_dies_during_the_look_is_found(tmp_pat
     monkeypatch.setattr("simple_worker.machine.own_children", own_children_of_which_one_dies)
     inner = "echo $$ >> $FILE; exec sleep 1000 >&- 2>&-"
     outer = f"echo $$ >> $FILE; setsid sh -c '{inner}' & wait"
-    script = f'setsid sh -c "$OUTER" >&- 2>&- & until [ "$(wc -l < $FILE)" = 2 ]; do sleep 0.01; done'
+    script = (
+        'setsid sh -c "$OUTER" >&- 2>&- & until [ "$(wc -l < $FILE)" = 2 ]; do sleep 0.01; done'
+    )
     async with opened_own_machine(tmp_path) as machine:
         file.touch()
         running = start(machine, "sh", "-c", script, env={"FILE": str(file), "OUTER": outer})
