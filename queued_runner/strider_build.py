@@ -20,7 +20,7 @@ CUSTOM: Final = "custom"
 """The plugin whose configuration has the commands of each phase; its runs are all that there is."""
 OPTIONS: Final = (
     "cwd", "env", "needs", "priority", "timeout", "kill_signal", "kill_grace", "retries", "backoff",
-    "max_backoff", "on_lost", "detach", "max_log_size",
+    "max_backoff", "on_lost", "detach", "max_log_size", "slots",
 )  # fmt: skip
 """Fields of a job of ours that `config.runner.config` may give; they hold for every phase."""
 MAX_ID: Final = 128

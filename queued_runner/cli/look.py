@@ -45,7 +45,7 @@ _SAID_OTHERWISE: Final = frozenset({
     "id", "state", "reason", "exit_code", "signal", "attempt", "worker", "command", "args",
     "shell", "stdin", "timeout", "kill_signal", "kill_grace", "retries", "backoff", "max_backoff",
     "created_at", "started_at", "finished_at", "duration", "log_bytes", "log_dropped",
-    "cancel_requested", "pending_reason", "delay", "detach", "max_log_size",
+    "cancel_requested", "pending_reason", "delay", "detach", "max_log_size", "slots",
 })  # fmt: skip
 """Fields that get words of their own; all others are shown by their names."""
 
@@ -119,6 +119,8 @@ def _facts(job: Mapping[str, Any], now: datetime) -> Iterator[tuple[str, str]]:
         yield "shell", "/bin/sh" if job["shell"] is True else printable(job["shell"])
     if job["stdin"] is not None:
         yield "stdin", _input(job["stdin"])
+    if job["slots"] > 1:
+        yield "slots", f"{job['slots']} of one worker"
     if job["delay"]:
         yield "delay", duration(job["delay"])
     if job["timeout"] is not None:

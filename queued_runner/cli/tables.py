@@ -80,8 +80,7 @@ def workers_table(workers: Iterable[Json]) -> "Table":
         (
             _short(worker["name"]),
             worker["state"],
-            # What waits for a slot runs not yet; one that takes nothing more has free ones as well.
-            f"{min(len(worker['running']), worker['slots'])}/{worker['slots']}",
+            f"{_busy(worker)}/{worker['slots']}",
             *([_short(worker["server"])] if has_servers else []),
             worker["address"],
             worker["version"],
@@ -91,6 +90,13 @@ def workers_table(workers: Iterable[Json]) -> "Table":
     ]
     server = ["SERVER"] if has_servers else []
     return table(("NAME", "STATE", "BUSY", *server, "ADDRESS", "VERSION", "LABELS"), rows)
+
+
+def _busy(worker: Json) -> int:
+    """How many of its slots are taken. Of one that takes nothing more, none is told to be free."""
+    if worker["state"] == "ready":
+        return int(worker["slots"] - worker["free"])
+    return min(len(worker["running"]), int(worker["slots"]))
 
 
 def servers_table(servers: Iterable[Json]) -> "Table":

@@ -101,7 +101,7 @@ def test_show_tells_everything_once(service: ServiceThread, verb: Verb) -> None:
         "name": "n", "group": "g", "cwd": "/src", "env": {"A": "1"}, "needs": {"gpu": "1"},
         "stdin": "caf\u00e9", "timeout": 90, "kill_signal": "SIGINT", "kill_grace": 2,
         "retries": 3, "priority": -5, "on_lost": "fail", "detach": 30, "max_log_size": 1 << 20,
-        "delay": 3600,
+        "delay": 3600, "slots": 4,
     }  # fmt: skip
     service.do(service.queue.add, JobSpec(command="sh", args=("-c", "echo 'a b'\n"), **fields))
     service.do(service.queue.start, 1)
@@ -118,6 +118,7 @@ def test_show_tells_everything_once(service: ServiceThread, verb: Verb) -> None:
         "name": "n", "group": "g", "cwd": "/src", "env": "A=1", "needs": "gpu=1", "priority": "-5",
     }  # fmt: skip
     assert facts["stdin"] == "5 B"
+    assert facts["slots"] == "4 of one worker"
     assert facts["timeout"] == "1 min 30 s"
     assert facts["kill"] == "SIGINT, and SIGKILL after 2 s"
     assert facts["retries"].startswith("3, after 1 s")
@@ -154,6 +155,7 @@ def test_show_says_why_a_job_waits(service: ServiceThread, verb: Verb) -> None:
     service.do(service.queue.add, *jobs(1))
     assert "waits    no worker is connected" in verb("show", 1).stdout
     assert "TRY" not in verb("show", 1).stdout
+    assert "slots" not in verb("show", 1).stdout
 
 
 def test_ps_of_selectors(service: ServiceThread, verb: Verb) -> None:

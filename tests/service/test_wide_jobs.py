@@ -37,6 +37,7 @@ def test_who_comes_later_does_not_overtake_one_that_waits_for_more(service: Serv
     service.wait_for(lambda: states(service, wide) == ["running"], "its slots")
     assert states(service, later) == ["queued"]
     assert service.json("workers")[0]["free"] == 0
+    assert service.verb("workers").stdout.splitlines()[1].split()[:3] == [b"w1", b"ready", b"3/3"]
     (service.folder / "go-wide").touch()
     service.wait_for(lambda: states(service, wide, later) == ["succeeded"] * 2, "the rest")
     assert service.output(wide) == b"3\n"
