@@ -42,6 +42,7 @@ class Room:
 
         Whoever comes first in the queue comes first. So for a job of several slots that has to wait
         for them, what is free of one worker is kept: else those of one slot would always be sooner.
+        It is the one with the most, of those with the fewest labels.
         """
         slots = self._wide.get(needs)
         if slots is not None:
@@ -57,15 +58,14 @@ class Room:
         return None
 
     def _take_several(self, places: list[deque[Slot]], slots: int) -> Slot | None:
-        nearest, most = None, 0
+        nearest: Slot | None = None
         for place in reversed(places):
-            for slot in dict.fromkeys(place):
-                left = self._left[slot]
-                if slot.of >= slots and left > most:
-                    nearest, most = slot, left
-                if slot.of >= slots <= left and slot.free:
+            wide = [slot for slot in dict.fromkeys(place) if slot.of >= slots and self._left[slot]]
+            for slot in wide:
+                if slot.free and self._left[slot] >= slots:
                     self._left[slot] -= slots
                     return slot
+            nearest = nearest or max(wide, key=self._left.__getitem__, default=None)
         if nearest is None:
             places.clear()  # nor is there anything for the next one
         else:

@@ -334,6 +334,15 @@ def test_a_worker_of_which_nobody_says_how_wide_it_is_takes_none(store):
     assert places(store, *slots) == {narrow: "a"}
 
 
+def test_scarce_labels_are_not_kept_for_one_that_can_do_without(store):
+    wide, special = store.submit(slots=3), store.submit(needs={"gpu": "1"})
+    gpu, plain = Offer({"gpu": "1"}, at("a", 4, 2)), Offer({}, at("b", 4, 1))
+    jobs = store(lambda raw: raw.claim([gpu, plain], store.now, 9))
+    assert [job.id for job in jobs] == [special]
+    jobs = store(lambda raw: raw.claim([gpu, Offer({}, at("b", 4, 3))], store.now, 9))
+    assert {job.id: job.worker for job in jobs} == {wide: "b"}
+
+
 def test_labels_and_several_slots_go_together(store):
     both = store.submit(needs={"gpu": "1"}, slots=2)
     plain = store.submit(slots=2)

@@ -113,8 +113,7 @@ def test_the_first_that_waits_for_several_slots_is_not_overtaken_for_ever(here, 
         elif slots > 1:
             # Who might have it is kept by one that came sooner and waits.
             assert sum(left[s] >= slots for s in suiting) <= len(waiting)
-            most = max((total[s] for s in suiting), default=0)
-            waiting.append(({s for s in suiting if total[s] == most > 0}, len(given), len(waiting)))
+            waiting.append(({s for s in suiting if total[s]}, len(given), len(waiting)))
     for nearest, since, before in waiting:
         untouched = nearest - set(given[since:])
         assert untouched or not nearest or before, "what is free is kept for the one that waits"
