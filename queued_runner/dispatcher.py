@@ -6,9 +6,9 @@ arrives as a synchronous call; everything durable leaves through the group commi
 answer.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 import trio
@@ -53,6 +53,14 @@ log = structlog.get_logger("queued_runner")
 
 MAX_CLAIM: Final = 256
 """Jobs in one claim, and slots of equal workers that are offered to it: bounds its time."""
+
+
+class _Claimed(NamedTuple):
+    """What a claim has found; when the next job is due, if that was none; see `Store.kept`."""
+
+    jobs: list[Job]
+    next_due: float | None
+    kept: Mapping[str, int]
 
 
 class Dispatcher:
@@ -105,6 +113,8 @@ class Dispatcher:
         self._due_changed = trio.Event()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
         self._is_claim_open = False
+        self.kept: Mapping[str, int] = {}
+        """For which job the free slots of which worker, by its id, are kept, as far as is known."""
         self._settled = trio.lowlevel.ParkingLot()
         self.is_claiming = True
         self.is_away = False
@@ -148,21 +158,19 @@ class Dispatcher:
                 self._is_claim_wanted, self._is_claim_open = False, True
                 self._commits.submit(partial(self._claim, self.server, offers), self._on_claimed)
 
-    def _claim(
-        self, server: str, offers: list[Offer], store: Store
-    ) -> tuple[list[Job], float | None]:
-        if server != self.server:
-            return [], None  # it has waited for the database, and this server was buried meanwhile
+    def _claim(self, server: str, offers: list[Offer], store: Store) -> _Claimed:
+        if server != self.server:  # it has waited for the database, and was buried meanwhile
+            return _Claimed([], None, {})
         now = self.now()
         jobs = store.claim(offers, now, MAX_CLAIM)
-        return jobs, None if jobs else store.next_run_after(now)
+        return _Claimed(jobs, None if jobs else store.next_run_after(now), store.kept)
 
-    def _on_claimed(self, result: Result[tuple[list[Job], float | None]]) -> None:
+    def _on_claimed(self, result: Result[_Claimed]) -> None:
         self._is_claim_open = False
         self._settled.unpark_all()
         if isinstance(result, Error):
             return  # the commit failed: its own task ends the service, nothing is started
-        jobs, self._next_due = result.unwrap()
+        jobs, self._next_due, self.kept = result.unwrap()
         if jobs:
             self._start(jobs)
             self._is_claim_wanted = True  # there may be more

@@ -162,5 +162,5 @@ def _resumed(worker: WorkerInfo) -> WorkerInfo:
     """As its server shows it once it has heard that it is resumed."""
     if worker.state not in ("draining", "drained"):
         return worker
-    free = max(0, worker.slots - len(worker.running))
+    free = max(0, worker.slots - worker.busy)
     return replace(worker, state="ready", free=free)

@@ -4,8 +4,8 @@ Pure: the clock, the workers and the jobs it comes after are parameters. It deci
 gets which slot is decided in the store, by the same labels and slots.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
@@ -21,12 +21,16 @@ Dependency = tuple[int, JobState, bool]
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What else a job depends on. `now` is UNIX seconds, `limits` are the server's."""
+    """What else a job depends on. `now` is UNIX seconds, `limits` are the server's.
+
+    `kept`: for which job the free slots of which worker, by its id, are kept.
+    """
 
     now: float
     is_claiming: bool
     workers: Sequence[WorkerInfo]
     limits: Limits
+    kept: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,8 @@ def explain(job: Job, situation: Situation, dependencies: Sequence[Dependency]) 
     reason = _held_back(job, situation, after)
     if reason is not None:
         return Explanation(job, reason, after)
-    fits = tuple(_fit(job, worker) for worker in situation.workers)
-    return Explanation(job, _place(job, situation.workers), after, fits)
+    fits = tuple(_fit(job, worker, situation.kept) for worker in situation.workers)
+    return Explanation(job, _place(job, situation), after, fits)
 
 
 def pending_reasons(jobs: Sequence[Job], situation: Situation) -> list[str | None]:
@@ -81,7 +85,7 @@ def pending_reasons(jobs: Sequence[Job], situation: Situation) -> list[str | Non
             return held_back
         needs = bool(job.spec.mask), job.spec.slots, *job.spec.needs.items()
         if needs not in places:
-            places[needs] = _place(job, situation.workers)
+            places[needs] = _place(job, situation)
         return places[needs]
 
     return [reason(job) for job in jobs]
@@ -101,7 +105,8 @@ def _held_back(job: Job, situation: Situation, after: Sequence[int]) -> str | No
     return None
 
 
-def _place(job: Job, workers: Sequence[WorkerInfo]) -> str:
+def _place(job: Job, situation: Situation) -> str:
+    workers = situation.workers
     if not workers:
         return "no worker is connected; start one with `simple-worker`"
     fitting = [worker for worker in workers if satisfies(worker.labels, job.spec.needs)]
@@ -128,8 +133,12 @@ def _place(job: Job, workers: Sequence[WorkerInfo]) -> str:
         if all(worker.is_leaving for worker in fitting):
             return "the fitting workers are leaving and take no more jobs"
         return "every fitting worker is drained; `queued-runner resume WORKER` takes it back"
-    if any(worker.free >= slots for worker in fitting):
+    free = [worker for worker in fitting if worker.free >= slots]
+    if any(worker.id not in situation.kept for worker in free):
         return "it is about to start"
+    if free:
+        keeper = situation.kept[free[0].id]
+        return f"the free slots are kept for job {keeper}, which comes before it and takes more"
     if slots > 1:
         return f"it waits until {slots} slots of one fitting worker are free at once"
     return "all slots of the fitting workers are taken"
@@ -140,7 +149,7 @@ def _widest(worker: WorkerInfo) -> int:
     return worker.slots if worker.widest is None else min(worker.widest, worker.slots)
 
 
-def _fit(job: Job, worker: WorkerInfo) -> Fit:
+def _fit(job: Job, worker: WorkerInfo, kept: Mapping[str, int]) -> Fit:
     missing = [
         f"it has {key}={worker.labels[key]} and not {key}={value}"
         if key in worker.labels
@@ -154,7 +163,7 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
     if slots > 1 and _widest(worker) < slots:
         missing.append(
             f"it has {worker.slots} of {slots} slots"
-            if worker.slots < slots
+            if worker.widest is None
             else "it gives a job one slot, since it pulls over HTTP"
         )
     fits = not missing and worker.state == "ready"
@@ -170,7 +179,9 @@ def _fit(job: Job, worker: WorkerInfo) -> Fit:
         why = f"free slots: {worker.free} of {worker.slots}"
         if worker.free < slots:
             why += f", and it takes {slots}"
-    elif len(worker.running) < worker.slots:
+        elif kept.get(worker.id, job.id) != job.id:
+            why += f", kept for job {kept[worker.id]}"
+    elif worker.busy < worker.slots:
         why = "it has no room for more jobs just now"  # its disk is nearly full, for one
     else:
         why = "its slot is taken" if worker.slots == 1 else f"its {worker.slots} slots are taken"

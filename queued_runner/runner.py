@@ -285,7 +285,9 @@ class QueuedRunner:
 
     def _situation(self, workers: Sequence[WorkerInfo]) -> Situation:
         dispatcher = self._dispatcher
-        return Situation(self._now(), dispatcher.is_claiming, workers, dispatcher.limits)
+        return Situation(
+            self._now(), dispatcher.is_claiming, workers, dispatcher.limits, dispatcher.kept
+        )
 
     # --- what has ended: once more, or away with it ---
 

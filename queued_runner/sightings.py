@@ -9,7 +9,7 @@ from queued_runner.jobs import attempt_id
 from queued_runner.store.base import PlacedAttempt, WorkerRecord
 from remote_runner.types import WorkerInfo
 
-_CHANGING: Final = frozenset({"id", "running", "free", "server"})
+_CHANGING: Final = frozenset({"id", "running", "free", "taken", "server"})
 """What is not written down: it changes with every job, or the record says it."""
 _FACTS: Final = frozenset(item.name for item in fields(WorkerInfo)) - _CHANGING
 
@@ -31,4 +31,6 @@ def worker_info(record: WorkerRecord, server: str, running: Sequence[PlacedAttem
     taken = sum(attempt.slots for attempt in running)
     free = max(0, facts["slots"] - taken) if facts["state"] == "ready" else 0
     names = tuple(sorted(attempt_id(*attempt.key) for attempt in running))
-    return WorkerInfo(id=record.worker_id, free=free, running=names, server=server, **facts)
+    return WorkerInfo(
+        id=record.worker_id, free=free, running=names, taken=taken, server=server, **facts
+    )

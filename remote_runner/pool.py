@@ -81,7 +81,12 @@ class PooledWorker:
         """Slots that may be taken here now."""
         if not self.is_ready or self.is_draining or self.is_drained:
             return 0
-        return max(0, self.slots - len(self.runs) - sum(self.wide.values()) + len(self.wide))
+        return max(0, self.slots - self.taken)
+
+    @property
+    def taken(self) -> int:
+        """Slots that all its runs take, those ahead too."""
+        return len(self.runs) + sum(self.wide.values()) - len(self.wide)
 
     @property
     def spare(self) -> int:
@@ -127,6 +132,7 @@ class PooledWorker:
             is_baseline=self.is_baseline,
             is_leaving=self.is_draining,
             can_mask=CAN_MASK in self.labels,
+            taken=self.taken - len(self.ahead),
         )
 
 

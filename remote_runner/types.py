@@ -122,8 +122,9 @@ class WorkerInfo:
     `drained` (by order of the server, and nothing runs there any more), or `away` (not connected,
     and drained when it comes back). `is_leaving`: it drains because it leaves by itself.
     `can_mask`: it may be given commands with a `mask`. `widest`: the most slots that one of them
-    may take there; None: as many as there are. `server` is the name of the server that it is
-    connected to, where several share a queue; else empty.
+    may take there; None: as many as there are. `taken`: how many slots are taken by what runs
+    there; None: one each. `server` is the name of the server that it is connected to, where several
+    share a queue; else empty.
     """
 
     id: str
@@ -139,7 +140,13 @@ class WorkerInfo:
     is_leaving: bool = False
     can_mask: bool = False
     widest: int | None = None
+    taken: int | None = None
     server: str = ""
+
+    @property
+    def busy(self) -> int:
+        """How many of its slots are taken by what runs there."""
+        return len(self.running) if self.taken is None else self.taken
 
 
 class WorkerEvent(StrEnum):

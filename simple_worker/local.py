@@ -274,5 +274,6 @@ class LocalRunner(DirectRuns):
                 address="in-process",
                 running=tuple(sorted(self._running)),
                 can_mask=True,
+                taken=sum(self._running.values()),
             )
         ]

@@ -80,7 +80,8 @@ def workers_table(workers: Iterable[Json]) -> "Table":
         (
             _short(worker["name"]),
             worker["state"],
-            f"{_busy(worker)}/{worker['slots']}",
+            # What waits for a slot runs not yet; one that takes nothing more has free ones as well.
+            f"{min(worker['taken'], worker['slots'])}/{worker['slots']}",
             *([_short(worker["server"])] if has_servers else []),
             worker["address"],
             worker["version"],
@@ -90,13 +91,6 @@ def workers_table(workers: Iterable[Json]) -> "Table":
     ]
     server = ["SERVER"] if has_servers else []
     return table(("NAME", "STATE", "BUSY", *server, "ADDRESS", "VERSION", "LABELS"), rows)
-
-
-def _busy(worker: Json) -> int:
-    """How many of its slots are taken. Of one that takes nothing more, none is told to be free."""
-    if worker["state"] == "ready":
-        return int(worker["slots"] - worker["free"])
-    return min(len(worker["running"]), int(worker["slots"]))
 
 
 def servers_table(servers: Iterable[Json]) -> "Table":

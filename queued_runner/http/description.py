@@ -75,11 +75,13 @@ SHAPES: Final[Schema] = {
         state={"enum": ["greeting", "ready", "draining", "drained", "away"]},
         slots=_NUMBER,
         free=_NUMBER,
+        taken=_NUMBER,
         labels={"type": "object", "additionalProperties": _TEXT},
         version=_TEXT,
         address=_TEXT,
         running={"type": "array", "items": _TEXT},
         is_baseline=_YES_OR_NO,
+        can_mask=_YES_OR_NO,
         server=_TEXT,
     ),
     "Server": _record(

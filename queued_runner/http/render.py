@@ -100,6 +100,7 @@ def render_worker(worker: WorkerInfo) -> dict[str, Any]:
         "state": worker.state,
         "slots": worker.slots,
         "free": worker.free,
+        "taken": worker.busy,
         "labels": dict(worker.labels),
         "version": worker.version,
         "address": worker.address,

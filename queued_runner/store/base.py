@@ -326,6 +326,9 @@ class Store(Reader, Protocol):
         """
         ...
 
+    kept: Mapping[str, int]
+    """For which job, by the last claim, the free slots of which worker, by its id, are kept."""
+
     def claim(self, offers: Sequence[Offer], now: float, limit: int) -> list[Job]:
         """Move queued jobs to running, each with a new attempt at the worker who has its slot.
 

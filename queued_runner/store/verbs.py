@@ -5,7 +5,7 @@ It leaves to an engine how transactions go, how ids are given out and how a clai
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from itertools import islice
@@ -54,6 +54,7 @@ class Verbs(Reads, ABC):
         self.whole = Whole(db, dialect, guard)
         self._claimed: dict[int, Job] = {}
         """The jobs that this connection has claimed, or taken over, and not finished."""
+        self.kept: Mapping[str, int] = {}
 
     # --- submitting ---
 
@@ -166,8 +167,10 @@ class Verbs(Reads, ABC):
                 (needs, *others, min(size, limit)),
             )
         candidates.sort()
-        taken = ((job_id, room.take(needs)) for _, job_id, needs in candidates)
-        return dict(islice(((job_id, slot) for job_id, slot in taken if slot), limit))
+        taken = ((job_id, room.take(needs, job_id)) for _, job_id, needs in candidates)
+        chosen = dict(islice(((job_id, slot) for job_id, slot in taken if slot), limit))
+        self.kept = room.kept
+        return chosen
 
     def _next_needs(self, after: str) -> str | None:
         value: str | None = self._value(

@@ -11,7 +11,7 @@ from tests.cli.service_thread import ServiceThread
 
 def worker(name: str, server: str, state: str = "ready") -> dict[str, Any]:
     return {
-        "name": name, "state": state, "running": [], "slots": 1, "free": 1, "address": "here",
+        "name": name, "state": state, "running": [], "slots": 1, "taken": 0, "address": "here",
         "version": "1", "labels": {}, "server": server,
     }  # fmt: skip
 

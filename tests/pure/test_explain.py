@@ -84,6 +84,25 @@ def test_several_slots_are_a_cause(workers, expected):
     assert pending_reason(queued(THREE), situation(*workers)) == expected
 
 
+def test_who_waits_behind_kept_slots_is_told_for_whom():
+    kept = replace(situation(worker(1, free=2, slots=4)), kept={"id-1": 7})
+    told = "the free slots are kept for job 7, which comes before it and takes more"
+    for job in (queued(), queued(JobSpec(command="x", slots=2))):
+        found = explain(job, kept, ())
+        assert found.reason == told == pending_reasons([job], kept)[0]
+        assert [fit.why for fit in found.workers] == ["free slots: 2 of 4, kept for job 7"]
+    (first,) = explain(queued(THREE, id=7), kept, ()).workers
+    assert first.why == "free slots: 2 of 4, and it takes 3"
+    two = replace(kept, workers=[*kept.workers, worker(2)])
+    assert explain(queued(), two, ()).reason == "it is about to start"
+
+
+def test_a_worker_that_is_full_of_wide_jobs_says_so():
+    full = replace(worker(1, free=0, slots=4), running=("1.1",), taken=4)
+    (fit,) = explain(queued(), situation(full), ()).workers
+    assert fit.why == "its 4 slots are taken"
+
+
 def test_each_worker_says_whether_it_has_several_slots():
     workers = [
         worker(1), replace(worker(2, slots=4), widest=1), worker(3, free=2, slots=4),

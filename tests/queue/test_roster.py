@@ -61,7 +61,7 @@ def test_what_is_known_of_a_worker_is_as_it_is_now(commits, roster):
     join(commits, roster, info("w", "greeting"))
     roster.see(WorkerEvent.JOINED, info("w"))
     assert not commits.waiting  # the store knows it already
-    assert commits.known() == {"w": info("w", server="S")}
+    assert commits.known() == {"w": info("w", server="S", taken=0)}
     roster.see(WorkerEvent.DRAINED, info("w", "drained"))
     assert commits.known()["w"].state == "drained"
     roster.see(WorkerEvent.RESUMED, info("w"))
@@ -152,4 +152,4 @@ def test_what_a_later_release_has_written_down_is_passed_over():
     later = replace(record, facts='{"new": 1, ' + record.facts[1:])
     running = [PlacedAttempt("w", "w", "s", (7, 2), 1), PlacedAttempt("w", "w", "s", (3, 1), 2)]
     shown = worker_info(later, "S", running)
-    assert shown == replace(info("w"), server="S", free=0, running=("3.1", "7.2"))
+    assert shown == replace(info("w"), server="S", free=0, running=("3.1", "7.2"), taken=3)

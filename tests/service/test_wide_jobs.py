@@ -29,6 +29,8 @@ def test_who_comes_later_does_not_overtake_one_that_waits_for_more(service: Serv
     said = service.verb("explain", wide).stdout.decode().splitlines()
     assert said[0] == f"job {wide}: it waits until 3 slots of one fitting worker are free at once"
     assert said[1].endswith("free slots: 1 of 3, and it takes 3")
+    said = service.job(later)["pending_reason"]
+    assert said == f"the free slots are kept for job {wide}, which comes before it and takes more"
 
     (service.folder / "go-0").touch()
     service.wait_for(lambda: states(service, first[0]) == ["succeeded"], "the first")

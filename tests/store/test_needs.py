@@ -73,7 +73,7 @@ def test_no_slot_is_taken_twice_nor_by_one_whom_it_does_not_suit(offers, queued)
         suiting = sum(free for mine, free in offers if satisfies(mine, needs))
         text = needs_text(needs)
         assert known.get(text, 0) == suiting
-        slot = room.take(text) if suiting else None
+        slot = room.take(text, 1) if suiting else None
         if slot is not None:
             assert satisfies(literal_eval(slot.worker), needs)
             taken.append(needs)
@@ -102,7 +102,7 @@ def test_the_first_that_waits_for_several_slots_is_not_overtaken_for_ever(here, 
     for needs, slots in queued:
         suiting = {s for s in left if satisfies(literal_eval(s.worker), needs) and s.of >= slots}
         text = needs_text(needs, slots)
-        slot = room.take(text) if text in known else None
+        slot = room.take(text, 1) if text in known else None
         if slot is not None:
             assert slot in suiting or (slots == 1 and satisfies(literal_eval(slot.worker), needs))
             left[slot] -= slots
@@ -121,6 +121,6 @@ def test_the_first_that_waits_for_several_slots_is_not_overtaken_for_ever(here, 
 
 def test_the_offer_with_the_fewest_labels_is_filled_first():
     room = Room([offer({"gpu": "1"}, 1), offer({}, 1)], seek_in([needs_text({"gpu": "1"})]))
-    assert room.take("")
-    assert room.take(needs_text({"gpu": "1"}))
-    assert not room.take("")
+    assert room.take("", 1)
+    assert room.take(needs_text({"gpu": "1"}), 1)
+    assert not room.take("", 1)
