@@ -156,6 +156,7 @@ def test_what_a_job_is_told(local):
     assert told == {
         "JOB_ID": str(job["id"]), "JOB_ATTEMPT": "1", "JOB_NAME": "n", "JOB_GROUP": "g",
         "JOB_WORKER": "local",
+        "JOB_SLOTS": "1",
     }  # fmt: skip
     assert len(cookie) == 16
     assert scratch.startswith("/")
