@@ -187,6 +187,7 @@ class Campaign:
             "env": {MARK: str(self.service.folder)},
             "retries": 1 if KINDS[kind].fails_once else 0,
             "backoff": 0.05,
+            "slots": self.rng.choice((1, 1, 1, 1, 1, 1, 1, 2)),
         }
         while True:
             try:
