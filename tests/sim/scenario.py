@@ -217,7 +217,7 @@ def _fault_in_burst(rng, scenario, at):
 
 def _with_wide_jobs(rng, scenario):
     """Some jobs take several slots, as many as each worker has: all but one may leave for good."""
-    if rng.random() < 0.8:
+    if rng.random() < 0.88:
         return scenario
     workers = tuple(replace(plan, slots=plan.slots + 1) for plan in scenario.workers)
     most = min(plan.slots for plan in workers)
