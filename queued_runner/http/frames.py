@@ -14,7 +14,7 @@ import codecs
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 import msgpack
@@ -22,6 +22,8 @@ import msgpack
 from queued_runner.log_files import Record
 
 MAX_OFFSET: Final = 1 << 62
+MAX_OWED: Final = 6
+"""Bytes of one range that is owed: each of two streams keeps three at most."""
 _RESUME = re.compile(r"([0-9]{1,9}:)?[0-9]{1,19}(~[0-9]{1,19}-[0-9]{1,19}){0,8}")
 
 
@@ -49,7 +51,8 @@ def parse_resume(text: str) -> ResumePoint | None:
         begin, _, end = item.partition("-")
         owed.append((int(begin), int(end)))
     attempt = int(number) if colon else None
-    if offset > MAX_OFFSET or any(not begin < end <= offset for begin, end in owed) or attempt == 0:
+    are_odd = any(not begin < end <= min(offset, begin + MAX_OWED) for begin, end in owed)
+    if offset > MAX_OFFSET or are_odd or attempt == 0:
         return None
     return ResumePoint(offset, tuple(owed), attempt)
 
@@ -104,6 +107,8 @@ class SseEncoder:
         self._prefix = f"{attempt}:" if attempt > 1 else ""
         self._tails: dict[str, list[tuple[int, int]]] = {"stdout": [], "stderr": []}
         """Of each stream, the bytes of a character that is not complete: `(offset, byte)`."""
+        self._lacking: list[tuple[int, int]] = []
+        """What an earlier stream kept, and is yet to come, as ranges of offsets in their order."""
         self._at = 0
 
     def begin(self) -> bytes:
@@ -113,7 +118,25 @@ class SseEncoder:
         """Take back bytes that an earlier stream kept and did not send."""
         self._tails[record.stream] += list(enumerate(record.data, record.offset))
 
+    def lack(self, begin: int, end: int) -> None:
+        """The same of bytes that come with a record that begins below the point of resumption."""
+        self._lacking.append((begin, end))
+
+    def _take_owed(self, record: Record) -> Record:
+        """What is new of a record; of the rest, which was sent, take back what was not."""
+        for begin, end in self._lacking:
+            owed = _part(record, begin, end)
+            if owed.data:
+                self.owe(owed)
+        after = record.offset + len(record.data)
+        self._lacking = [(max(begin, after), end) for begin, end in self._lacking if end > after]
+        return _part(record, self._position, after)
+
     def record(self, record: Record) -> bytes:
+        if self._lacking or record.offset < self._position:
+            record = self._take_owed(record)
+            if not record.data:
+                return b""
         gap = b""
         if record.offset > self._position:
             gap = self._event("gap", {"from": self._position, "to": record.offset})
@@ -168,7 +191,9 @@ class SseEncoder:
         return f"event: {name}\nid: {self._id()}\ndata: {text}\n\n".encode("utf-8", "replace")
 
     def _id(self) -> str:
-        owed = sorted(place for tail in self._tails.values() for place, _ in tail)
+        owed = [place for tail in self._tails.values() for place, _ in tail]
+        owed += [place for begin, end in self._lacking for place in range(begin, end)]
+        owed.sort()
         position = self._position
         while owed and owed[-1] == position - 1:
             position = owed.pop()
@@ -179,6 +204,13 @@ class SseEncoder:
             else:
                 ranges.append((place, place + 1))
         return f"{self._prefix}{position}" + "".join(f"~{begin}-{end}" for begin, end in ranges)
+
+
+def _part(record: Record, begin: int, end: int) -> Record:
+    """What of a record lies between two offsets; it may be nothing."""
+    start = max(begin, record.offset)
+    data = record.data[start - record.offset : max(end - record.offset, 0)]
+    return replace(record, offset=start, data=data)
 
 
 def _incomplete(data: bytes) -> int:

@@ -148,10 +148,11 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         if missing is not None and not (follow and number == job.attempt + 1):
             return missing
         encoder: Encoder
+        start = point.offset
         if "msgpack" in accept:
             encoder = MsgpackEncoder()
         else:
-            encoder = await _resumed(queue, job_id, number, point)
+            encoder, start = await _resumed(queue, job_id, number, point)
         return LongResponse(
             lambda push: send_records(
                 queue,
@@ -159,7 +160,7 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
                 encoder,
                 push,
                 attempt=number,
-                offset=point.offset,
+                offset=start,
                 follow=follow,
             ),
             media_type=encoder.media_type,
@@ -224,9 +225,12 @@ async def _send_log(
         await close_iterator(records)
 
 
-async def _resumed(queue: Queue, job_id: int, number: int, point: ResumePoint) -> SseEncoder:
-    """An encoder that stands where the client's last event left off."""
-    encoder = SseEncoder(point.offset, number)
+async def _resumed(
+    queue: Queue, job_id: int, number: int, point: ResumePoint
+) -> tuple[SseEncoder, int]:
+    """An encoder that stands where the client's last event left off, and from where on it is to get
+    records: what a killed server had kept for the rest of a character may not be stored yet."""
+    encoder, start = SseEncoder(point.offset, number), point.offset
     for begin, end in point.owed:
         position = begin
         records = queue.records(job_id, attempt=number, offset=begin, follow=False)
@@ -241,4 +245,7 @@ async def _resumed(queue: Queue, job_id: int, number: int, point: ResumePoint) -
                     break
         finally:
             await close_iterator(records)
-    return encoder
+        if position < end:
+            encoder.lack(position, end)
+            start = min(start, position)
+    return encoder, start

@@ -4,6 +4,7 @@ import httpx2
 import msgpack
 import pytest
 import trio
+import trio.testing
 
 from queued_runner.http.frames import SseEncoder
 from queued_runner.http.stream import send_records
@@ -136,6 +137,29 @@ async def test_every_event_is_a_point_to_resume_from(client, queue: FakeQueue) -
                 assert bytes_of(events[: index + 1], name) + bytes_of(rest, name) == data, point
 
 
+async def test_what_was_kept_and_is_not_stored_yet_comes_later(client, queue: FakeQueue) -> None:
+    """The server was killed: it had sent what its worker has to send again."""
+    await submit(client, queue)
+    url = "/api/v1/jobs/1/logs/stream"
+    answer = []
+
+    async def follow() -> None:
+        headers = {"Last-Event-ID": "5~1-2"}
+        answer.append(await client.get(url, headers=headers))
+
+    queue.write(1, "stdout", b"a")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await trio.testing.wait_all_tasks_blocked()
+        queue.write(1, "stdout", b"\xc3")
+        queue.write(1, "stderr", b"bbb")
+        queue.write(1, "stdout", b"\xa9c")
+        queue.finish(1)
+    events = parse_events(answer[0].content)
+    assert bytes_of(events, "stdout").decode() == "éc"
+    assert bytes_of(events, "stderr") == b""
+
+
 async def test_dropped_output_is_a_gap_before_the_end(client, queue: FakeQueue) -> None:
     await submit(client, queue)
     smile = "😀".encode()
@@ -157,7 +181,7 @@ async def test_dropped_output_is_a_gap_before_the_end(client, queue: FakeQueue) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "x", "1~", "5~2-2", "5~4-9", "9" * 19, "٣", "1~0-1" * 9]
+    "text", ["", "-1", "x", "1~", "5~2-2", "5~4-9", "9" * 19, "٣", "1~0-1" * 9, "9~0-7"]
 )
 async def test_odd_points_are_refused(client, queue: FakeQueue, text: str) -> None:
     await submit(client, queue)

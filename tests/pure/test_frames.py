@@ -4,7 +4,7 @@ import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queued_runner.http.frames import MsgpackEncoder, SseEncoder, parse_resume
+from queued_runner.http.frames import MsgpackEncoder, ResumePoint, SseEncoder, parse_resume
 from queued_runner.queue import Record
 from tests.http.events import bytes_of, parse_events
 
@@ -64,6 +64,34 @@ def test_every_byte_is_carried_and_every_event_is_a_point_to_resume_from(found):
         for name in STREAMS:
             parts = bytes_of(events[: index + 1], name), bytes_of(rest, name)
             assert b"".join(parts) == whole(found, name)
+
+
+@given(records(), st.integers(0, 60))
+def test_what_is_owed_may_come_with_the_records(found, stored):
+    """A killed server had sent what its next life does not have yet: it comes once more."""
+    events = encode(SseEncoder(), found)
+    size = sum(len(record.data) for record in found)
+    for index, (_, text, _) in enumerate(events):
+        point = parse_resume(text)
+        known = [part(record, 0, stored) for record in found]
+        encoder, start = resumed(ResumePoint(point.offset, ()), known), point.offset
+        for begin, end in point.owed:
+            for record in known:
+                if part(record, begin, end).data:
+                    encoder.owe(part(record, begin, end))
+            if stored < end:
+                encoder.lack(max(begin, stored), end)
+                start = min(start, max(begin, stored))
+        rest = encode(encoder, [part(r, start, size) for r in found])
+        for name in STREAMS:
+            parts = bytes_of(events[: index + 1], name), bytes_of(rest, name)
+            assert b"".join(parts) == whole(found, name)
+        for later, (_, again, _) in enumerate(rest):  # and each of its events is such a point, too
+            full = resumed(parse_resume(again), found)
+            end = encode(full, [part(r, parse_resume(again).offset, size) for r in found])
+            for name in STREAMS:
+                parts = bytes_of(events[: index + 1] + rest[: later + 1], name), bytes_of(end, name)
+                assert b"".join(parts) == whole(found, name)
 
 
 @given(texts, st.lists(st.integers(0, 20)))
