@@ -13,7 +13,7 @@ import base64
 import codecs
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -102,39 +102,38 @@ class SseEncoder:
 
     media_type = "text/event-stream"
 
-    def __init__(self, offset: int = 0, attempt: int = 1) -> None:
+    def __init__(
+        self, offset: int = 0, attempt: int = 1, owed: Sequence[tuple[int, int]] = ()
+    ) -> None:
         self._position = offset
         self._prefix = f"{attempt}:" if attempt > 1 else ""
         self._tails: dict[str, list[tuple[int, int]]] = {"stdout": [], "stderr": []}
         """Of each stream, the bytes of a character that is not complete: `(offset, byte)`."""
-        self._lacking: list[tuple[int, int]] = []
+        self._lacking = list(owed)
         """What an earlier stream kept, and is yet to come, as ranges of offsets in their order."""
         self._at = 0
 
     def begin(self) -> bytes:
         return b"retry: 1000\n\n"
 
-    def owe(self, record: Record) -> None:
-        """Take back bytes that an earlier stream kept and did not send."""
-        self._tails[record.stream] += list(enumerate(record.data, record.offset))
+    @property
+    def start(self) -> int:
+        """From where on it is to get records. What an earlier stream kept may not be stored yet,
+        where its server was killed."""
+        return min([self._position, *(begin for begin, _ in self._lacking)])
 
-    def lack(self, begin: int, end: int) -> None:
-        """The same of bytes that come with a record that begins below the point of resumption."""
-        self._lacking.append((begin, end))
-
-    def _take_owed(self, record: Record) -> Record:
-        """What is new of a record; of the rest, which was sent, take back what was not."""
+    def take_back(self, record: Record) -> None:
+        """Keep what of a record an earlier stream kept, and did not send."""
         for begin, end in self._lacking:
             owed = _part(record, begin, end)
-            if owed.data:
-                self.owe(owed)
+            self._tails[record.stream] += enumerate(owed.data, owed.offset)
         after = record.offset + len(record.data)
         self._lacking = [(max(begin, after), end) for begin, end in self._lacking if end > after]
-        return _part(record, self._position, after)
 
     def record(self, record: Record) -> bytes:
-        if self._lacking or record.offset < self._position:
-            record = self._take_owed(record)
+        if record.offset < self._position:
+            self.take_back(record)
+            record = _part(record, self._position, record.offset + len(record.data))
             if not record.data:
                 return b""
         gap = b""

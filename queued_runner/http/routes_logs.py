@@ -152,7 +152,8 @@ def build_log_routes(queue: Queue, shutdown: trio.Event) -> APIRouter:
         if "msgpack" in accept:
             encoder = MsgpackEncoder()
         else:
-            encoder, start = await _resumed(queue, job_id, number, point)
+            encoder = await _resumed(queue, job_id, number, point)
+            start = encoder.start
         return LongResponse(
             lambda push: send_records(
                 queue,
@@ -225,27 +226,16 @@ async def _send_log(
         await close_iterator(records)
 
 
-async def _resumed(
-    queue: Queue, job_id: int, number: int, point: ResumePoint
-) -> tuple[SseEncoder, int]:
-    """An encoder that stands where the client's last event left off, and from where on it is to get
-    records: what a killed server had kept for the rest of a character may not be stored yet."""
-    encoder, start = SseEncoder(point.offset, number), point.offset
+async def _resumed(queue: Queue, job_id: int, number: int, point: ResumePoint) -> SseEncoder:
+    """An encoder that stands where the client's last event left off, as far as that is stored."""
+    encoder = SseEncoder(point.offset, number, point.owed)
     for begin, end in point.owed:
-        position = begin
         records = queue.records(job_id, attempt=number, offset=begin, follow=False)
         try:
             async for record in records:
-                skip = max(0, position - record.offset)
-                data = record.data[skip : end - record.offset]
-                if data:
-                    encoder.owe(replace(record, offset=record.offset + skip, data=data))
-                position = record.offset + len(record.data)
-                if position >= end:
+                encoder.take_back(record)
+                if record.offset + len(record.data) >= end:
                     break
         finally:
             await close_iterator(records)
-        if position < end:
-            encoder.lack(position, end)
-            start = min(start, position)
-    return encoder, start
+    return encoder

@@ -169,7 +169,7 @@ class PostgresStore(Verbs):
                 if len(started) == len(chosen):
                     break
                 lost |= chosen.keys() - started.keys()
-                taken = {chosen[job_id]: 0 for job_id in started}
+                taken: Counter[Slot] = Counter()
                 for job_id, job in started.items():
                     taken[chosen[job_id]] += job.spec.slots
                 offers = _without(offers, taken)
@@ -204,7 +204,7 @@ class PostgresStore(Verbs):
         return {row[0]: job_of(row) for row in rows}
 
 
-def _without(offers: Iterable[Offer], taken: Mapping[Slot, int]) -> list[Offer]:
+def _without(offers: Iterable[Offer], taken: Counter[Slot]) -> list[Offer]:
     """What is left of some offers."""
     passed: Counter[Slot] = Counter()
     remaining = []
@@ -212,8 +212,8 @@ def _without(offers: Iterable[Offer], taken: Mapping[Slot, int]) -> list[Offer]:
         slots = []
         for slot in offer.slots:
             passed[slot] += 1
-            if passed[slot] > taken.get(slot, 0):
-                slots.append(slot._replace(free=max(0, slot.free - taken.get(slot, 0))))
+            if passed[slot] > taken[slot]:
+                slots.append(slot._replace(free=max(0, slot.free - taken[slot])))
         remaining.append(replace(offer, slots=tuple(slots)))
     return remaining
 

@@ -4,7 +4,7 @@ import msgpack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from queued_runner.http.frames import MsgpackEncoder, ResumePoint, SseEncoder, parse_resume
+from queued_runner.http.frames import MsgpackEncoder, SseEncoder, parse_resume
 from queued_runner.queue import Record
 from tests.http.events import bytes_of, parse_events
 
@@ -44,12 +44,12 @@ def encode(encoder, found):
 
 
 def resumed(point, found):
-    """An encoder for one who has everything up to `point`."""
-    encoder = SseEncoder(point.offset)
+    """An encoder for one who has everything up to `point`, where these records are stored."""
+    encoder = SseEncoder(point.offset, owed=point.owed)
     for begin, end in point.owed:
         for record in found:
             if part(record, begin, end).data:
-                encoder.owe(part(record, begin, end))
+                encoder.take_back(part(record, begin, end))
     return encoder
 
 
@@ -73,16 +73,8 @@ def test_what_is_owed_may_come_with_the_records(found, stored):
     size = sum(len(record.data) for record in found)
     for index, (_, text, _) in enumerate(events):
         point = parse_resume(text)
-        known = [part(record, 0, stored) for record in found]
-        encoder, start = resumed(ResumePoint(point.offset, ()), known), point.offset
-        for begin, end in point.owed:
-            for record in known:
-                if part(record, begin, end).data:
-                    encoder.owe(part(record, begin, end))
-            if stored < end:
-                encoder.lack(max(begin, stored), end)
-                start = min(start, max(begin, stored))
-        rest = encode(encoder, [part(r, start, size) for r in found])
+        encoder = resumed(point, [part(record, 0, stored) for record in found])
+        rest = encode(encoder, [part(r, encoder.start, size) for r in found])
         for name in STREAMS:
             parts = bytes_of(events[: index + 1], name), bytes_of(rest, name)
             assert b"".join(parts) == whole(found, name)

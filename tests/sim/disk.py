@@ -107,6 +107,7 @@ class SimStore:
         taken = self._engine.take_over(*args)
         if taken is not None:
             self._touched.update(dict.fromkeys((job.id for job in taken.jobs), "take"))
+            self._world.checks.on_taken(self._actor, taken.jobs)
         return taken
 
     def rescue(self, *args):

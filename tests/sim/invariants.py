@@ -348,6 +348,10 @@ class Checks:
         """A server takes an attempt for lost; what its worker may still say does not count."""
         self._given_up.add((actor, name))
 
+    def on_taken(self, actor, jobs):
+        """A server has what it may have given up before: its worker's word counts again."""
+        self._given_up -= {(actor, attempt_id(job.id, job.attempt)) for job in jobs}
+
     def on_received(self, actor, message):
         kind = type(message).__name__
         if kind != "Goodbye":  # with which a server may refuse who is not its own
