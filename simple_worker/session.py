@@ -6,7 +6,7 @@ meanwhile, so that what it reads is older than it seems. What attempts are told 
 """
 
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,6 +38,9 @@ from remote_runner.protocol.states import Role
 from simple_worker.attempts import HeldAttempt
 from simple_worker.slots import Slots
 
+_Times = tuple[float, float]
+"""Seconds on trio's clock, and on the wall's."""
+
 VERSION: Final = "0.1.0"
 WELCOME_TIMEOUT: Final = 10.0
 SILENT_BEATS: Final = 3
@@ -45,6 +48,8 @@ LOOK: Final = 0.25
 """Seconds between two looks whether this process has stood still, stopped say, or starved."""
 STILL: Final = 0.5
 """Seconds between two looks after which it has: half of the least `detach` that a job may have."""
+MAX_PINGS: Final = 64
+"""Pings whose answers are waited for; of older ones an answer proves nothing."""
 MAX_CHUNK: Final = 512 * 1024
 """Whatever the runner allows: an event is at most 1 MiB."""
 
@@ -92,6 +97,7 @@ class Session:
         identity: see there.
         number: of the connections of this process, counted from 1.
         slots: gets all that concerns attempts.
+        now: wall clock, UNIX seconds.
         why_not: asked before the work begins, with the server's id: a sentence ends it.
         on_welcome: called once the runner has accepted this worker.
         on_drain: the runner asks the worker to leave.
@@ -102,12 +108,14 @@ class Session:
         identity: Identity,
         number: int,
         slots: Slots,
+        now: Callable[[], float],
         why_not: Callable[[str], str | None],
         on_welcome: Callable[["Session"], None],
         on_drain: Callable[[], None],
     ) -> None:
         self._hello = identity.hello(number)
         self._slots = slots
+        self._now = now
         self._why_not = why_not
         self._on_welcome = on_welcome
         self._on_drain = on_drain
@@ -120,11 +128,13 @@ class Session:
         self._goodbye: Goodbye | None = None
         self._why = "the connection was lost"
         self._pings = 0
+        self._unanswered: deque[tuple[int, _Times]] = deque(maxlen=MAX_PINGS)
+        self._answered_from: _Times = (-math.inf, -math.inf)
+        """When the newest question was asked that the runner has answered."""
         self._awake = math.inf
         """When this process was last seen not to stand still."""
         self._still_since = math.inf
-        """When it began to stand still, until the runner has answered what it was asked after it:
-        what is read before that answer may have arrived at any moment since."""
+        """When it began to stand still, until the runner has answered what it was asked then."""
         self._asked = 0
         """The number of the ping that asked."""
         self._stood_still = False
@@ -157,8 +167,13 @@ class Session:
 
     @property
     def lateness(self) -> float:
-        """Seconds that what is acted on now may have waited here, read or unread."""
-        return max(0.0, trio.current_time() - self.last_contact)
+        """Seconds since the runner was asked what it answered last: all that it had to say until
+        then is here, and what has come since may have been on its way for so long.
+
+        On the wall's clock too, which may be set, but goes on while the machine sleeps.
+        """
+        here, on_the_wall = self._times()
+        return max(here - self._answered_from[0], on_the_wall - self._answered_from[1])
 
     @property
     def server_id(self) -> str:
@@ -219,11 +234,21 @@ class Session:
                 return message
         return None
 
+    def ask(self, pause: float) -> None:
+        """Ping, unless that was done in the last `pause` seconds."""
+        if trio.current_time() - self.last_ping >= pause:
+            self.ping()
+
     def ping(self) -> None:
         """Ask the runner for a sign of life."""
         self._pings += 1
-        self.last_ping = trio.current_time()
+        times = self._times()
+        self._unanswered.append((self._pings, times))
+        self.last_ping = times[0]
         self.send(Ping(self._pings))
+
+    def _times(self) -> _Times:
+        return trio.current_time(), self._now()
 
     async def round_trip(self) -> None:
         """Return once the runner has answered all that was sent so far, and has our answers."""
@@ -242,6 +267,7 @@ class Session:
             return ()
 
     async def _greet(self) -> Sequence[Message]:
+        self._answered_from = self._times()  # by the welcome
         self.send(self._hello)
         batch: Sequence[Message] = ()
         self._why = "nobody there who welcomes a worker; is it the HTTP port, perhaps?"
@@ -299,16 +325,22 @@ class Session:
             case Ping():
                 self.send(Pong(message.n))
             case Pong():
-                if message.n == self._pings:
-                    self._answered.set()
-                if message.n >= self._asked:
-                    self._still_since = math.inf
+                self._receive_answer(message.n)
             case Drain():
                 self._on_drain()
             case Goodbye():
                 self._goodbye = message
             case _:
                 self._slots.receive(message)
+
+    def _receive_answer(self, n: int) -> None:
+        if n == self._pings:
+            self._answered.set()
+        if n >= self._asked:
+            self._still_since = math.inf
+        while self._unanswered and self._unanswered[0][0] <= n:
+            _, self._answered_from = self._unanswered.popleft()
+        self._slots.begin_waiting()
 
     async def _keep_alive(self, heartbeat: float) -> None:
         """Ping after a silence, leave after a long one."""

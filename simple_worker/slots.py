@@ -34,15 +34,12 @@ from simple_worker.processes import Child, Processes
 from simple_worker.result_feed import ResultFeed
 from simple_worker.spool import Spool
 from simple_worker.spool_files import SpoolFolder
-from simple_worker.waiting import MAX_STDIN, Due, WaitingSpawns
+from simple_worker.waiting import MAX_STDIN, WaitingSpawn, WaitingSpawns
 
 READ: Final = 64 * 1024
-STALE: Final = 1.0
-"""Seconds after which a spawn that has waited for a slot is given back unasked. The runner asks for
-it sooner; one that cannot any more may have given it to another worker by then."""
 LATE: Final = 0.5
-"""Share of its `detach` that a spawn, or its input, may have waited while this process stood still.
-After all of it the runner gives it up, and may have begun to count before it said it."""
+"""Share of its `detach` that a spawn may have been on its way, or have waited here, before it is
+begun. After all of it the runner gives it up, and may have begun to count before it said it."""
 READERS: Final = 4
 """Attempts whose results are read at once. A disk that hangs takes no thread from others."""
 
@@ -57,7 +54,11 @@ class Outlet(Protocol):
 
     @property
     def lateness(self) -> float:
-        """Seconds that what is received now may have waited here, read or unread."""
+        """Seconds for which the runner may have said what is not here yet."""
+        ...
+
+    def ask(self, pause: float) -> None:
+        """Have it say what it has to, unless it was asked in the last `pause` seconds."""
         ...
 
     def send(self, message: Message) -> None:
@@ -107,7 +108,7 @@ class Slots:
         self._held: dict[str, HeldAttempt] = {}
         self._quiet: dict[Child, HeldAttempt] = {}
         """Children that need no task so far."""
-        self._waiting = WaitingSpawns(count * MAX_STDIN, now, self._lateness)
+        self._waiting = WaitingSpawns(count * MAX_STDIN)
         self._running = 0
         self._given_up = 0
         """Those of the running that are not held any more: for the runner their slots are free."""
@@ -224,7 +225,7 @@ class Slots:
                 if held := self._held.get(message.id):
                     self.forget(message.id)
                     held.kill(Reason.ABANDONED)
-        self._begin_waiting()  # what has come may begin, and what is gone keeps no slot
+        self.begin_waiting()  # what has come may begin, and what is gone keeps no slot
 
     def forget(self, attempt_id: str) -> None:
         """The runner has all of it, or will never want it."""
@@ -247,39 +248,31 @@ class Slots:
             self._waiting.add(attempt_id, spawn)
             self._on_change()
 
-    def _lateness(self) -> float:
-        return 0.0 if self.outlet is None else self.outlet.lateness
-
-    def _detach_of(self, spawn: Spawn) -> float | None:
-        """Seconds after which the runner gives it up without contact, as far as is known."""
-        if spawn.options.detach_ms is None:
-            return None if self.outlet is None else self.outlet.detach
-        return _seconds(spawn.options.detach_ms)
-
     @property
     def _most(self) -> int:
         """Attempts that may run or wait here. None waits for a slot of one that was given up: the
         runner, who would ask for it else, does not know that it waits."""
         return self.count if self._given_up else self.count * (1 + AHEAD_PER_SLOT)
 
-    def _begin_waiting(self) -> None:
-        """Start what has its input, as far as there are slots."""
+    def begin_waiting(self) -> None:
+        """Start what has its input, as far as there are slots, and it is known that the runner
+        still wants it: it may have given up what was on its way for long, and said so."""
         while self._running < self.count and self.shortage is None and not self._is_over:
-            due = self._waiting.take(self.count - self._running)
-            if due is None:
+            due = self._waiting.first(self.count - self._running)
+            if due is None or self.outlet is None:
                 return
-            why_not = self._why_not(due)
-            if why_not is None:
-                self._begin(*due)
+            now, lateness = trio.current_time(), self.outlet.lateness
+            detach = _detach_of(due.spawn, self.outlet)
+            if lateness >= LATE / 2 * detach:
+                self.outlet.ask(LATE / 2 * detach)  # what comes on a busy link need not wait then
+            if lateness < LATE * detach:
+                self._begin(due, detach - lateness)
+            elif due.asked is None or now < due.asked + LATE * detach:
+                due.asked = now if due.asked is None else due.asked
+                return
             else:
-                self._send(Refused(due.spawn.options.id or "", why_not))
-
-    def _why_not(self, due: Due) -> str | None:
-        """Why it is too old to begin, if it is."""
-        detach = self._detach_of(due.spawn)
-        if detach is not None and due.late >= LATE * detach:
-            return "this worker stood still for too long"
-        return "no slot became free in time" if due.age >= STALE else None
+                why = "the runner takes too long to say whether it is still wanted"
+                self._refuse_waiting(due.spawn.options.id or "", why)
 
     def _give_back(self, why: str) -> None:
         """What has not begun is for others."""
@@ -315,13 +308,13 @@ class Slots:
         self._on_change()
         return held
 
-    def _begin(self, spawn: Spawn, stdin: bytes | None, age: float, late: float) -> None:
+    def _begin(self, due: WaitingSpawn, left: float) -> None:
+        """It may run on without contact for the seconds that are `left`."""
         assert self._nursery is not None
+        spawn = due.spawn
         attempt_id = spawn.options.id or ""
-        detach = _seconds(spawn.options.detach_ms)
-        left = self._detach_of(spawn)
-        if left is not None:
-            left = max(0.0, left - late - age)
+        self._waiting.remove(attempt_id)
+        stdin = None if due.stdin is None else bytes(due.stdin)
         child = self._processes.start(
             _launch(spawn, stdin, {"JOB_WORKER": self._worker_name}, left)
         )
@@ -335,7 +328,7 @@ class Slots:
             held.end(child.outcome)
             self._offer(held)
             return
-        held = self._hold(attempt_id, detach)
+        held = self._hold(attempt_id, _seconds(spawn.options.detach_ms))
         held.child = child
         self._running += 1
         self._send(Started(attempt_id, child.pid, int(self._now() * 1000)))
@@ -371,7 +364,7 @@ class Slots:
             self._offer(held)
         else:
             self._given_up -= 1
-        self._begin_waiting()
+        self.begin_waiting()
         self._on_change()
 
     def _results_of(self, held: HeldAttempt, child: Child) -> ResultFeed | None:
@@ -404,12 +397,18 @@ class Slots:
             self._offer(held)
 
 
+def _detach_of(spawn: Spawn, outlet: Outlet) -> float:
+    """Seconds after which the runner gives it up without contact."""
+    detach = _seconds(spawn.options.detach_ms)
+    return outlet.detach if detach is None else detach
+
+
 def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
 def _launch(
-    spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str], detach: float | None
+    spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str], detach: float
 ) -> Launch:
     options = spawn.options
     grace = _seconds(options.kill_grace_ms)

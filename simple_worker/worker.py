@@ -85,6 +85,7 @@ class Worker:
         self._servers = servers
         self._rota = Rota(len(servers), rng)
         self._processes = processes
+        self._now = now
         self._say = say
         self._once = once
         self._changed = trio.lowlevel.ParkingLot()
@@ -173,7 +174,13 @@ class Worker:
             return Ending(str(error), was_welcome=False)
         self._connections += 1
         session = Session(
-            self._identity, self._connections, self._slots, self._why_not, on_welcome, self.drain
+            self._identity,
+            self._connections,
+            self._slots,
+            self._now,
+            self._why_not,
+            on_welcome,
+            self.drain,
         )
         ending = await session.run(stream)
         what = "no runner any more" if ending.was_welcome else f"no work from {server.name}"

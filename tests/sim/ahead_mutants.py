@@ -1,8 +1,7 @@
 """Planted bugs of runs that wait for slots at their workers. See `mutants.py`."""
 
-import math
+from collections import deque
 
-import simple_worker.slots
 from remote_runner.ahead import RunsAhead
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Outcome, Reason
@@ -47,9 +46,15 @@ def withdrawn_unheard(put):
     put(RunsAhead, "withdraw", withdraw)
 
 
-@mutant("ahead: a spawn that is old begins")
-def stale_begins(put):
-    put(simple_worker.slots, "STALE", math.inf)
+@mutant("ahead: an answer counts from when it comes, not from when it was asked for")
+def answer_as_new(put):
+    original = Session._receive_answer
+
+    def receive(self, n):
+        self._unanswered = deque((asked, self._times()) for asked, _ in self._unanswered)
+        original(self, n)
+
+    put(Session, "_receive_answer", receive)
 
 
 @mutant("ahead: what waits when its connection is lost counts as begun")
@@ -64,6 +69,6 @@ def ahead_as_lost(put):
     put(RemoteRunner, "on_left", on_left)
 
 
-@mutant("ahead: what was read after a standstill counts as new")
+@mutant("ahead: a spawn is begun, however long it was on its way")
 def late_as_new(put):
     put(Session, "lateness", 0.0)

@@ -1,8 +1,10 @@
 """Simulated processes and a simulated network: the real worker runs over them, in virtual time."""
 
 import os
+import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import trio
 from trio.testing import memory_stream_pair
@@ -14,6 +16,14 @@ from remote_runner.protocol.messages import Attempts, Hello, Ready, Welcome
 from remote_runner.protocol.states import Role
 from remote_runner.types import Outcome, Reason
 from simple_worker.launch import SpawnFailure
+from simple_worker.slots import Slots
+
+
+def connected_slots(processes, count):
+    """Slots whose runner answers at once."""
+    slots = Slots(processes, count, "here", time.time, lambda: None)
+    slots.outlet = Mock(lateness=0.0, detach=120.0)
+    return slots
 
 
 class SimulatedChild:

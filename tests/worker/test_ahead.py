@@ -22,11 +22,10 @@ from remote_runner.protocol.messages import (
     Withdraw,
 )
 from simple_worker.launch import SpawnFailure
-from simple_worker.slots import STALE, Slots
 from simple_worker.spool_files import SpoolFolder
 from simple_worker.waiting import MAX_STDIN
 from simple_worker.worker import IDLE, LOOK
-from tests.worker.simulation import SimulatedProcesses
+from tests.worker.simulation import SimulatedProcesses, connected_slots
 
 STUBBORN = 5.0
 """Seconds that one lives on in which it was told to end."""
@@ -219,34 +218,18 @@ async def test_a_machine_that_can_start_nothing_more_gives_all_back(autojump_clo
         assert (await runner.hear(Started)).id == "4.1"
 
 
-@pytest.mark.parametrize("slept", [False, True], ids=["awake", "the machine slept"])
-async def test_what_has_waited_for_long_is_not_begun(autojump_clock, bench, begun, slept):
-    bench.start(slots=1)
-    async with bench.network.ready() as runner:
-        await runner.say(job(1, "sleep"), job(2))
-        await settle()
-        if slept:
-            bench.now += STALE
-        else:
-            await trio.sleep(STALE)
-        await runner.say(job(3), Kill("1.1"))
-        assert await runner.hear(Refused) == Refused("2.1", "no slot became free in time")
-        await settle()
-        assert begun() == ["1", "3"]
-
-
 async def test_the_time_that_it_has_waited_counts_as_silence_of_the_runner(autojump_clock, bench):
     bench.start(slots=1)
     async with bench.network.ready(detach_ms=120_000) as runner:
         await runner.say(spawn("1.1", "sleep"), spawn("2.1", "true", detach_ms=50_000))
         await settle()
-        await trio.sleep(STALE / 2)
+        await trio.sleep(0.5)
         bench.now -= 1000  # somebody has set the clock
         await runner.say(Kill("1.1"))
         await settle()
         first, second = (child.launch.detach for child in bench.processes.children)
         assert first == 120
-        assert second == pytest.approx(50 - STALE / 2)
+        assert second == pytest.approx(50 - 0.5)
 
 
 # --- input ---
@@ -259,7 +242,7 @@ async def test_one_whose_input_is_on_its_way_keeps_its_slot(autojump_clock, benc
         await runner.say(job(1, stdin="pipe"), Stdin("1.1", b"in"), job(2, "sleep"), job(3))
         await settle()
         assert begun() == ["2"]
-        await trio.sleep(STALE / 2)
+        await trio.sleep(0.5)
         await runner.say(Stdin("1.1", b"put"), StdinEnd("1.1"))
         await settle()
         assert begun() == ["2", "1", "3"]
@@ -317,7 +300,7 @@ async def test_nothing_begins_any_more_once_all_is_being_ended(autojump_clock, n
     """Nobody would end it: this process believes that nothing of any job is left."""
     processes = SimulatedProcesses()
     processes.programs = {"sleep": sleeper}
-    slots = Slots(processes, 2, "name", lambda: 0.0, lambda: None)
+    slots = connected_slots(processes, 2)
     await nursery.start(slots.run)
     slots.receive(job(1, "sleep"))
     nursery.cancel_scope.cancel()

@@ -2,7 +2,6 @@
 
 import os
 import resource
-import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,9 @@ from remote_runner.protocol.messages import Spawn, SpawnOptions
 from remote_runner.types import Outcome, Reason
 from simple_worker.leftovers import MarkedLeftovers
 from simple_worker.machine import opened_machine, opened_own_machine
-from simple_worker.slots import Slots
 from tests.commands import is_alive
 from tests.worker.real import PATIENCE, pids_in, start, until
+from tests.worker.simulation import connected_slots
 
 
 @pytest.fixture(params=[opened_machine, opened_own_machine])
@@ -107,7 +106,7 @@ async def test_they_end_with_the_slots(tmp_path):
     file = tmp_path / "pids"
     script = f"echo $$ >> {file}; setsid sleep 1000 & echo $! >> {file}; wait"
     async with opened_own_machine(tmp_path) as machine, trio.open_nursery() as nursery:
-        slots = Slots(machine, 2, "here", time.time, lambda: None)
+        slots = connected_slots(machine, 2)
         await nursery.start(slots.run)
         slots.receive(Spawn("sh", ("-c", script), SpawnOptions(id="1.1")))
         pids = await pids_in(file, 2)
@@ -138,7 +137,7 @@ async def test_who_ends_in_the_moment_when_the_slots_do_ends_once():
             return Ending()
 
     async with trio.open_nursery() as nursery:
-        slots = Slots(Endings(), 2, "here", time.time, lambda: None)
+        slots = connected_slots(Endings(), 2)
         await nursery.start(slots.run)
         for number in range(2):
             slots.receive(Spawn("true", (), SpawnOptions(id=f"1.{number}")))
@@ -149,7 +148,7 @@ async def test_who_ends_in_the_moment_when_the_slots_do_ends_once():
 
 async def test_an_end_in_silence_frees_the_slot(tmp_path):
     async with opened_own_machine(tmp_path) as machine, trio.open_nursery() as nursery:
-        slots = Slots(machine, 1, "here", time.time, lambda: None)
+        slots = connected_slots(machine, 1)
         await nursery.start(slots.run)
         for number in range(20):
             slots.receive(Spawn("true", (), SpawnOptions(id=f"1.{number}")))

@@ -459,7 +459,8 @@ async def test_the_reaper_is_told_of_the_last_contact_while_something_runs(autoj
         await trio.sleep(25)
         assert told == []
         await runner.say(spawn("1.1", "sleep", detach_ms=20_000))
-        await runner.hear(Started)
+        while isinstance(message := await runner.hear((Ping, Started)), Ping):
+            await runner.say(Pong(message.n))
         await runner.say(Pong((await runner.hear(Ping)).n))
         assert told
         begun, contact = len(told), trio.current_time()
@@ -472,7 +473,7 @@ async def test_the_reaper_is_told_of_the_last_contact_while_something_runs(autoj
         await trio.sleep(5)
         assert told == []
     launch = bench.processes.children[0].launch
-    assert launch.detach == 20
+    assert 10 < launch.detach <= 20, "less what its spawn may have been on its way"
 
 
 # --- leaving ---
