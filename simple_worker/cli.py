@@ -1,6 +1,5 @@
 """The command line of the worker: options, identity on disk, signals."""
 
-import fcntl
 import functools
 import os
 import random
@@ -9,8 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import click
@@ -26,6 +24,7 @@ from simple_worker.machine import opened_own_machine
 from simple_worker.pull import PullWorker
 from simple_worker.session import VERSION, Identity
 from simple_worker.spool_files import SpoolFolder
+from simple_worker.state_folder import StateFolder, held_state
 from simple_worker.worker import Server, Worker
 
 
@@ -33,32 +32,6 @@ def default_state_dir() -> Path:
     """The platform's state directory for a worker."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(state) / "duplex-runner" / "worker"
-
-
-@contextmanager
-def held_worker_id(folder: Path) -> Iterator[str]:
-    """The stable id in a state folder; a second worker on the same folder gets its own below it."""
-    number = 1
-    while True:
-        place = folder if number == 1 else folder / f"worker-{number}"
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(place / "worker-id", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(file)
-            number += 1
-            continue
-        try:
-            worker_id = os.pread(file, 100, 0).decode("ascii", "replace").strip()
-            if not worker_id:
-                worker_id = secrets.token_hex(16)
-                os.pwrite(file, worker_id.encode(), 0)
-                os.fsync(file)
-            yield worker_id
-        finally:
-            os.close(file)
-        return
 
 
 def _addresses(
@@ -191,9 +164,9 @@ def main(
     def say(line: str) -> None:
         click.echo(f"simple-worker {name}: {line}", err=True)
 
-    async def work(worker_id: str) -> None:
-        async with opened_own_machine(work_dir, say) as machine:
-            identity = Identity(worker_id, secrets.token_hex(8), name, slots, labels, token)
+    async def work(state: StateFolder) -> None:
+        async with opened_own_machine(work_dir, say, state.life) as machine:
+            identity = Identity(state.worker_id, secrets.token_hex(8), name, slots, labels, token)
             worker: Worker | PullWorker
             if pull is not None:
                 client = HttpClient(pull, token)
@@ -238,8 +211,9 @@ def main(
     collect_garbage_rarely()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take our children's status
     try:
-        with held_worker_id(state_dir) as worker_id:
-            trio.run(work, worker_id)
+        with held_state(state_dir) as state:
+            state.end_last_life(say)
+            trio.run(work, state)
     except OSError as error:
         click.echo(f"simple-worker: {error}", err=True)
         sys.exit(74)

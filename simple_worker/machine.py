@@ -4,8 +4,8 @@ Owns their order: the reaper outlives the jobs, the folder outlives the reaper.
 """
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Final
 
@@ -21,6 +21,12 @@ from simple_worker.tree import become_subreaper, own_children
 from simple_worker.turns import ask_for_short_turns
 
 REAP_INTERVAL: Final = 1.0
+Life = Callable[[int, Path], AbstractContextManager[object]]
+
+
+def _unknown(herd: int, scratch: Path) -> AbstractContextManager[object]:
+    """Nobody asks for a life that was killed."""
+    return nullcontext()
 
 
 @asynccontextmanager
@@ -40,7 +46,7 @@ async def opened_machine(work_dir: Path | None = None) -> AsyncIterator[ProcessH
 
 @asynccontextmanager
 async def opened_own_machine(
-    work_dir: Path | None = None, say: Say = log.warning
+    work_dir: Path | None = None, say: Say = log.warning, life: Life = _unknown
 ) -> AsyncIterator[ProcessHost]:
     """For a process that does nothing but run jobs: it becomes a subreaper, and has short turns on
     the CPU. Else as above.
@@ -48,12 +54,13 @@ async def opened_own_machine(
     Args:
         work_dir: see there.
         say: takes a line when the reaper has died, or has ended jobs.
+        life: entered while jobs may run, with their herd and the folder of scratch directories.
     """
     become_subreaper()
     ask_for_short_turns()
     with scratch_root(work_dir) as scratch, _opened_nothing() as nothing, branding() as brands:
-        async with opened_reaper(scratch.path, say, brands.herd) as reaper:
-            with own_children() as look:
+        with life(brands.herd, scratch.path), own_children() as look:
+            async with opened_reaper(scratch.path, say, brands.herd) as reaper:
                 leftovers = AdoptedLeftovers(reaper, brands, look)
                 async with trio.open_nursery() as nursery, _opened_silences() as silences:
                     nursery.start_soon(leftovers.reap, REAP_INTERVAL)

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+_PREFIX: Final = "duplex-worker-"
 _FRESH: Final = stat.S_IFDIR | 0o700
 
 
@@ -33,7 +34,7 @@ class ScratchRoot:
 
     def __init__(self, parent: Path | None) -> None:
         place = os.path.realpath(tempfile.gettempdir() if parent is None else parent)
-        self.path = Path(tempfile.mkdtemp(prefix="duplex-worker-", dir=place))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))
         self._owners = {folder: os.lstat(folder).st_uid for folder in self.path.parents}
 
     def restore(self) -> None:
@@ -52,6 +53,15 @@ class ScratchRoot:
         with suppress(FileExistsError):
             os.mkdir(folder, 0o700)
         return os.lstat(folder)
+
+
+def is_scratch_root(path: Path) -> bool:
+    """Whether this may be the folder of one, alive or dead, that was this user's."""
+    with suppress(OSError):
+        facts = os.lstat(path)
+        is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+        return is_own and path.name.startswith(_PREFIX)
+    return False
 
 
 def _require(folder: Path, facts: os.stat_result, owners: set[int]) -> None:

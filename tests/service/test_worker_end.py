@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,40 @@ def test_the_reaper_ends_every_tree_when_the_worker_is_killed(service, tmp_path)
     pids = service.read_pids(file, 2)
     kill(worker)
     service.wait_for(lambda: not any(is_alive(pid) for pid in pids), "the reaper", 2)
+
+
+def reaper_of(worker):
+    """The number of its reaper, which is a child of the worker as its jobs are."""
+    children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children").read_text().split()
+    (reaper,) = [
+        int(pid)
+        for pid in children
+        if b"simple_worker.reaper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
+    return reaper
+
+
+def test_a_worker_that_was_killed_with_its_reaper_ends_what_they_left(service, tmp_path):
+    """Before it takes a job, so that the next attempt of none meets the last one."""
+    file = tmp_path / "pids"
+    service.start_server()
+    worker = service.start_worker()
+    first = f"(env -i setsid sleep 1000 >/dev/null 2>&1 & echo $! $$ > {file}); sleep 1000"
+    second = f"for pid in $(cat {file}); do ! grep 'State:.[RST]' /proc/$pid/status || exit 1; done"
+    job = service.submit("sh", "-c", f"if [ $JOB_ATTEMPT = 1 ]; then {first}; else {second}; fi")
+    pids = service.read_pids(file, 2)
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # neither sees the other die
+        for pid in (reaper_of(worker), worker.pid):
+            os.kill(pid, number)
+    worker.wait(PATIENCE)
+    assert all(is_alive(pid) for pid in pids)
+    assert list(service.temporary.iterdir())
+    worker = service.start_worker()
+    assert service.verb("wait", job).returncode == 0
+    assert "last life have left running" in service.logs()
+    assert kill(worker, signal.SIGTERM) == 0
+    assert list(service.temporary.iterdir()) == []
+    assert [path.name for path in (service.folder / "w1").iterdir()] == ["worker-id"]
 
 
 def test_the_reaper_ends_what_jobs_have_orphaned_and_nothing_marks(service, tmp_path):

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from simple_worker.cli import held_worker_id
 from tests.commands import PATIENCE, ROOT, is_alive
 
 
@@ -67,14 +66,6 @@ def test_a_state_folder_that_cannot_be_used_gets_a_sentence(tmp_path):
     assert done.returncode == 74
     assert str(tmp_path / "file") in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_the_id_stays_and_two_workers_on_one_folder_have_two(tmp_path):
-    with held_worker_id(tmp_path) as first:
-        with held_worker_id(tmp_path) as second:
-            assert first != second
-    with held_worker_id(tmp_path) as again:
-        assert again == first
 
 
 @pytest.mark.parametrize(
