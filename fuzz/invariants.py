@@ -12,10 +12,9 @@ from remote_runner.protocol.messages import (
     Ping,
     Ready,
     Welcome,
-    parse,
-    to_wire,
 )
 from remote_runner.protocol.states import ConnectionState, Role
+from remote_runner.protocol.wire import parse, to_wire
 
 HELLO = Hello((1, 1), "w", "b", "n", 2, {}, "0")
 WELCOME = Welcome(1, "s", 1, 10_000, 120_000, 65_536)

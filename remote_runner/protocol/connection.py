@@ -15,8 +15,13 @@ from remote_runner.protocol.framing import (
     detect,
     encode,
 )
-from remote_runner.protocol.messages import Goodbye, Message, Spawn, parse, to_wire
+from remote_runner.protocol.messages import (
+    Goodbye,
+    Message,
+    Spawn,
+)
 from remote_runner.protocol.states import FROM_RUNNER, FROM_WORKER, ConnectionState, Role
+from remote_runner.protocol.wire import parse, to_wire
 
 _DEAD: Final = (ConnectionState.CLOSED, ConnectionState.ERROR)
 

@@ -28,8 +28,8 @@ from remote_runner.protocol.messages import (
     StdinEnd,
     Welcome,
     Withdraw,
-    to_wire,
 )
+from remote_runner.protocol.wire import to_wire
 
 IDS = ("1.1", "2.1", "9.9")
 ids = st.sampled_from(IDS)

@@ -31,10 +31,9 @@ from remote_runner.protocol.messages import (
     StdinEnd,
     Welcome,
     Withdraw,
-    parse,
-    to_wire,
 )
 from remote_runner.protocol.states import FROM_RUNNER, FROM_WORKER, ConnectionState, Role, mermaid
+from remote_runner.protocol.wire import parse, to_wire
 
 HELLO = Hello((1, 1), "w-1", "b-1", "box", 4, {"gpu": "yes"}, "0.1.0", token="secret", connection=7)
 WELCOME = Welcome(1, "s-1", 7, 10_000, 120_000, 65_536)

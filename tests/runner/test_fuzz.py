@@ -9,7 +9,14 @@ from trio.testing import MockClock
 
 from remote_runner.errors import NoWorkerAvailable
 from remote_runner.protocol.framing import Codec, encode
-from remote_runner.protocol.messages import Hello, Ping, Pong, Ready, Spawn, to_wire
+from remote_runner.protocol.messages import (
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Spawn,
+)
+from remote_runner.protocol.wire import to_wire
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import ServerSettings
 from remote_runner.types import Command

@@ -19,8 +19,8 @@ from remote_runner.protocol.messages import (
     Refused,
     Spawn,
     Started,
-    to_wire,
 )
+from remote_runner.protocol.wire import to_wire
 from remote_runner.types import Command, Reason
 from tests.runner.conftest import Recorder, settle
 

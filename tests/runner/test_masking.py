@@ -14,8 +14,8 @@ from remote_runner.protocol.messages import (
     Ready,
     Spawn,
     Welcome,
-    parse,
 )
+from remote_runner.protocol.wire import parse
 from remote_runner.types import CAN_MASK, Command
 from tests.runner.conftest import Recorder, settle
 

@@ -14,8 +14,8 @@ from remote_runner.protocol.messages import (
     SpawnOptions,
     Stale,
     Welcome,
-    to_wire,
 )
+from remote_runner.protocol.wire import to_wire
 from tests.protocol.strategies import FROM_RUNNER, encoded
 from tests.runner.test_lies import swallow
 from tests.worker.conftest import WorkerBench
