@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from queued_runner.agents.runner import PREFIX
+from queued_runner.agents.agent import PREFIX
 from queued_runner.drains import Drains
 from queued_runner.fleet import Fleet
 from queued_runner.jobs import Job, JobState, attempt_id

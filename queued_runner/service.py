@@ -13,7 +13,8 @@ import structlog
 import trio
 
 from queued_runner import datadir
-from queued_runner.agents.runner import PREFIX, AgentRunner
+from queued_runner.agents.agent import PREFIX
+from queued_runner.agents.runner import AgentRunner
 from queued_runner.config import Settings
 from queued_runner.disk_room import DiskRoom
 from queued_runner.dispatcher import Dispatcher

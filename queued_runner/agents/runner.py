@@ -8,22 +8,32 @@ it answers to output or an end is durable by then.
 import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Final
 
 import structlog
 import trio
 
+from queued_runner.agents.agent import ANONYMOUS, PREFIX, Agent, shown
 from queued_runner.agents.bash import MAX_TEXT, bash_text
-from queued_runner.agents.chunks import MAX_AHEAD, TooEarly, TooLate, given_up_line
+from queued_runner.agents.chunks import TooEarly, TooLate
+from queued_runner.agents.ended_tasks import EndedTasks
 from queued_runner.agents.run import GAP, STREAMS, AgentRun
-from queued_runner.agents.tasks import Report, Task, attempt_of, run_id_of, task_id
+from queued_runner.agents.tasks import (
+    Report,
+    Task,
+    TaskOver,
+    UnknownTask,
+    attempt_of,
+    run_id_of,
+    task_id,
+)
 from queued_runner.jobs import Attempt, Job, JobState, Limits, attempt_id
 from queued_runner.logs import Logs
 from queued_runner.store.base import JobNotFound, Store
 from queued_runner.store.commit import GroupCommit
-from remote_runner.errors import DuplicateRun, NoWorkerAvailable, RunnerError
+from remote_runner.errors import DuplicateRun, NoWorkerAvailable
 from remote_runner.run import Nobody
 from remote_runner.types import (
     Command,
@@ -42,47 +52,12 @@ from remote_runner.types import (
 
 log = structlog.get_logger("queued_runner")
 
-PREFIX: Final = "agent:"
-"""How the ids begin under which claims name agents."""
-ANONYMOUS: Final = "agent"
-"""The name of all agents that do not say who they are: those of the ancestor."""
 LONG_GAP: Final = 60.0
 """Seconds after which a missing chunk is given up while its attempt runs, if there is no room left
 for what waits for it: who has not sent it by then, and sends on, does not send it again."""
-LATE_PAUSE: Final = 0.2
-"""Seconds between two looks whether its turn has come, after the end."""
 SEEN: Final = 60.0
 """Seconds for which an agent that has pulled, and runs nothing, is shown as a worker."""
 MAX_SEEN: Final = 10_000
-
-
-class UnknownTask(RunnerError):
-    """There is no such task."""
-
-
-class TaskOver(RunnerError):
-    """What is said of a task contradicts what is known, or it is another's by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Agent:
-    """Who pulls. Only ours say anything of this; those send heartbeats too.
-
-    `boot` names the process, `held` the tasks that it has: whatever else it was given is not there.
-    """
-
-    id: str | None = None
-    boot: str = ""
-    held: frozenset[int] = frozenset()
-    name: str = ANONYMOUS
-    slots: int = 1
-    labels: Mapping[str, str] = field(default_factory=dict)
-    address: str = ""
-
-    @property
-    def worker_id(self) -> str:
-        """What claims call it."""
-        return f"{PREFIX}{self.id or ''}"
 
 
 class _Pull:
@@ -128,7 +103,7 @@ class AgentRunner(JobRunner):
         self._seen: OrderedDict[str, tuple[Agent, float]] = OrderedDict()
         self._drained: set[str] = set()
         self._changed = trio.Event()
-        self._late = trio.Lock()
+        self._ended = EndedTasks(commits, logs, limits)
         self._recalling = trio.Lock()
 
     @asynccontextmanager
@@ -256,7 +231,7 @@ class AgentRunner(JobRunner):
                 agent_id = worker_id.removeprefix(PREFIX) or None
                 found[worker_id] = Agent(agent_id, name=name, slots=len(runs))
         return [
-            _shown(agent, running.get(worker_id, []), is_drained=worker_id in self._drained)
+            shown(agent, running.get(worker_id, []), is_drained=worker_id in self._drained)
             for worker_id, agent in found.items()
         ]
 
@@ -350,11 +325,11 @@ class AgentRunner(JobRunner):
                 if was_given_up:
                     raise TooLate(stream, index)
                 if was_given_up is None:
-                    await self._require_kept(*attempt_of(task), stream, index)
+                    await self._ended.require_kept(*attempt_of(task), stream, index)
             return
         while run is not None and not run.is_forgotten:
             await run.moved.park()
-        await self._take_late(*attempt_of(task), stream, index, data)
+        await self._ended.take(*attempt_of(task), stream, index, data)
 
     def _emit(self, run: AgentRun, stream: StreamName, data: bytes) -> None:
         output = Output(stream, data, run.received, is_awaited=True)
@@ -418,22 +393,6 @@ class AgentRunner(JobRunner):
             while run.chunks.missing(stream) is not None:
                 self._give_up(run, stream)
 
-    async def _require_kept(self, job_id: int, number: int, stream: StreamName, index: int) -> None:
-        """Look whether this chunk, whose turn is over, came in its turn.
-
-        Raises:
-            TooLate: it was given up.
-        """
-        line, at = given_up_line(stream, index), -1
-        source = self._logs.read(job_id, number, None, 0)
-        async with aclosing(source) as records:  # type: ignore[type-var]
-            async for record in records:
-                at += record.stream == stream
-                if at == index:
-                    if record.data == line:
-                        raise TooLate(stream, index)
-                    return
-
     async def report(self, task: int, report: Report) -> None:
         """The end of a task; returns once it is durable. Output may come for a moment after it.
 
@@ -444,7 +403,7 @@ class AgentRunner(JobRunner):
         await self.recall(task)
         run = self._runs.get(run_id_of(task))
         if run is None:
-            await self._report_again(*attempt_of(task), report)
+            await self._ended.report(*attempt_of(task), report)
             return
         if run.outcome is None and not run.is_ended:
             now = trio.current_time()
@@ -518,98 +477,6 @@ class AgentRunner(JobRunner):
     def forget(self, run: AgentRun) -> None:
         """The run's outcome is durable."""
         self._runs.pop(run.id, None)
-
-    # --- what comes after the end ---
-
-    async def _take_late(
-        self, job_id: int, number: int, stream: StreamName, index: int, data: bytes
-    ) -> None:
-        """Add a chunk to the output at rest, in its turn or when that does not come."""
-        deadline = trio.current_time() + GAP
-        while True:
-            async with self._late:
-                job = await self._job(job_id, number)
-                if job.attempt != number or not (job.worker_id or "").startswith(PREFIX):
-                    raise TaskOver("this attempt of the job is over, and another has begun")
-                attempts = await self._commits.call(lambda store: store.attempts(job_id))
-                size = attempts[-1].log_bytes
-                following = (await self._logs.count(job_id, number, size))[stream]
-                is_full = size >= job.spec.limits(self._limits).max_log_size
-                if index < following:
-                    await self._require_kept(job_id, number, stream, index)
-                    return
-                if index == following or is_full:
-                    await self._append_late(job, size, stream, [data])
-                    return
-                if index - following > MAX_AHEAD:
-                    raise TooEarly(
-                        f"chunk {index} of {stream} is too far ahead: send chunk {following} first,"
-                        " then this one again"
-                    )
-                if trio.current_time() >= deadline:
-                    log.warning("output never came", attempt=attempt_id(job_id, number),
-                                stream=stream, chunk=following)  # fmt: skip
-                    missing = [given_up_line(stream, at) for at in range(following, index)]
-                    await self._append_late(job, size, stream, [*missing, data])
-                    return
-            await trio.sleep(LATE_PAUSE)
-
-    async def _append_late(
-        self, job: Job, size: int, stream: StreamName, pieces: Sequence[bytes]
-    ) -> None:
-        """Go on after the first `size` bytes: what else is in its files, nobody was told of."""
-        epoch = await self._logs.free_epoch(job.id, job.attempt)
-        is_durable = trio.Event()
-        cap = job.spec.limits(self._limits).max_log_size
-        end = size + sum(map(len, pieces))
-
-        def on_durable(offset: int) -> None:
-            if offset >= end:
-                is_durable.set()
-
-        late = self._logs.open(job.id, job.attempt, size, cap, on_durable, epoch)
-        for piece in pieces:
-            late.append(stream, piece)
-        late.spill()
-        await is_durable.wait()
-        stored = late.stored()
-        await self._commits.call(
-            lambda store: store.lengthen(job.id, job.attempt, stored.size, stored.dropped)
-        )
-
-    async def _report_again(self, job_id: int, number: int, report: Report) -> None:
-        """The end of what has ended: fine if it is the same."""
-        await self._job(job_id, number)
-        attempts = await self._commits.call(lambda store: store.attempts(job_id))
-        known = next((attempt for attempt in attempts if attempt.number == number), None)
-        is_success = known is not None and (known.reason, known.exit_code) == ("exit", 0)
-        if known is None or is_success != (report.status == "succeeded"):
-            raise TaskOver("this attempt of the job has ended otherwise before")
-
-    async def _job(self, job_id: int, number: int) -> Job:
-        try:
-            job = await self._commits.call(lambda store: store.get(job_id))
-        except JobNotFound:
-            job = None
-        if job is None or not 0 < number <= job.attempt:
-            raise UnknownTask("there is no such task")
-        return job
-
-
-def _shown(agent: Agent, runs: Sequence[AgentRun], *, is_drained: bool) -> WorkerInfo:
-    slots = agent.slots if agent.id is not None else len(runs) + 1  # it does not say how many
-    return WorkerInfo(
-        id=agent.worker_id,
-        name=agent.name,
-        state="ready" if not is_drained else "draining" if runs else "drained",
-        slots=slots,
-        free=0 if is_drained else max(0, slots - len(runs)),
-        labels=agent.labels,
-        version="",
-        address=agent.address,
-        running=tuple(sorted(run.id for run in runs)),
-        widest=1,
-    )
 
 
 def _nothing(store: Store) -> None:

@@ -9,11 +9,20 @@ from typing import Final, Literal
 
 from queued_runner.agents.bash import TIMED_OUT
 from queued_runner.jobs import attempt_id, parse_attempt_id
+from remote_runner.errors import RunnerError
 from remote_runner.types import Outcome, Reason
 
 _ATTEMPT_BITS: Final = 16
 _MAX_ATTEMPT: Final = (1 << _ATTEMPT_BITS) - 1
 _MAX_JOB: Final = (1 << 53 - _ATTEMPT_BITS) - 1
+
+
+class UnknownTask(RunnerError):
+    """There is no such task."""
+
+
+class TaskOver(RunnerError):
+    """What is said of a task contradicts what is known, or it is another's by now."""
 
 
 @dataclass(frozen=True, slots=True)

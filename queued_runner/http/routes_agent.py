@@ -23,9 +23,10 @@ from pydantic import (
 )
 from starlette.responses import Response
 
+from queued_runner.agents.agent import Agent
 from queued_runner.agents.chunks import TooEarly, TooLate
-from queued_runner.agents.runner import Agent, AgentRunner, TaskOver, UnknownTask
-from queued_runner.agents.tasks import Report, Task
+from queued_runner.agents.runner import AgentRunner
+from queued_runner.agents.tasks import Report, Task, TaskOver, UnknownTask
 from queued_runner.http.parameters import StrictRoute
 from queued_runner.http.problem import problem, validation_problem
 from queued_runner.http.render import json_response, rfc3339

@@ -5,7 +5,8 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from queued_runner.agents.runner import PREFIX, Agent, AgentRunner
+from queued_runner.agents.agent import PREFIX, Agent
+from queued_runner.agents.runner import AgentRunner
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.events import Events
 from queued_runner.fleet import Fleet

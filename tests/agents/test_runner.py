@@ -5,10 +5,11 @@ import shlex
 import pytest
 import trio
 
+from queued_runner.agents.agent import Agent
 from queued_runner.agents.chunks import TooEarly, TooLate, given_up_line
 from queued_runner.agents.run import GAP, HEARTBEAT_LEASE, LEASE, SETTLE
-from queued_runner.agents.runner import LONG_GAP, Agent, TaskOver, UnknownTask
-from queued_runner.agents.tasks import Report, attempt_of
+from queued_runner.agents.runner import LONG_GAP
+from queued_runner.agents.tasks import Report, TaskOver, UnknownTask, attempt_of
 from queued_runner.jobs import Limits
 from remote_runner.types import Reason
 from tests.agents.conftest import OURS

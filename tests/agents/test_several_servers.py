@@ -3,9 +3,9 @@
 import pytest
 import trio
 
+from queued_runner.agents.agent import Agent
 from queued_runner.agents.run import HEARTBEAT_LEASE
-from queued_runner.agents.runner import Agent, TaskOver, UnknownTask
-from queued_runner.agents.tasks import Report
+from queued_runner.agents.tasks import Report, TaskOver, UnknownTask
 from queued_runner.fleet import LEASE
 from queued_runner.jobs import Limits
 from tests.agents.conftest import OURS

@@ -2,7 +2,7 @@
 
 import trio
 
-from queued_runner.agents.runner import Agent
+from queued_runner.agents.agent import Agent
 from queued_runner.cli.tables import print_table, workers_table
 from queued_runner.explain import Situation, explain
 from queued_runner.http.render import render_worker
