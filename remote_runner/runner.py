@@ -44,6 +44,7 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.run import Nobody, NoHost, RemoteRun
 from remote_runner.server import RETRY_AFTER_MS, SILENT_BEATS, Server, ServerSettings, Session
+from remote_runner.sparing_log import SparingLog
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (
     CAN_MASK,
@@ -107,6 +108,7 @@ class RemoteRunner(DirectRuns):
         self._overdue = Overdue(self.settings.detach, unnoticed, self._lose)
         self._detached = trio.Event()
         self._drained: set[str] = set()
+        self._on_refusal = SparingLog("remote_runner", "run refused")
         self._ahead = RunsAhead(self._pool, self._runs, self._overdue)
 
     @asynccontextmanager
@@ -377,6 +379,8 @@ class RemoteRunner(DirectRuns):
         if run.has_begun:
             raise RemoteProtocolError(f"{run.id} was refused after it had begun")
         is_ahead = run.id in session.worker.ahead
+        if not is_ahead:
+            self._on_refusal.warning(run=run.id, worker=session.worker.name, why=message.reason)
         self._end(run, Outcome(Reason.GIVEN_BACK if is_ahead else Reason.REFUSED))
 
     def on_output(self, session: Session, message: OutputChunk) -> None:

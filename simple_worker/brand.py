@@ -65,6 +65,10 @@ def branding() -> Iterator[Brands]:
 
 def brand_of(pid: int) -> int:
     """What stands where a process has its brand, whoever has given it; NONE if nothing does."""
+    with suppress(OSError):
+        soft, _ = resource.prlimit(pid, resource.RLIMIT_RTTIME)
+        return NONE if soft == resource.RLIM_INFINITY else soft
+    # That of another user is not to be asked for, but to be read.
     with suppress(OSError), open(f"/proc/{pid}/limits", "rb", buffering=0) as file:
         for line in file.readall().splitlines():
             if line.startswith(_NAME):

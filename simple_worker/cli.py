@@ -21,6 +21,7 @@ from remote_runner.standard_streams import fill
 from remote_runner.token_file import read_token
 from simple_worker.http_client import HttpClient
 from simple_worker.machine import opened_own_machine
+from simple_worker.process import ProcessHost
 from simple_worker.pull import PullWorker
 from simple_worker.session import VERSION, Identity
 from simple_worker.spool_files import SpoolFolder
@@ -164,34 +165,35 @@ def main(
     def say(line: str) -> None:
         click.echo(f"simple-worker {name}: {line}", err=True)
 
+    def worker_of(worker_id: str, machine: ProcessHost) -> Worker | PullWorker:
+        identity = Identity(worker_id, secrets.token_hex(8), name, slots, labels, token)
+        if pull is not None:
+            client = HttpClient(pull, token)
+            return PullWorker(identity, client, machine, rng=random.random, say=say, once=once)
+        return Worker(
+            identity,
+            [_server(*address) for address in addresses],
+            machine,
+            rng=random.random,
+            now=time.time,
+            say=say,
+            spool=SpoolFolder(
+                machine.folder.path,
+                spool_limit,
+                say,
+                restore=machine.folder.restore,
+                min_free=min_free_disk,
+            ),
+            once=once,
+        )
+
     async def work(state: StateFolder) -> None:
-        async with opened_own_machine(work_dir, say, state.life) as machine:
-            identity = Identity(state.worker_id, secrets.token_hex(8), name, slots, labels, token)
-            worker: Worker | PullWorker
-            if pull is not None:
-                client = HttpClient(pull, token)
-                worker = PullWorker(
-                    identity, client, machine, rng=random.random, say=say, once=once
-                )
-            else:
-                worker = Worker(
-                    identity,
-                    [_server(*address) for address in addresses],
-                    machine,
-                    rng=random.random,
-                    now=time.time,
-                    say=say,
-                    spool=SpoolFolder(
-                        machine.folder.path,
-                        spool_limit,
-                        say,
-                        restore=machine.folder.restore,
-                        min_free=min_free_disk,
-                    ),
-                    once=once,
-                )
-            with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # one that comes as it leaves does not end it
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async with opened_own_machine(work_dir, say, state.life) as machine:
                 async with trio.open_nursery() as nursery:
+                    worker = worker_of(state.worker_id, machine)
                     nursery.start_soon(obey, signals, worker, nursery)
                     await worker.run()
                     nursery.cancel_scope.cancel()
@@ -211,8 +213,8 @@ def main(
     collect_garbage_rarely()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take our children's status
     try:
-        with held_state(state_dir) as state:
-            state.end_last_life(say)
+        with held_state(state_dir, say) as state:
+            state.end_last_life()
             trio.run(work, state)
     except OSError as error:
         click.echo(f"simple-worker: {error}", err=True)

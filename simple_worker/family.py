@@ -11,9 +11,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from simple_worker.brand import brand_of
-from simple_worker.tree import Facts, is_marked, living, signal_process
+from simple_worker.tree import Facts, is_marked, living, newest_process, signal_process
 
 ROUNDS: Final = 80
+CHASE: Final = 5
+"""Rounds after which a family is no longer waited for, but met as it begins again."""
 PAUSE: Final = 0.02
 """Seconds between two looks; long enough for a signal to have done its work."""
 
@@ -48,8 +50,10 @@ def end_family(
 
     They are stopped first, and killed when a look finds no new one: what is killed leaves its
     children to init, and one that it has just started would be found by nobody. A family that
-    grows faster than it can be stopped is killed all the same. Gives up, after `ROUNDS`, on what
-    SIGKILL does not end.
+    grows faster than it can be stopped is killed all the same. One whose every process has a child
+    and ends, sooner than a look at all processes takes, is met where it begins again: nothing of it
+    is left when none that is new is one of it. Gives up, after `ROUNDS`, on what SIGKILL does not
+    end.
 
     Args:
         founders: when each began, as in `Facts`; None: it leads a session. A process with the
@@ -60,25 +64,40 @@ def end_family(
     """
     known = dict(founders)
     stopped: set[int] = set()
+
+    def is_known_by_itself(pid: int) -> bool:
+        return pid != spared and (is_branded(brand_of(pid)) or is_marked(pid, marks))
+
     for rounds in range(ROUNDS):
+        newest = newest_process()
         processes = living()
         known = {pid: start for pid, start in known.items() if not _is_other(pid, start, processes)}
-        marked = {
-            pid
-            for pid in processes
-            if pid not in known
-            and pid != spared
-            and (is_branded(brand_of(pid)) or is_marked(pid, marks))
-        }
+        marked = {pid for pid in processes if pid not in known and is_known_by_itself(pid)}
         family = relatives(processes, known.keys() | marked)
-        if not family:
+        if not family and (newest_process() == newest or not _kill_newest(is_known_by_itself)):
             return
         known |= {pid: processes[pid].start for pid in family}
         is_whole = family <= stopped or rounds > ROUNDS // 4
         for pid in family:
             signal_process(pid, signal.SIGKILL if is_whole else signal.SIGSTOP)
         stopped |= family
-        time.sleep(PAUSE)
+        if rounds < CHASE:
+            time.sleep(PAUSE)
+        else:
+            _kill_newest(is_known_by_itself)
+
+
+def _kill_newest(is_wanted: Callable[[int], bool]) -> bool:
+    """SIGKILL, for a `PAUSE`, each process that is new and wanted, before it has a child. Whether
+    there was one."""
+    due, seen, found = time.monotonic() + PAUSE, 0, False
+    while time.monotonic() < due:
+        pid = newest_process()
+        if pid != seen and is_wanted(pid):
+            signal_process(pid, signal.SIGKILL)
+            found = True
+        seen = pid
+    return found
 
 
 def _is_other(pid: int, start: int | None, processes: Mapping[int, Facts]) -> bool:

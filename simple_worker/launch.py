@@ -27,7 +27,7 @@ class Launch:
     """A `Command` and what only the worker knows.
 
     `full_env` replaces the base environment, `extra_env` is added last. `detach`: seconds after
-    which a runner, of which was heard just now, gives it up without contact; None: never.
+    which the runner gives it up without contact, of which `silence` are over; None: never.
     """
 
     command: Command
@@ -36,6 +36,7 @@ class Launch:
     gid: int | None = None
     extra_env: Mapping[str, str] = field(default_factory=dict)
     detach: float | None = None
+    silence: float = 0.0
 
     def argv(self) -> tuple[list[str], str | None]:
         """The arguments, and the file to execute where it is not the first of them."""

@@ -36,7 +36,7 @@ from simple_worker.reaper_link import ReaperLink, Say, log
 from simple_worker.results import Archive, collect
 from simple_worker.scratch import NoScratch, Scratches, ScratchRoot, remove_folder
 from simple_worker.silence import Silence, Silences
-from simple_worker.tree import COOKIE, signal_group
+from simple_worker.tree import COOKIE, SCRATCH, signal_group
 
 STREAMS: Final[tuple[StreamName, ...]] = ("stdout", "stderr")
 PIPE_HELD: Final = 5.0
@@ -299,11 +299,11 @@ class ProcessHost:
         cookie = secrets.token_hex(8)
         scratch = started = None
         # Before it runs, so that no moment is left in which nobody would find it.
-        self.reaper.expect(cookie, launch.detach)
+        self.reaper.expect(cookie, launch.detach, launch.silence)
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
             self.leftovers.expect()
-            started = self._start(launch, {COOKIE: cookie, "JOB_SCRATCH": scratch})
+            started = self._start(launch, {COOKIE: cookie, SCRATCH: scratch})
             popen, pipes = started
             silence = self._silences.begin(popen.pid, pipes, is_fed=popen.stdin is not None)
         except NoScratch as error:

@@ -6,6 +6,7 @@ have ended while this process stood still. What the reaper does is `reaper.py`'s
 """
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -85,17 +86,17 @@ class ReaperLink:
         passed, self._just_passed = self._just_passed, []
         return [cookie for cookie in passed if cookie in self._passed]
 
-    def expect(self, cookie: str, detach: float | None = None) -> None:
+    def expect(self, cookie: str, detach: float | None = None, silence: float = 0.0) -> None:
         """A job with this cookie is about to begin.
 
-        `detach`: seconds that the runner, of which was heard just now, waits for it without
-        contact; None: for ever.
+        `detach`: seconds that the runner waits for it without contact; None: for ever. `silence`:
+        seconds since it was last heard of.
         """
         if detach is not None:
             self._limits[cookie] = REAPED * detach
-            now, told = clock(), self._fences.contact
-            if not told <= now < told + BEAT * detach:
-                self._contact, self._is_contact_told = now, False
+            contact, told = clock() - silence, self._fences.contact
+            if told == math.inf or contact >= told + BEAT * detach:
+                self._contact, self._is_contact_told = contact, False
                 self._flush()
         self._set(cookie, 0)
 

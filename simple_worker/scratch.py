@@ -55,12 +55,17 @@ class ScratchRoot:
         return os.lstat(folder)
 
 
+def is_scratch_root_name(path: Path) -> bool:
+    """Whether a `ScratchRoot` may have this path."""
+    return path.is_absolute() and path.name.startswith(_PREFIX)
+
+
 def is_scratch_root(path: Path) -> bool:
     """Whether this may be the folder of one, alive or dead, that was this user's."""
     with suppress(OSError):
         facts = os.lstat(path)
         is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
-        return is_own and path.name.startswith(_PREFIX)
+        return is_own and is_scratch_root_name(path)
     return False
 
 

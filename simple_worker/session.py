@@ -166,6 +166,11 @@ class Session:
         return min(self._emitter.last_received, self._still_since)
 
     @property
+    def silence(self) -> float:
+        """Seconds since then."""
+        return trio.current_time() - self.last_contact
+
+    @property
     def lateness(self) -> float:
         """Seconds since the runner was asked what it answered last: all that it had to say until
         then is here, and what has come since may have been on its way for so long.

@@ -37,9 +37,12 @@ from simple_worker.spool_files import SpoolFolder
 from simple_worker.waiting import MAX_STDIN, WaitingSpawn, WaitingSpawns
 
 READ: Final = 64 * 1024
-LATE: Final = 0.5
+LATE: Final = 0.9
 """Share of its `detach` that a spawn may have been on its way, or have waited here, before it is
-begun. After all of it the runner gives it up, and may have begun to count before it said it."""
+begun. The runner gives it up after all of it, counted from when it said something that would be
+here by now."""
+ASK: Final = 0.25
+"""Share after which the runner is asked, so that what comes on a busy link need not wait."""
 READERS: Final = 4
 """Attempts whose results are read at once. A disk that hangs takes no thread from others."""
 
@@ -50,6 +53,11 @@ class Outlet(Protocol):
     @property
     def detach(self) -> float:
         """Seconds after which the runner gives up a worker without a connection."""
+        ...
+
+    @property
+    def silence(self) -> float:
+        """Seconds since something of the runner arrived."""
         ...
 
     @property
@@ -257,27 +265,39 @@ class Slots:
     def begin_waiting(self) -> None:
         """Start what has its input, as far as there are slots, and it is known that the runner
         still wants it: it may have given up what was on its way for long, and said so."""
-        while self._running < self.count and self.shortage is None and not self._is_over:
-            due = self._waiting.first(self.count - self._running)
-            if due is None or self.outlet is None:
+        outlet, kept = self.outlet, 0
+        if outlet is None or self._running >= self.count:
+            return
+        for waiting in self._waiting:
+            if self._running + kept >= self.count or self.shortage is not None or self._is_over:
                 return
-            now, lateness = trio.current_time(), self.outlet.lateness
-            detach = _detach_of(due.spawn, self.outlet)
-            if lateness >= LATE / 2 * detach:
-                self.outlet.ask(LATE / 2 * detach)  # what comes on a busy link need not wait then
-            if lateness < LATE * detach:
-                self._begin(due, detach - lateness)
-            elif due.asked is None or now < due.asked + LATE * detach:
-                due.asked = now if due.asked is None else due.asked
-                return
-            else:
-                why = "the runner takes too long to say whether it is still wanted"
-                self._refuse_waiting(due.spawn.options.id or "", why)
+            if not waiting.is_whole:
+                # Its slot waits too. The runner may not know it as one that waits for another's,
+                # and would not ask for it.
+                kept += 1
+            elif self._is_wanted(waiting, outlet):
+                self._begin(waiting, outlet)
+
+    def _is_wanted(self, waiting: WaitingSpawn, outlet: Outlet) -> bool:
+        """Whether the runner wants it, for all that is known here; if not, it is asked."""
+        detach, lateness = _detach_of(waiting.spawn, outlet), outlet.lateness
+        if lateness >= ASK * detach:
+            outlet.ask(ASK * detach)
+        if lateness < LATE * detach:
+            return True
+        now = trio.current_time()
+        if waiting.asked is None:
+            waiting.asked = now
+        elif now >= waiting.asked + LATE * detach:
+            self._refuse_waiting(
+                waiting.id, f"the runner takes too long to answer for its detach of {detach:g} s"
+            )
+        return False
 
     def _give_back(self, why: str) -> None:
         """What has not begun is for others."""
-        for attempt_id in self._waiting:
-            self._refuse_waiting(attempt_id, why)
+        for waiting in self._waiting:
+            self._refuse_waiting(waiting.id, why)
 
     def _take_input(self, message: Stdin) -> None:
         why_not = self._waiting.feed(message.id, message.data)
@@ -308,16 +328,11 @@ class Slots:
         self._on_change()
         return held
 
-    def _begin(self, due: WaitingSpawn, left: float) -> None:
-        """It may run on without contact for the seconds that are `left`."""
+    def _begin(self, waiting: WaitingSpawn, outlet: Outlet) -> None:
         assert self._nursery is not None
-        spawn = due.spawn
-        attempt_id = spawn.options.id or ""
+        attempt_id, spawn = waiting.id, waiting.spawn
         self._waiting.remove(attempt_id)
-        stdin = None if due.stdin is None else bytes(due.stdin)
-        child = self._processes.start(
-            _launch(spawn, stdin, {"JOB_WORKER": self._worker_name}, left)
-        )
+        child = self._processes.start(_launch(waiting, outlet, {"JOB_WORKER": self._worker_name}))
         if isinstance(child, SpawnFailure):
             if child.is_refusal:
                 self.see_shortage(child.line)
@@ -407,9 +422,8 @@ def _seconds(ms: int | None) -> float | None:
     return None if ms is None else ms / 1000
 
 
-def _launch(
-    spawn: Spawn, stdin: bytes | None, extra_env: Mapping[str, str], detach: float
-) -> Launch:
+def _launch(waiting: WaitingSpawn, outlet: Outlet, extra_env: Mapping[str, str]) -> Launch:
+    spawn, stdin = waiting.spawn, waiting.stdin
     options = spawn.options
     grace = _seconds(options.kill_grace_ms)
     command = Command(
@@ -419,7 +433,7 @@ def _launch(
         env=options.set_env or {},
         shell=options.shell,
         argv0=options.argv0,
-        stdin=stdin,
+        stdin=None if stdin is None else bytes(stdin),
         timeout=_seconds(options.timeout_ms or None),  # as for Node, 0 is none
         kill_signal=options.kill_signal or "SIGTERM",
         kill_grace=DEFAULT_KILL_GRACE if grace is None else grace,
@@ -427,4 +441,12 @@ def _launch(
         max_results=options.max_results or 0,
         mask=options.mask,
     )
-    return Launch(command, options.env, options.uid, options.gid, extra_env, detach)
+    return Launch(
+        command,
+        options.env,
+        options.uid,
+        options.gid,
+        extra_env,
+        _detach_of(spawn, outlet),
+        outlet.silence,
+    )

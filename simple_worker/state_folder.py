@@ -1,4 +1,4 @@
-"""The state folder of a worker: its id, and where to find what its last life may have left.
+"""The state folder of a worker: its id, and by what to find what its last life may have left.
 
 Owns that one process at a time has it. What a killed worker ran its reaper ends; where both were
 killed, nobody did, and the next life does before it takes a job: two attempts never overlap.
@@ -8,77 +8,165 @@ import fcntl
 import json
 import os
 import secrets
+import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from simple_worker.brand import brand_of, is_of
 from simple_worker.family import end_family
-from simple_worker.scratch import is_scratch_root, remove_folder
-from simple_worker.tree import living
+from simple_worker.scratch import is_scratch_root, is_scratch_root_name, remove_folder
+from simple_worker.tree import command_line, is_marked, living, look_at, scratch_mark
 
 _LIFE: Final = "life.json"
+_MAX_SIZE: Final = 16 * 1024
+REAPER: Final = 2.0
+"""Seconds that the reaper of the last life has for its work: it knows more than is known here."""
+LOOK: Final = 0.05
+SHOWN: Final = 10
+"""Processes that are named at most."""
+
+Say = Callable[[str], object]
 
 
 class _Life(NamedTuple):
-    """By what the processes of one life are known, and their scratch folder."""
+    """One life: its process, by what those of its jobs are known, and their scratch folder."""
 
     boot: str
-    """The kernel's, of which process numbers and brands are."""
+    """The kernel's, of which all these numbers are."""
+    pid: int
+    start: int
     herd: int
     scratch: str
 
+    @property
+    def is_over(self) -> bool:
+        """Whether its process is dead. One that lives has a copy of this folder, or had this one
+        before somebody removed its files."""
+        facts = look_at(self.pid) if self.boot == _boot() else None
+        return facts is None or facts.start != self.start
+
+    @property
+    def has_reaper(self) -> bool:
+        """Whether its reaper is at work, to which the scratch folder was given as an argument."""
+        folder = os.fsencode(self.scratch)
+        return any(folder in command_line(pid) for pid in living())
+
+    @property
+    def left(self) -> list[int]:
+        """The processes of its jobs."""
+        marks = {scratch_mark(self.scratch)}
+        return [pid for pid in living() if self.bears(brand_of(pid)) or is_marked(pid, marks)]
+
+    def end(self) -> None:
+        """End them; it gives up on what SIGKILL does not end."""
+        end_family({}, {scratch_mark(self.scratch)}, self.bears, os.getpid())
+
+    def bears(self, brand: int) -> bool:
+        """Whether that is the brand of one of its jobs."""
+        return is_of(self.herd, brand)
+
 
 class StateFolder:
-    """One that this process holds; `worker_id` is the same in each of its lives."""
+    """One that this process holds.
 
-    def __init__(self, path: Path, worker_id: str) -> None:
-        self.path = path
+    Args:
+        path: where it is.
+        worker_id: the same in each of its lives.
+        say: takes a line for the person who watches.
+    """
+
+    def __init__(self, path: Path, worker_id: str, say: Say) -> None:
         self.worker_id = worker_id
+        self._file = path / _LIFE
+        self._say = say
 
-    def end_last_life(self, say: Callable[[str], object]) -> None:
-        """End what the last life has left, if it could not do so itself. It blocks: for the blink
-        of an eye, or for as long as something does not end, for two seconds at most.
+    def end_last_life(self) -> None:
+        """End what the last life has left, if it could not do so itself. It blocks meanwhile.
 
-        Args:
-            say: takes a line where there was something.
+        Raises:
+            OSError: what is known of it cannot be read.
         """
         last = self._last_life()
-        if last is not None and last.boot == _boot():
-            is_branded = partial(is_of, last.herd)
-            if any(is_branded(brand_of(pid)) for pid in living()):
-                say("ending what the jobs of this worker's last life have left running")
-                end_family({}, set(), is_branded, os.getpid())
-        if last is not None and is_scratch_root(Path(last.scratch)):
+        if last is None or not last.is_over:
+            return
+        if last.boot == _boot():
+            self._end_jobs(last)
+        if is_scratch_root(Path(last.scratch)):
             remove_folder(last.scratch)
-        (self.path / _LIFE).unlink(missing_ok=True)
+
+    def _end_jobs(self, last: _Life) -> None:
+        due = time.monotonic() + REAPER
+        while last.has_reaper and time.monotonic() < due:
+            time.sleep(LOOK)
+        if last.left:
+            self._say("ending what the jobs of this worker's last life have left running")
+        last.end()
+        if left := last.left:
+            shown = ", ".join(map(str, left[:SHOWN]))
+            self._say(f"{len(left)} of these processes cannot be ended from here: {shown}")
 
     @contextmanager
     def life(self, herd: int, scratch: Path) -> Iterator[None]:
         """Leave word of this life while entered: nothing of it is left afterwards."""
-        file = self.path / _LIFE
-        new = file.with_suffix(".new")
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as text:
-            json.dump(_Life(_boot(), herd, str(scratch))._asdict(), text)
-        new.rename(file)
+        facts = look_at(os.getpid())
+        start = 0 if facts is None else facts.start
+        life = _Life(_boot(), os.getpid(), start, herd, str(scratch))
+        try:
+            self._write(life)
+        except OSError as error:  # no reason not to work
+            self._say(
+                f"{self._file} cannot be written, so that what its jobs leave would stay if this"
+                f" worker and its reaper were killed at once: {error.strerror}"
+            )
         try:
             yield
         finally:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):  # somebody has done something to it; the next life will see
+                if self._last_life() == life:
+                    self._file.unlink()
+
+    def _write(self, life: _Life) -> None:
+        new = self._file.with_suffix(".new")
+        new.unlink(missing_ok=True)
+        try:
+            with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as text:
+                json.dump(life._asdict(), text)
+            new.rename(self._file)
+        finally:
+            new.unlink(missing_ok=True)
 
     def _last_life(self) -> _Life | None:
-        # Where the machine has crashed, half of it may be there.
-        with suppress(OSError, ValueError, TypeError, KeyError):
-            said = json.loads((self.path / _LIFE).read_bytes())
-            return _Life(str(said["boot"]), int(said["herd"]), str(said["scratch"]))
-        return None
+        """None: it has ended well, or all that there is is no word of a life."""
+        try:
+            file = os.open(self._file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            is_file = stat.S_ISREG(os.fstat(file).st_mode)  # a pipe would be waited for
+            return _parse(os.read(file, _MAX_SIZE)) if is_file else None
+        finally:
+            os.close(file)
+
+
+def _parse(content: bytes) -> _Life | None:
+    with suppress(ValueError, TypeError, RecursionError):
+        said: dict[str, Any] = json.loads(content)
+        life = _Life(**said)
+        if [type(each) for each in life] == [str, int, int, int, str] and _is_usable(life.scratch):
+            return life
+    return None
+
+
+def _is_usable(scratch: str) -> bool:
+    """Whether it names one folder of one worker: what is marked with it is ended."""
+    return b"\0" not in os.fsencode(scratch) and is_scratch_root_name(Path(scratch))
 
 
 @contextmanager
-def held_state(folder: Path) -> Iterator[StateFolder]:
+def held_state(folder: Path, say: Say) -> Iterator[StateFolder]:
     """The state in a folder while entered; a second worker gets its own below it.
 
     Raises:
@@ -101,7 +189,7 @@ def held_state(folder: Path) -> Iterator[StateFolder]:
                 worker_id = secrets.token_hex(16)
                 os.pwrite(file, worker_id.encode(), 0)
                 os.fsync(file)
-            yield StateFolder(place, worker_id)
+            yield StateFolder(place, worker_id, say)
         finally:
             os.close(file)
         return

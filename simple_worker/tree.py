@@ -13,6 +13,8 @@ from typing import Final, NamedTuple
 
 COOKIE: Final = "JOB_COOKIE"
 """The variable that marks every process of a job, but those that clear their environment."""
+SCRATCH: Final = "JOB_SCRATCH"
+"""The variable that says where a job may write."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ: Final = 64 * 1024
 
@@ -29,6 +31,11 @@ class Facts(NamedTuple):
 def mark(cookie: str) -> bytes:
     """The cookie as it stands in an environment, with its end: one may begin like another."""
     return f"{COOKIE}={cookie}\0".encode()
+
+
+def scratch_mark(root: str) -> bytes:
+    """What stands in the environment of every job whose scratch directory is below `root`."""
+    return f"{SCRATCH}=".encode() + os.fsencode(root) + b"/"
 
 
 def become_subreaper() -> None:
@@ -150,6 +157,13 @@ def environment(pid: int) -> bytes:
     with suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
         return file.read()
     return b""
+
+
+def command_line(pid: int) -> list[bytes]:
+    """The arguments of a process; empty if it is dead."""
+    with suppress(OSError), open(f"/proc/{pid}/cmdline", "rb") as file:
+        return file.read().split(b"\0")
+    return []
 
 
 def session(pid: int) -> int:

@@ -5,7 +5,6 @@ Owns their order and what has come of their input; starts nothing and says nothi
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from remote_runner.protocol.messages import Spawn
@@ -21,6 +20,7 @@ class WaitingSpawn:
     `asked`: when the runner was asked whether it still wants it, on trio's clock.
     """
 
+    id: str
     spawn: Spawn
     stdin: bytearray | None
     is_whole: bool
@@ -44,15 +44,15 @@ class WaitingSpawns:
     def __contains__(self, attempt_id: str) -> bool:
         return attempt_id in self._spawns
 
-    def __iter__(self) -> Iterator[str]:
-        """The ids of those that wait now; who takes some of them out may go on."""
-        return iter(tuple(self._spawns))
+    def __iter__(self) -> Iterator[WaitingSpawn]:
+        """Those that wait now, in their order; who takes some of them out may go on."""
+        return iter(tuple(self._spawns.values()))
 
     def add(self, attempt_id: str, spawn: Spawn) -> None:
         """It waits from now on."""
         has_input = spawn.options.stdin == "pipe"
         stdin = bytearray() if has_input else None
-        self._spawns[attempt_id] = WaitingSpawn(spawn, stdin, not has_input)
+        self._spawns[attempt_id] = WaitingSpawn(attempt_id, spawn, stdin, not has_input)
 
     def feed(self, attempt_id: str, data: bytes) -> str | None:
         """More of an input has come, of what no longer waits too. Why it is too much, if it is."""
@@ -78,14 +78,3 @@ class WaitingSpawns:
     def clear(self) -> None:
         """None does."""
         self._spawns.clear()
-
-    def first(self, slots: int) -> WaitingSpawn | None:
-        """The first that has its input; None: none has.
-
-        Only of the first so many: one whose input is still on its way keeps its slot. The runner
-        may not know it as one that waits for another's, and would not ask for it.
-        """
-        for waiting in islice(self._spawns.values(), slots):
-            if waiting.is_whole:
-                return waiting
-        return None

@@ -1,7 +1,9 @@
 """A worker is killed or stopped: its process trees are gone, its jobs end well all the same."""
 
+import fcntl
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,43 @@ def test_a_worker_that_was_killed_with_its_reaper_ends_what_they_left(service, t
     assert kill(worker, signal.SIGTERM) == 0
     assert list(service.temporary.iterdir()) == []
     assert [path.name for path in (service.folder / "w1").iterdir()] == ["worker-id"]
+
+
+CHAIN = """
+import fcntl, os, sys, time
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    time.sleep(0.001)
+"""
+"""Each process has one child, and ends before anybody has looked at all processes."""
+
+
+def is_locked(file):
+    """Whether any process of the chain is alive: they share the lock."""
+    with file.open("w") as own:
+        try:
+            fcntl.flock(own, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@pytest.mark.parametrize("which", ["the worker", "its job"])
+def test_a_chain_of_short_lives_ends(service, tmp_path, which):
+    file = tmp_path / "file"
+    service.start_server()
+    worker = service.start_worker()
+    job = service.submit(sys.executable, "-c", CHAIN, str(file))
+    service.wait_for(lambda: file.exists() and is_locked(file), "the chain")
+    if which == "the worker":
+        kill(worker)
+    else:
+        service.verb("cancel", job)
+    service.wait_for(lambda: not is_locked(file), "its end")
 
 
 def test_the_reaper_ends_what_jobs_have_orphaned_and_nothing_marks(service, tmp_path):

@@ -22,7 +22,7 @@ from simple_worker.slots import Slots
 def connected_slots(processes, count):
     """Slots whose runner answers at once."""
     slots = Slots(processes, count, "here", time.time, lambda: None)
-    slots.outlet = Mock(lateness=0.0, detach=120.0)
+    slots.outlet = Mock(lateness=0.0, silence=0.0, detach=120.0)
     return slots
 
 

@@ -44,6 +44,14 @@ async def stubborn(child):
         await trio.sleep(STUBBORN)
 
 
+NAP = 3.0
+
+
+async def nap(child):
+    await trio.sleep(NAP)
+    return 0
+
+
 async def nothing(child):
     return 0
 
@@ -220,16 +228,14 @@ async def test_a_machine_that_can_start_nothing_more_gives_all_back(autojump_clo
 
 async def test_the_time_that_it_has_waited_counts_as_silence_of_the_runner(autojump_clock, bench):
     bench.start(slots=1)
+    bench.processes.programs["nap"] = nap
     async with bench.network.ready(detach_ms=120_000) as runner:
-        await runner.say(spawn("1.1", "sleep"), spawn("2.1", "true", detach_ms=50_000))
-        await settle()
-        await trio.sleep(0.5)
-        bench.now -= 1000  # somebody has set the clock
-        await runner.say(Kill("1.1"))
-        await settle()
-        first, second = (child.launch.detach for child in bench.processes.children)
-        assert first == 120
-        assert second == pytest.approx(50 - 0.5)
+        await runner.say(spawn("1.1", "nap"), spawn("2.1", "true", detach_ms=50_000))
+        assert (await runner.hear(Close)).id == "1.1"
+        assert (await runner.hear(Close)).id == "2.1"
+        first, second = (child.launch for child in bench.processes.children)
+        assert (first.detach, first.silence) == (120, 0)
+        assert (second.detach, second.silence) == (50, pytest.approx(NAP))
 
 
 # --- input ---
