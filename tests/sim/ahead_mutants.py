@@ -1,7 +1,5 @@
 """Planted bugs of runs that wait for slots at their workers. See `mutants.py`."""
 
-from collections import deque
-
 from remote_runner.ahead import RunsAhead
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Outcome, Reason
@@ -44,17 +42,6 @@ def withdrawn_unheard(put):
             run._owner._end(run, Outcome(Reason.GIVEN_BACK))
 
     put(RunsAhead, "withdraw", withdraw)
-
-
-@mutant("ahead: an answer counts from when it comes, not from when it was asked for")
-def answer_as_new(put):
-    original = Session._receive_answer
-
-    def receive(self, n):
-        self._unanswered = deque((asked, self._times()) for asked, _ in self._unanswered)
-        original(self, n)
-
-    put(Session, "_receive_answer", receive)
 
 
 @mutant("ahead: what waits when its connection is lost counts as begun")
