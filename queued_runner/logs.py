@@ -35,6 +35,9 @@ from remote_runner.types import Output, StreamName
 INLINE_LIMIT: Final = 64 * 1024
 INLINE_RECORDS: Final = 1024
 """Its worker counts what a piece costs beside its bytes, and stops at many: so do we, earlier."""
+LARGE: Final = FLOOD // 4
+"""Bytes of one log that wait: what is less has no part in a flood, and is not written with it. In
+object storage each write of a log is an object."""
 FULL_PAUSE: Final = 1.0
 """Seconds between two tries while the disk has no room, or cannot be reached."""
 MAX_COMPARED: Final = 256
@@ -206,8 +209,8 @@ class Logs:
         self._run_sync: RunSync = run_sync or trio.to_thread.run_sync
         self._now = now
         self._dirty: dict[int, AttemptLog] = {}
-        self._floods: dict[int, AttemptLog] = {}
-        """Those of which more waits than is worth a pause."""
+        self._large: dict[int, AttemptLog] = {}
+        """Those of which enough waits to be part of a flood."""
         self.written = 0
         """Bytes of output written into files."""
         self._work = trio.lowlevel.ParkingLot()
@@ -229,14 +232,14 @@ class Logs:
     def mark_dirty(self, log: AttemptLog) -> None:
         """This log has records that belong on disk."""
         self._dirty[id(log)] = log
-        if log.stored_size - log.taken >= FLOOD:
-            self._floods[id(log)] = log
+        if log.stored_size - log.taken >= LARGE:
+            self._large[id(log)] = log
         self._work.unpark()
 
     async def run(self) -> None:
         """Write and sync for ever, all dirty logs in one go, and then let more arrive for the next
-        time; only floods are written meanwhile. A full disk is tried again, and so is one that
-        cannot be reached.
+        time; only floods, of one log or of several, are written meanwhile. A full disk is tried
+        again, and so is one that cannot be reached.
 
         Raises:
             StoreBroken: the disk failed; nothing of that batch was acknowledged.
@@ -247,10 +250,10 @@ class Logs:
                 await self._work.park()
                 continue
             with trio.move_on_at(due):
-                while not self._floods:
+                while sum(log.stored_size - log.taken for log in self._large.values()) < FLOOD:
                     await self._work.park()
             is_due = trio.current_time() >= due
-            batch = self._take(self._dirty if is_due else self._floods)
+            batch = self._take(self._dirty if is_due else self._large)
             with trio.CancelScope(shield=True):
                 done, wait = await self._run_sync(partial(self._write, batch))
             for log, records in batch[:done]:
@@ -273,7 +276,7 @@ class Logs:
         for log, _ in batch:
             log.taken = log.stored_size
             del self._dirty[id(log)]
-        self._floods.clear()
+        self._large.clear()
         return batch
 
     def _warn(self, wait: NoRoom | OutputAway) -> None:

@@ -14,7 +14,7 @@ import trio
 import trio.testing
 
 from queued_runner.log_files import FLOOD, Record
-from queued_runner.logs import INLINE_LIMIT, Logs
+from queued_runner.logs import INLINE_LIMIT, LARGE, Logs
 from queued_runner.store.base import NoRoom, StoreBroken, StoredOutput
 from remote_runner.types import Output
 from tests.queue.conftest import inline
@@ -210,14 +210,31 @@ async def test_small_pieces_share_a_sync_beside_a_flood_too(logs, nursery, autoj
     await trio.testing.wait_all_tasks_blocked()
     assert trickle.acked == len(PIECE)
     for count in range(1, 11):
-        trickle.append()
+        trickle.append(b"line\n")
         flood.append(bytes(FLOOD))
         await trio.testing.wait_all_tasks_blocked()
         assert flood.acked == count * FLOOD
         assert trickle.acked == len(PIECE)
     await trio.sleep(logs.files.pause)
     await trio.testing.wait_all_tasks_blocked()
-    assert trickle.acked == 11 * len(PIECE)
+    assert trickle.acked == len(PIECE) + 10 * len(b"line\n")
+
+
+@pytest.mark.parametrize(("size", "waits"), [(LARGE, False), (LARGE - 1, True)])
+async def test_several_large_pieces_are_a_flood(logs, nursery, autojump_clock, size, waits):
+    """As of agents, each of which sends the next piece when the last one is on disk."""
+    written = [Written(logs, job_id=number) for number in range(4)]
+    nursery.start_soon(logs.run)
+    for each in written:
+        each.append()
+    await trio.testing.wait_all_tasks_blocked()
+    for each in written:
+        each.append(bytes(size))
+    await trio.testing.wait_all_tasks_blocked()
+    assert all(each.acked == len(PIECE) + (0 if waits else size) for each in written)
+    await trio.sleep(logs.files.pause)
+    await trio.testing.wait_all_tasks_blocked()
+    assert all(each.acked == len(PIECE) + size for each in written)
 
 
 async def test_what_comes_in_small_pieces_shares_a_sync(logs, nursery, autojump_clock):
