@@ -203,7 +203,9 @@ class Client(Link):
         self, job_id: int, attempt: int, offset: int, *, follow: bool
     ) -> Iterator[Chunk | Json]:
         """The output of one attempt, then the job as it is after that."""
+        was_asked_again = False
         while True:
+            job: Json | None = None
             try:
                 for item in self._stream(job_id, attempt, offset, follow=follow):
                     if isinstance(item, Chunk):
@@ -216,6 +218,8 @@ class Client(Link):
                         self.progress()
                         yield item
                         return
+                    else:
+                        job = item
                 error: ClientError = Unreachable(f"{self.server.url} ended the output too early.")
             except httpx2.TransportError as failure:
                 error = self.unreachable(failure)
@@ -223,6 +227,11 @@ class Client(Link):
                 error = self.not_understood()
             except ClientError as refusal:
                 error = refusal
+            if job is not None and not was_asked_again:
+                was_asked_again = (
+                    True  # it was over, and then to be tried again, as the stream ended
+                )
+                continue
             if not self.is_passing(error):
                 raise error
             self.retry(error)

@@ -8,6 +8,7 @@ import pty
 import signal
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -213,6 +214,34 @@ def test_a_server_that_ends_every_stream_is_given_up(service: ServiceThread) -> 
         pytest.raises(Unreachable, match="ended the output too early"),
     ):
         next(client.follow(1))
+
+
+def test_a_job_that_is_tried_again_as_its_stream_ends_is_followed_on(
+    service: ServiceThread, no_pause: None
+) -> None:
+    """Who follows the next attempt of a job that has ended may come at that moment."""
+    follow = service.queue.records
+    calls = 0
+
+    async def records(*arguments: Any, **options: Any) -> AsyncIterator[Record]:
+        nonlocal calls
+        calls += 1
+        if calls > 1:
+            await one_attempt(service)
+            async for record in follow(*arguments, **options):
+                yield record
+
+    service.queue.records = records
+    service.do(service.queue.add, *jobs(1))
+    notices: list[str] = []
+    with Client(find_server(), on_notice=notices.append) as client:
+        *chunks, job = client.follow(1)
+    assert (
+        b"".join(each.data for each in chunks if isinstance(each, Chunk)) == b"out\xfferr\n\x00end"
+    )
+    assert not isinstance(job, Chunk)
+    assert job["exit_code"] == 7
+    assert (calls, notices) == (2, [])
 
 
 def test_ctrl_c_cancels_and_waits_for_the_end(
