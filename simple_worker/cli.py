@@ -116,7 +116,8 @@ def _token(_: click.Context, __: click.Parameter, path: Path | None) -> str | No
 )  # fmt: skip
 @click.option(
     "--state-dir", type=click.Path(path_type=Path), default=default_state_dir,
-    envvar="DUPLEX_WORKER_STATE_DIR", show_envvar=True, help="Where the worker's id lies.",
+    envvar="DUPLEX_WORKER_STATE_DIR", show_envvar=True,
+    help="Where the worker's id lies, and by what its jobs are found.",
 )  # fmt: skip
 @click.option(
     "--token-file", "token", type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -1,7 +1,7 @@
 """One connection of a worker to its runner, from hello to its end.
 
-Owns what is said in which order and turn, the heartbeat, and whether this process stood still
-meanwhile, so that what it reads is older than it seems. What attempts are told is
+Owns what is said in which order and turn, the heartbeat, how old what it reads may be, and whether
+this process stood still meanwhile. What attempts are told is
 `slots.py`'s; whether there is another connection afterwards is `worker.py`'s.
 """
 
@@ -167,7 +167,7 @@ class Session:
 
     @property
     def silence(self) -> float:
-        """Seconds since then."""
+        """Seconds since something of the runner last arrived."""
         return trio.current_time() - self.last_contact
 
     @property

@@ -198,7 +198,7 @@ class Worker:
         """Seconds until the first of what is held is stopped, or given up by the runner."""
         session, least = self._session, math.inf
         if session is not None:
-            silence = trio.current_time() - session.last_contact
+            silence = session.silence
             for held in self._slots.held:
                 detach = _detach(held, session)
                 left = detach * (FENCE if held.is_running else 1) - silence
@@ -215,7 +215,7 @@ class Worker:
         session = self._session
         if session is None or not server_id or session.server_id in ("", server_id):
             return None
-        silence = trio.current_time() - session.last_contact
+        silence = session.silence
         for held in list(self._slots.held):
             if not held.is_running and silence >= _detach(held, session):
                 self._slots.forget(held.id)
@@ -260,7 +260,7 @@ class Worker:
         now = trio.current_time()
         if now >= self._last_beat + interval:
             self._last_beat = now
-            self._processes.tell_contact(now - session.last_contact)
+            self._processes.tell_contact(session.silence)
         return self._last_beat + interval
 
     async def _watch_room(self) -> None:

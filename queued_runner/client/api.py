@@ -228,9 +228,8 @@ class Client(Link):
             except ClientError as refusal:
                 error = refusal
             if job is not None and not was_asked_again:
-                was_asked_again = (
-                    True  # it was over, and then to be tried again, as the stream ended
-                )
+                # It was over as its stream ended, and is tried again by now.
+                was_asked_again = True
                 continue
             if not self.is_passing(error):
                 raise error
