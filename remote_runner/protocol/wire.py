@@ -106,10 +106,12 @@ class _Arguments:
         return value
 
     def key_text(self, map_: Mapping[str, Any], key: str, limit: int = MAX_TEXT) -> Any:
-        return self._is_text(map_.get(key), key, limit)
+        value = map_.get(key)
+        return None if value is None else self._is_text(value, key, limit)
 
     def key_integer(self, map_: Mapping[str, Any], key: str) -> Any:
-        return self._is_integer(map_.get(key), key)
+        value = map_.get(key)
+        return None if value is None else self._is_integer(value, key)
 
     def key_strings(self, map_: Mapping[str, Any], key: str) -> Mapping[str, str] | None:
         value = map_.get(key)

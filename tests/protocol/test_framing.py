@@ -72,6 +72,55 @@ def test_any_bytes_give_lists_or_a_protocol_error(codec, data, cuts):
     assert whole is None or all(isinstance(value, list) for value in whole)
 
 
+headers = st.sampled_from(
+    [b"\x91", b"\x92", b"\x81\xa1k", b"\x82\xa1k", b"\xdc\x00\x01", b"\xdf\x00\x00\x00\x01\xa1k"]
+)
+wholes = st.sampled_from(
+    [
+        msgpack.packb(value, strict_types=True)
+        for value in (
+            None,
+            1,
+            "text",
+            b"data",
+            ["x" * 60],
+            ["started", "1.1", {"pid": 5}],
+            {"k": 1},
+            2.5,
+        )
+    ]
+    + [
+        b"\xa1\xff",
+        b"\xc1",
+        b"\xd4\x05\x00",
+        b"\xd6\xff\x00\x00\x00\x01",
+        b"\x82\xa1k\x01\xa1k\x02",
+    ]
+    + [b"\xd7\xff" + bytes(8), b"\xc7\x00\x05", b"\x81\x05\x01"]
+    + [
+        header + bytes([size, 0xFF]) + bytes(size)
+        for header in (b"\xc7", b"\xc8\0", b"\xc9\0\0\0")
+        for size in (4, 8, 12)
+    ]
+)
+
+
+@given(st.lists(st.binary(max_size=3) | headers | wholes | wholes, max_size=30))
+def test_what_is_small_is_judged_as_what_comes_byte_by_byte(parts):
+    data = b"".join(parts)
+
+    def decoded(pieces):
+        target, values = MsgpackDecoder(200), []
+        try:
+            for piece in pieces:
+                values += target.feed(piece)
+        except RemoteProtocolError as error:
+            return str(error)
+        return values
+
+    assert decoded([data]) == decoded(data[at : at + 1] for at in range(len(data)))
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
