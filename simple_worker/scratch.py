@@ -9,13 +9,16 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _PREFIX: Final = "duplex-worker-"
 _FRESH: Final = stat.S_IFDIR | 0o700
+TICK: Final = 3.0
+"""Seconds after which a change has another time than the one before, on any file system."""
 
 
 class NoScratch(Exception):
@@ -84,13 +87,24 @@ def scratch_root(parent: Path | None) -> Iterator[ScratchRoot]:
         remove_folder(root.path)
 
 
+class _Seen(NamedTuple):
+    """What is known of an empty directory."""
+
+    changed: int
+    """When it was changed last, on the clock of its file system."""
+    since: float
+    """When that was known first, in seconds."""
+
+
 class Scratches:
-    """The scratch directories below one folder. One that a job left as it was serves the next."""
+    """The scratch directories below one folder. One that a job has not touched serves the next."""
 
     def __init__(self, root: ScratchRoot) -> None:
         self._root = root
         self._made = 0
-        self._unused: list[str] = []
+        self._unused: list[tuple[str, _Seen]] = []
+        self._used: dict[str, tuple[_Seen, float]] = {}
+        """Those of jobs of this user, and since when."""
 
     def take(self, uid: int | None, gid: int | None) -> str:
         """A directory for one job; with `uid` or `gid` that user's.
@@ -99,9 +113,11 @@ class Scratches:
             NoScratch: there is none.
             OSError: it cannot be made that user's.
         """
-        while self._unused and uid is None and gid is None:
-            path = self._unused.pop()
+        is_own, now = uid is None and gid is None, time.monotonic()
+        while self._unused and is_own:
+            path, seen = self._unused.pop()
             if os.path.isdir(path):  # nobody has removed it
+                self._used[path] = seen, now
                 return path
         self._made += 1
         path = f"{self._root.path}/job-{self._made}"
@@ -111,25 +127,30 @@ class Scratches:
             except FileNotFoundError:
                 self._root.restore()
                 os.mkdir(path, 0o700)
+            if is_own:
+                self._used[path] = _Seen(os.lstat(path).st_ctime_ns, now), now
         except OSError as error:
             raise NoScratch(f"no scratch directory: {error.strerror}") from error
-        if uid is not None or gid is not None:
+        if not is_own:
             os.chown(path, -1 if uid is None else uid, -1 if gid is None else gid)
         return path
 
     def give_back(self, path: str) -> bool:
-        """Keep it for another job, unless something is in it or about it: then `remove` it."""
+        """Keep it for another job, unless something was done in it or to it: then `remove` it."""
+        seen, taken = self._used.pop(path, (None, 0.0))
         try:
             facts = os.lstat(path)
-            is_fresh = facts.st_mode == _FRESH and facts.st_uid == os.geteuid()
-            if is_fresh and not os.listdir(path):
-                self._unused.append(path)
-                return True
+            if seen is None or facts.st_ctime_ns != seen.changed:
+                return False
+            # That time tells of no change that came in the same moment as the one before.
+            if taken < seen.since + TICK and (facts.st_mode != _FRESH or os.listdir(path)):
+                return False
         except FileNotFoundError:
             return True
         except OSError:
             return False  # no descriptor is left to look into it
-        return False
+        self._unused.append((path, seen))
+        return True
 
 
 def remove_folder(path: str | Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from simple_worker.scratch import NoScratch, Scratches, scratch_root
+from simple_worker.scratch import TICK, NoScratch, Scratches, scratch_root
 
 
 @pytest.fixture
@@ -99,3 +99,67 @@ def test_a_work_directory_may_be_another_users(place, strangers):
         shutil.rmtree(root.path)
         root.restore()
         assert root.path.is_dir()
+
+
+class Times:
+    """Seconds, and when directories were changed last; both as a test says."""
+
+    def __init__(self):
+        self.now = 100.0
+        self.changed = 1
+
+    def lstat(self, path):
+        return os.stat_result(list(os.stat(path, follow_symlinks=False))[:10], self._ctime)
+
+    @property
+    def _ctime(self):
+        return {"st_ctime_ns": self.changed}
+
+
+@pytest.fixture
+def times(monkeypatch):
+    times = Times()
+    monkeypatch.setattr("simple_worker.scratch.time.monotonic", lambda: times.now)
+    monkeypatch.setattr("simple_worker.scratch.os.lstat", times.lstat)
+    return times
+
+
+@pytest.fixture
+def scratches(place):
+    with scratch_root(place) as root:
+        yield Scratches(root)
+
+
+def use(scratches, act=lambda path: None):
+    """Whether one that a job has done this to may serve another."""
+    path = scratches.take(None, None)
+    act(Path(path))
+    return scratches.give_back(path)
+
+
+def test_one_that_has_not_changed_for_long_is_not_read(scratches, times, monkeypatch):
+    looks, real = [], os.listdir
+    monkeypatch.setattr(
+        "simple_worker.scratch.os.listdir", lambda path: looks.append(path) or real(path)
+    )
+    for _ in range(10):
+        assert use(scratches)
+        times.now += TICK / 2
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize("age", [0.0, TICK])
+def test_one_to_which_anything_was_done_serves_no_other(scratches, times, age):
+    """Also what is not looked at: an attribute, a list of who may use it."""
+    assert use(scratches)
+    times.now, times.changed = times.now + age, 2
+    assert not use(scratches)
+
+
+@pytest.mark.parametrize("act", [lambda path: (path / "left").touch(), lambda path: path.chmod(0)])
+@pytest.mark.parametrize("age", [0.0, TICK / 2])
+def test_a_change_in_the_moment_of_the_one_before_is_seen(scratches, times, age, act):
+    """The clock of a file system may stand still for milliseconds, or seconds."""
+    assert use(scratches)
+    times.now += age
+    assert not use(scratches, act)
