@@ -38,15 +38,14 @@ class Launch:
     detach: float | None = None
     silence: float = 0.0
 
-    def argv(self) -> tuple[list[str], str | None]:
-        """The arguments, and the file to execute where it is not the first of them."""
+    def argv(self) -> tuple[list[str], str]:
+        """The arguments, and the file to execute."""
         command = self.command
         if command.shell:
             shell = command.shell if isinstance(command.shell, str) else "/bin/sh"
-            return [shell, "-c", " ".join([command.command, *command.args])], None
-        if command.argv0 is not None:
-            return [command.argv0, *command.args], command.command
-        return [command.command, *command.args], None
+            return [shell, "-c", " ".join([command.command, *command.args])], shell
+        argv0 = command.command if command.argv0 is None else command.argv0
+        return [argv0, *command.args], command.command
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """The whole environment of the process, on a machine whose jobs have this one at least."""
@@ -94,8 +93,7 @@ def explain(launch: Launch, environment: Mapping[str, str], error: Exception) ->
     the process."""
     command = launch.command
     hide = Mask(command.mask).hide
-    argv, executable = launch.argv()
-    file = executable or argv[0]
+    argv, file = launch.argv()
     name = _shown(hide(file))
     cwd = command.cwd
     place = _shown(hide(cwd or ""))

@@ -46,6 +46,10 @@ class Leftovers(Protocol):
         """It has been started."""
         ...
 
+    def forget(self, pid: int) -> None:
+        """It has been reaped, and never executed its command: it cannot have left anything."""
+        ...
+
     def is_clear(self, pid: int) -> bool:
         """It has been reaped: whether a quick look tells that nothing is left of its tree. If so,
         all is done; if not, it must come to an `end`."""
@@ -75,10 +79,13 @@ class MarkedLeftovers:
     def begin(self, pid: int, cookie: str) -> None:
         self._began[pid] = trio.current_time()
 
+    def forget(self, pid: int) -> None:
+        self._began.pop(pid, None)
+
     def is_clear(self, pid: int) -> bool:
         is_clear = self._is_recent(pid) and newest_process() == pid
         if is_clear:
-            del self._began[pid]
+            self.forget(pid)
         return is_clear
 
     async def end(self, pid: int, cookie: str) -> None:
@@ -86,7 +93,7 @@ class MarkedLeftovers:
             # ASYNC110: as below
             while not self.is_clear(pid) and await self._kill_rest(pid, cookie):  # noqa: ASYNC110
                 await trio.sleep(PAUSE)
-        self._began.pop(pid, None)
+        self.forget(pid)
 
     def _is_recent(self, pid: int) -> bool:
         return trio.current_time() - self._began.get(pid, -math.inf) < ROUND
@@ -129,10 +136,13 @@ class AdoptedLeftovers:
     def begin(self, pid: int, cookie: str) -> None:
         self._live[pid] = _Signs(self._next, mark(cookie))
 
+    def forget(self, pid: int) -> None:
+        self._live.pop(pid, None)
+
     def is_clear(self, pid: int) -> bool:
         if self._sweep(pid):
             return False
-        self._live.pop(pid, None)
+        self.forget(pid)
         return True
 
     async def end(self, pid: int, cookie: str) -> None:
@@ -142,7 +152,7 @@ class AdoptedLeftovers:
             # A poll: nothing announces the end of a process that is not our child yet.
             while self._sweep(pid):  # noqa: ASYNC110
                 await trio.sleep(PAUSE)
-        self._live.pop(pid, None)
+        self.forget(pid)
 
     async def reap(self, interval: float) -> None:
         """Look for orphans, for ever: the reaper must know those that live, and one job could

@@ -4,7 +4,7 @@ import fcntl
 import os
 import sys
 import termios
-from typing import IO, Final
+from typing import Final
 
 import trio
 
@@ -50,13 +50,12 @@ class OutputPipe:
             self._waiting.cancel()
 
 
-async def feed(file: IO[bytes], data: bytes, scope: trio.CancelScope) -> None:
+async def feed(descriptor: int, data: bytes, scope: trio.CancelScope) -> None:
     """Write a child's whole input in `scope`, and close it.
 
     A child that reads no more is right to do so.
     """
     rest = memoryview(data)
-    descriptor = file.fileno()
     os.set_blocking(descriptor, False)
     try:
         with scope:
@@ -68,4 +67,4 @@ async def feed(file: IO[bytes], data: bytes, scope: trio.CancelScope) -> None:
     except BrokenPipeError:
         pass
     finally:
-        file.close()
+        os.close(descriptor)

@@ -1,7 +1,6 @@
 """One child: how it is started, how its output is read, how its whole tree is ended.
 
-`subprocess.Popen` in the main thread uses vfork, and is the fastest way there is from Python; its
-end is seen through a pidfd and reaped exactly once, here.
+Its end is seen through a pidfd and reaped exactly once, here.
 """
 
 import math
@@ -11,7 +10,9 @@ import secrets
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import IO, Final
 
@@ -30,6 +31,7 @@ from simple_worker.launch import (
     explain,
 )
 from simple_worker.leftovers import Leftovers
+from simple_worker.main_process import MainProcess, begin, close
 from simple_worker.pipe import OutputPipe, feed
 from simple_worker.processes import OnOutput
 from simple_worker.reaper_link import ReaperLink, Say, log
@@ -49,22 +51,23 @@ class Process:
     """A running command; see `processes.Child`."""
 
     def __init__(
-        self, host: "ProcessHost", launch: Launch, popen: subprocess.Popen[bytes],
-        pipes: Sequence[int], silence: Silence, cookie: str, scratch: str,
+        self, host: "ProcessHost", launch: Launch, main: MainProcess, stdin: int | None,
+        silence: Silence, cookie: str, scratch: str,
     ) -> None:  # fmt: skip
-        self.pid = popen.pid
+        self.pid = main.pid
         self._host = host
-        self._stdin = launch.command.stdin
+        self._stdin = stdin
+        self._input = launch.command.stdin
         limit = launch.command.max_output
         self._max_output = sys.maxsize if limit is None else limit
         self._max_results = launch.command.max_results
         self._owner = launch.uid
         self.results: Archive | None = None
         self._mask = Mask(launch.command.mask) if launch.command.mask else None
-        self._popen = popen
-        self._pipes = pipes
+        self._main = main
+        self._pipes = main.pipes
         self._silence = silence
-        self._pidfd = silence.pidfd
+        self._pidfd = main.pidfd
         self._cookie = cookie
         self._scratch = scratch
         self._began = trio.current_time()
@@ -72,6 +75,7 @@ class Process:
         self._rung: trio.CancelScope | None = None
         """What ends the wait for its end when a signal is due."""
         self._duration: float | None = None
+        self._code = 0
         self._usage: resource.struct_rusage | None = None
         self._was_out_of_contact = False
         self._total = 0
@@ -79,6 +83,21 @@ class Process:
         self._drained = trio.Event()
         self._then: Callable[[Outcome | None], object] | None = None
         """Waits for its end while it is watched."""
+
+    def confirm(self) -> None:
+        """Wait until it executes its command. If it cannot, nothing of it is left.
+
+        Raises:
+            OSError: it cannot.
+        """
+        try:
+            self._main.confirm()
+        except OSError:
+            self._silence.end()
+            self._host.undo(self._main, self._stdin)
+            self._host.scratches.give_back(self._scratch)
+            self._forget()
+            raise
 
     def kill(self, reason: Reason, signal: str | None = None, grace: float | None = None) -> None:
         if not self._ladder.is_over and self._has_ended():
@@ -117,7 +136,7 @@ class Process:
         self._forget()
         if not self._host.scratches.give_back(self._scratch):
             return False
-        _close((self._pidfd, *self._pipes))
+        close((self._pidfd, *self._pipes))
         return True
 
     async def run(self, on_output: OnOutput, max_chunk: int) -> Outcome:
@@ -136,7 +155,7 @@ class Process:
                 with trio.move_on_after(UNKILLABLE, shield=True):
                     await self._end_tree()
             self._ladder.stop()
-            _close((self._pidfd, *self._pipes))
+            close((self._pidfd, *self._pipes, *(() if self._stdin is None else (self._stdin,))))
         if not self._host.scratches.give_back(self._scratch):
             await trio.to_thread.run_sync(self._clear_scratch)
         return self._outcome()
@@ -165,8 +184,9 @@ class Process:
         """Write its input and read its output until its tree has ended."""
         feeding = trio.CancelScope()
         async with trio.open_nursery() as nursery:
-            if self._popen.stdin is not None:
-                nursery.start_soon(feed, self._popen.stdin, self._stdin or b"", feeding)
+            if self._stdin is not None:
+                nursery.start_soon(feed, self._stdin, self._input or b"", feeding)
+                self._stdin = None
             for pipe in pipes:
                 nursery.start_soon(self._pump, pipe, on_output)
             await self._wait_for_end()
@@ -219,7 +239,10 @@ class Process:
                 await wait()
             if not rung.cancelled_caught:
                 return
-            self._ladder.climb(trio.current_time())
+            if self._duration is None and self._has_ended():
+                self._ladder.stop()  # by itself, while this process stood still
+            else:
+                self._ladder.climb(trio.current_time())
 
     def _see_end(self) -> None:
         if self._duration is None:
@@ -238,8 +261,7 @@ class Process:
 
     def _reap(self) -> None:
         """It has ended, and from now on its number may be another's."""
-        _, status, self._usage = os.wait4(self.pid, 0)
-        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        self._code, self._usage = self._main.reap()
 
     def _forget(self) -> None:
         """Nothing of its tree is left."""
@@ -247,7 +269,7 @@ class Process:
         self._cookie = ""
 
     def _outcome(self) -> Outcome:
-        code, usage = self._popen.returncode, self._usage
+        code, usage = self._code, self._usage
         assert usage is not None
         reason = self._ladder.reason
         if reason is None and self._was_out_of_contact and code == -signal.SIGKILL:
@@ -265,6 +287,10 @@ class Process:
             max_rss=usage.ru_maxrss * 1024,
             cpu_time=usage.ru_utime + usage.ru_stime,
         )
+
+
+_Begun = tuple[Launch, Process | SpawnFailure, Callable[[Process | SpawnFailure], object]]
+"""What was begun, and who is to be told of it."""
 
 
 class ProcessHost:
@@ -293,35 +319,67 @@ class ProcessHost:
         self._base = base_environment()
         self._silences = silences
         self._running: dict[str, Process] = {}
+        self._begun: deque[_Begun] = deque()
+        silences.then = self.settle
         self.scratches = Scratches(scratch)
 
     def start(self, launch: Launch) -> Process | SpawnFailure:
+        results: list[Process | SpawnFailure] = []
+        self.begin(launch, results.append)
+        self.settle()
+        return results[0]
+
+    def begin(self, launch: Launch, then: Callable[[Process | SpawnFailure], object]) -> None:
+        self._begun.append((launch, self._begin(launch), then))
+
+    def settle(self) -> None:
+        while self._begun:
+            launch, result, then = self._begun.popleft()
+            if isinstance(result, Process):
+                try:
+                    result.confirm()
+                except OSError as error:
+                    result = self._explain(launch, error)
+            then(result)
+
+    def _begin(self, launch: Launch) -> Process | SpawnFailure:
         cookie = secrets.token_hex(8)
-        scratch = started = None
+        scratch = stdin = main = None
         # Before it runs, so that no moment is left in which nobody would find it.
         self.reaper.expect(cookie, launch.detach, launch.silence)
         try:
             scratch = self.scratches.take(launch.uid, launch.gid)
             self.leftovers.expect()
-            started = self._start(launch, {COOKIE: cookie, SCRATCH: scratch})
-            popen, pipes = started
-            silence = self._silences.begin(popen.pid, pipes, is_fed=popen.stdin is not None)
+            main, stdin = self._main_process(launch, {COOKIE: cookie, SCRATCH: scratch})
+            self.leftovers.begin(main.pid, cookie)
+            silence = self._silences.begin(main.pidfd, main.pipes, is_fed=stdin is not None)
         except NoScratch as error:
             self.reaper.unwatch(cookie)
             return SpawnFailure(NOT_EXECUTABLE, str(error), is_refusal=True)
         except (OSError, ValueError, OverflowError, subprocess.SubprocessError) as error:
-            if started is not None:
-                _discard(*started)
+            if main is not None:
+                with suppress(OSError):
+                    main.confirm()
+                signal_group(main.pid, signal.SIGKILL)
+                self.undo(main, stdin)
             if scratch is not None:
                 self.scratches.give_back(scratch)
             self.reaper.unwatch(cookie)
-            return explain(launch, launch.environment(self._base), error)
-        self.leftovers.begin(popen.pid, cookie)
-        self.reaper.watch(cookie, popen.pid)
+            return self._explain(launch, error)
+        self.reaper.watch(cookie, main.pid)
         process = self._running[cookie] = Process(
-            self, launch, popen, pipes, silence, cookie, scratch
+            self, launch, main, stdin, silence, cookie, scratch
         )
         return process
+
+    def undo(self, main: MainProcess, stdin: int | None) -> None:
+        """It ends, and has executed nothing, or not for long enough to leave something."""
+        main.reap()
+        self.leftovers.forget(main.pid)
+        close((main.pidfd, *main.pipes, *(() if stdin is None else (stdin,))))
+
+    def _explain(self, launch: Launch, error: Exception) -> SpawnFailure:
+        return explain(launch, launch.environment(self._base), error)
 
     def tell_contact(self, ago: float) -> None:
         for cookie in self.reaper.tell_contact(clock() - ago):
@@ -332,46 +390,18 @@ class ProcessHost:
         del self._running[cookie]
         return self.reaper.unwatch(cookie)
 
-    def _start(
-        self, launch: Launch, own: dict[str, str]
-    ) -> tuple[subprocess.Popen[bytes], list[int]]:
-        """The process, and where its output is read."""
+    def _main_process(self, launch: Launch, own: dict[str, str]) -> tuple[MainProcess, int | None]:
+        """The process, and where its input is to be written."""
         argv, executable = launch.argv()
-        ours: list[int] = []
-        theirs: list[int] = []
+        env = launch.environment(self._base) | own
+        cwd, owner = launch.command.cwd, (launch.uid, launch.gid)
+        if launch.command.stdin is None:
+            return begin(argv, executable, env, cwd, self._nothing.fileno(), *owner), None
+        reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
-            # Its own pipes Popen wraps in files, and closes through a stack of callbacks.
-            for _ in STREAMS:
-                reading, writing = os.pipe2(os.O_CLOEXEC)
-                ours.append(reading)
-                theirs.append(writing)
-            popen = subprocess.Popen(
-                argv,
-                executable=executable,
-                stdin=self._nothing if launch.command.stdin is None else subprocess.PIPE,
-                stdout=theirs[0],
-                stderr=theirs[1],
-                bufsize=0,
-                cwd=launch.command.cwd,
-                env=launch.environment(self._base) | own,
-                start_new_session=True,
-                user=launch.uid,
-                group=launch.gid,
-            )
+            return begin(argv, executable, env, cwd, reading, *owner), writing
         except BaseException:
-            _close(ours)
+            os.close(writing)
             raise
         finally:
-            _close(theirs)
-        return popen, ours
-
-
-def _discard(popen: subprocess.Popen[bytes], pipes: Sequence[int]) -> None:
-    _close(pipes)
-    with popen:
-        popen.kill()
-
-
-def _close(descriptors: Sequence[int]) -> None:
-    for descriptor in descriptors:
-        os.close(descriptor)
+            os.close(reading)

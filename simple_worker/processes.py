@@ -53,6 +53,18 @@ class Processes(Protocol):
         """Start a command at once; `watch` or `run` must follow without a checkpoint between."""
         ...
 
+    def begin(self, launch: Launch, then: Callable[[Child | SpawnFailure], object]) -> None:
+        """The same, beside others: `then` gets what it has become, in their order.
+
+        `settle` must follow without a checkpoint between, but where one that was watched is over:
+        it does by itself after all of these.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Wait until all that was begun executes its command."""
+        ...
+
     def tell_contact(self, ago: float) -> None:
         """The runner was heard of `ago` seconds ago; said each `fences.BEAT` of the shortest
         `detach` while children run. Children for which it was not said for too long are ended."""

@@ -4,13 +4,16 @@ Most small jobs print nothing: the tasks of each, one for itself and two for its
 quarter of what it costs the worker. With one descriptor for all, many ends are seen in one look.
 """
 
-import os
 import select
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import trio
+
+LOOKS: Final = 2
+"""In turn, before anything else is done. While what was begun in the first is waited for, others
+end, and the CPUs have nothing to do until their slots are taken again."""
 
 
 class Silences:
@@ -19,6 +22,8 @@ class Silences:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._watched: dict[int, Silence] = {}
+        self.then: Callable[[], object] = _nothing
+        """Called after each look, when all that was seen in it has been told."""
 
     def __enter__(self) -> Self:
         return self
@@ -31,23 +36,22 @@ class Silences:
     ) -> None:
         self._epoll.close()
 
-    def begin(self, pid: int, pipes: Sequence[int], *, is_fed: bool) -> "Silence":
+    def begin(self, pidfd: int, pipes: Sequence[int], *, is_fed: bool) -> "Silence":
         """Watch a process; one that is fed its input is never silent.
 
         Raises:
-            OSError: there are no descriptors left.
+            OSError: the kernel has no room for it.
         """
-        silence = Silence(self, os.pidfd_open(pid), pipes)
+        silence = Silence(self, pidfd, pipes)
         try:
             if is_fed:
                 silence.is_over = True
             else:
                 for descriptor in (silence.pidfd, *pipes):
-                    self._epoll.register(descriptor, select.EPOLLIN)
+                    self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
                     self._watched[descriptor] = silence
         except OSError:
             silence.end()
-            os.close(silence.pidfd)
             raise
         return silence
 
@@ -60,24 +64,29 @@ class Silences:
         """See what happens to them, for ever."""
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            over = set()
-            for descriptor, events in self._epoll.poll(0):
-                silence = self._watched[descriptor]
-                if descriptor == silence.pidfd:
-                    silence.has_ended = True
-                    over.add(silence)
-                elif events & select.EPOLLIN:
-                    over.add(silence)
-                else:
-                    self.forget(descriptor)
-                    silence.open_pipes.remove(descriptor)
-            for silence in over:
-                silence.end()
-                silence.then()
+            for _ in range(LOOKS):
+                self._look()
+
+    def _look(self) -> None:
+        over = set()
+        for descriptor, events in self._epoll.poll(0):
+            silence = self._watched.pop(descriptor)  # it tells of itself only once
+            if descriptor == silence.pidfd:
+                silence.has_ended = True
+                over.add(silence)
+            elif events & select.EPOLLIN:
+                over.add(silence)
+            else:
+                silence.open_pipes.remove(descriptor)
+        for silence in over:
+            silence.end()
+            silence.then()
+        if over:
+            self.then()
 
 
 class Silence:
-    """One process of which nothing was read yet; `pidfd` is its caller's to close."""
+    """One process of which nothing was read yet; its descriptors are its caller's to close."""
 
     def __init__(self, silences: Silences, pidfd: int, pipes: Sequence[int]) -> None:
         self._silences = silences

@@ -265,6 +265,10 @@ class Slots:
     def begin_waiting(self) -> None:
         """Start what has its input, as far as there are slots, and it is known that the runner
         still wants it: it may have given up what was on its way for long, and said so."""
+        self._begin_waiting()
+        self._processes.settle()
+
+    def _begin_waiting(self) -> None:
         outlet, kept = self.outlet, 0
         if outlet is None or self._running >= self.count:
             return
@@ -329,11 +333,19 @@ class Slots:
         return held
 
     def _begin(self, waiting: WaitingSpawn, outlet: Outlet) -> None:
-        assert self._nursery is not None
-        attempt_id, spawn = waiting.id, waiting.spawn
+        attempt_id, options = waiting.id, waiting.spawn.options
         self._waiting.remove(attempt_id)
-        child = self._processes.start(_launch(waiting, outlet, {"JOB_WORKER": self._worker_name}))
+        self._running += 1
+        launch = _launch(waiting, outlet, {"JOB_WORKER": self._worker_name})
+        self._processes.begin(
+            launch, partial(self._has_begun, attempt_id, _seconds(options.detach_ms))
+        )
+
+    def _has_begun(
+        self, attempt_id: str, detach: float | None, child: Child | SpawnFailure
+    ) -> None:
         if isinstance(child, SpawnFailure):
+            self._running -= 1
             if child.is_refusal:
                 self.see_shortage(child.line)
                 self._refuse(attempt_id, child.line)
@@ -342,10 +354,10 @@ class Slots:
             held.output.add("stderr", child.output)
             held.end(child.outcome)
             self._offer(held)
+            self._begin_waiting()
             return
-        held = self._hold(attempt_id, _seconds(spawn.options.detach_ms))
+        held = self._hold(attempt_id, detach)
         held.child = child
-        self._running += 1
         self._send(Started(attempt_id, child.pid, int(self._now() * 1000)))
         self._quiet[child] = held
         child.watch(partial(self._leave_quiet, held, child))
@@ -357,6 +369,7 @@ class Slots:
             self._nursery.start_soon(self._run, held, child)
         else:
             self._end(held, child, outcome)
+            self._begin_waiting()
 
     async def _attend(self, held: HeldAttempt, child: Child) -> None:
         """Run one that was quiet, unless it has ended, or left that by a kill, just now."""
@@ -371,6 +384,7 @@ class Slots:
                 await held.output.wait_for_room()
 
         self._end(held, child, await child.run(keep, READ))
+        self.begin_waiting()
 
     def _end(self, held: HeldAttempt, child: Child, outcome: Outcome) -> None:
         held.end(outcome, self._results_of(held, child))
@@ -379,7 +393,6 @@ class Slots:
             self._offer(held)
         else:
             self._given_up -= 1
-        self.begin_waiting()
         self._on_change()
 
     def _results_of(self, held: HeldAttempt, child: Child) -> ResultFeed | None:

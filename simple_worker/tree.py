@@ -17,6 +17,7 @@ SCRATCH: Final = "JOB_SCRATCH"
 """The variable that says where a job may write."""
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ: Final = 64 * 1024
+_PART: Final = 2 * 1024
 
 
 class Facts(NamedTuple):
@@ -132,9 +133,11 @@ def own_children() -> Iterator[Callable[[], list[int]]]:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def look() -> list[int]:
-        content = b""
-        while file is not None and (more := os.pread(file, _READ, len(content))):
-            content += more
+        content = b"" if file is None else os.pread(file, _READ, 0)
+        # The kernel gives a page at a time: less than half of one is all there is.
+        if file is not None and len(content) >= _PART:
+            while more := os.pread(file, _READ, len(content)):
+                content += more
         return [int(child) for child in content.split()]
 
     try:

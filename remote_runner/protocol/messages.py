@@ -22,7 +22,7 @@ MASK: Final = "mask"
 AHEAD: Final = "ahead"
 """The feature of a worker that takes spawns ahead of its slots, and gives back at `withdraw` what
 has not begun."""
-AHEAD_PER_SLOT: Final = 4
+AHEAD_PER_SLOT: Final = 8
 """Spawns a slot, beyond those that run, which such a worker takes; see `docs/decisions/0044`."""
 MAX_INTEGER: Final = 1 << 53
 """The largest integer that every peer, JavaScript included, holds exactly."""

@@ -17,6 +17,7 @@ from simple_worker.kill_ladder import KillLadder
 from simple_worker.launch import SpawnFailure
 from simple_worker.results import Archive
 from tests.sim import actors
+from tests.worker.simulation import AtOnce
 
 RESULT = "a/file"
 """The name of what programs leave."""
@@ -200,7 +201,7 @@ class FailedStart:
         return f"{self.job_id}.{self.attempt}"
 
 
-class Machine:
+class Machine(AtOnce):
     """Starts the processes of one worker's process, in place of the real `ProcessHost`."""
 
     def __init__(self, world):

@@ -63,7 +63,17 @@ class SimulatedChild:
         return Outcome(Reason.EXIT, code, output_bytes=self.size)
 
 
-class SimulatedProcesses:
+class AtOnce:
+    """Of a machine whose commands execute as soon as they `start`."""
+
+    def begin(self, launch, then):
+        then(self.start(launch))
+
+    def settle(self):
+        pass
+
+
+class SimulatedProcesses(AtOnce):
     """A machine that knows the programs of a test by name."""
 
     def __init__(self):

@@ -5,13 +5,16 @@ import resource
 import signal
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from remote_runner.types import Command, Outcome, Reason
+from simple_worker import main_process
 from simple_worker.launch import Launch, SpawnFailure
 from simple_worker.machine import opened_machine, opened_own_machine
 from simple_worker.process import Process
@@ -19,6 +22,16 @@ from simple_worker.scratch import remove_folder
 from simple_worker.tree import own_children
 from tests.commands import is_alive
 from tests.worker.real import PATIENCE, pids_in, processes_with, run, start, until
+
+
+@pytest.fixture(autouse=True, params=["clone", "Popen"])
+def way(request, monkeypatch):
+    """Of the two in which a main process is started."""
+    if request.param == "Popen":
+        monkeypatch.setattr("simple_worker.main_process._clone", None)
+    elif main_process._clone is None:
+        pytest.skip("there was nothing here to compile _clone.c with")
+
 
 # --- what a child is given ---
 
@@ -310,6 +323,17 @@ async def test_a_grandchild_may_write_on_for_a_while(machine):
     done = await run(machine, "sh", "-c", "(sleep 0.3; echo late) & echo early; exit 4")
     assert done.text() == "early\nlate\n"
     assert done.outcome.exit_code == 4
+
+
+async def test_what_ended_by_itself_while_the_worker_stood_still_has_no_timeout(machine):
+    running = start(machine, "sleep", "0.01", timeout=0.2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(running.run)
+        await trio.testing.wait_all_tasks_blocked()
+        due = time.monotonic() + 0.3
+        while is_alive(running.child.pid) or time.monotonic() < due:
+            time.sleep(0.01)
+    assert (running.outcome.reason, running.outcome.exit_code) == (Reason.EXIT, 0)
 
 
 async def test_a_timeout_while_the_pipe_is_held_does_not_change_the_status(machine):

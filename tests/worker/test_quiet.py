@@ -13,7 +13,7 @@ from simple_worker.leftovers import MarkedLeftovers
 from simple_worker.machine import opened_machine, opened_own_machine
 from tests.commands import is_alive
 from tests.worker.real import PATIENCE, pids_in, start, until
-from tests.worker.simulation import connected_slots
+from tests.worker.simulation import AtOnce, connected_slots
 
 
 @pytest.fixture(params=[opened_machine, opened_own_machine])
@@ -132,7 +132,7 @@ async def test_who_ends_in_the_moment_when_the_slots_do_ends_once():
                 told.popitem()[1](Outcome(Reason.EXIT, exit_code=0))
             return Outcome(Reason.EXIT, exit_code=0)
 
-    class Endings:
+    class Endings(AtOnce):
         def start(self, launch):
             return Ending()
 

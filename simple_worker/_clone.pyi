@@ -1,0 +1,6 @@
+from collections.abc import Sequence
+
+def begin(
+    files: Sequence[str], argv: Sequence[str], env: Sequence[str], cwd: Sequence[str], stdin: int
+) -> tuple[int, int, int, int, object]: ...
+def wait_for_exec(beginning: object) -> int: ...
