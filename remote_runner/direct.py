@@ -32,7 +32,7 @@ class DirectRuns(JobRunner):
     ) -> Outcome:
         """Run one command and wait for its outcome; waits for a free slot.
 
-        Cancelling it kills the command's process tree.
+        Cancelling it kills the command's process tree; `on_output` is not called any more then.
         """
         if isinstance(command, str):
             command = Command(command, tuple(args))
@@ -48,6 +48,7 @@ class DirectRuns(JobRunner):
         try:
             await watcher.closed.wait()
         except trio.Cancelled:
+            watcher.leave()
             run.kill()
             raise
         assert watcher.outcome is not None
@@ -61,6 +62,10 @@ class _Watcher:
         self._on_output = on_output
         self.closed = trio.Event()
         self.outcome: Outcome | None = None
+
+    def leave(self) -> None:
+        """Nobody waits for it any more."""
+        self._on_output = None
 
     def on_started(self, run: Run, pid: int | None) -> None:
         pass

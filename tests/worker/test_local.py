@@ -44,6 +44,23 @@ async def test_leaving_ends_every_tree_and_says_so(tmp_path):
     assert seen.outcome.reason is Reason.STOPPED
 
 
+async def test_a_cancelled_call_is_told_of_no_more_output():
+    outputs = []
+
+    def on_output(output):
+        outputs.append(output.data)
+        calling.cancel()
+
+    script = "trap 'echo late; exit' TERM; echo up; while :; do sleep 0.01; done"
+    runner = LocalRunner(slots=1)
+    with trio.fail_after(PATIENCE):
+        async with runner.open():
+            with trio.CancelScope() as calling:
+                await runner.run("sh", ["-c", script], on_output=on_output)
+            await runner.run("true")  # its slot is free, so that it is over
+    assert outputs == [b"up\n"]
+
+
 # --- simulated ---
 
 
