@@ -329,8 +329,10 @@ class ProcessHost:
         self.settle()
         return results[0]
 
-    def begin(self, launch: Launch, then: Callable[[Process | SpawnFailure], object]) -> None:
-        self._begun.append((launch, self._begin(launch), then))
+    def begin(self, launch: Launch, then: Callable[[Process | SpawnFailure], object]) -> bool:
+        result = self._begin(launch)
+        self._begun.append((launch, result, then))
+        return isinstance(result, Process) or not result.is_refusal
 
     def settle(self) -> None:
         while self._begun:

@@ -53,8 +53,9 @@ class Processes(Protocol):
         """Start a command at once; `watch` or `run` must follow without a checkpoint between."""
         ...
 
-    def begin(self, launch: Launch, then: Callable[[Child | SpawnFailure], object]) -> None:
-        """The same, beside others: `then` gets what it has become, in their order.
+    def begin(self, launch: Launch, then: Callable[[Child | SpawnFailure], object]) -> bool:
+        """The same, beside others: `then` gets what it has become, in their order. False: this
+        machine has no room for it, nor for any other.
 
         `settle` must follow without a checkpoint between, but where one that was watched is over:
         it does by itself after all of these.

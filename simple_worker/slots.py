@@ -279,8 +279,8 @@ class Slots:
                 # Its slot waits too. The runner may not know it as one that waits for another's,
                 # and would not ask for it.
                 kept += 1
-            elif self._is_wanted(waiting, outlet):
-                self._begin(waiting, outlet)
+            elif self._is_wanted(waiting, outlet) and not self._begin(waiting, outlet):
+                return
 
     def _is_wanted(self, waiting: WaitingSpawn, outlet: Outlet) -> bool:
         """Whether the runner wants it, for all that is known here; if not, it is asked."""
@@ -332,12 +332,12 @@ class Slots:
         self._on_change()
         return held
 
-    def _begin(self, waiting: WaitingSpawn, outlet: Outlet) -> None:
+    def _begin(self, waiting: WaitingSpawn, outlet: Outlet) -> bool:
         attempt_id, options = waiting.id, waiting.spawn.options
         self._waiting.remove(attempt_id)
         self._running += 1
         launch = _launch(waiting, outlet, {"JOB_WORKER": self._worker_name})
-        self._processes.begin(
+        return self._processes.begin(
             launch, partial(self._has_begun, attempt_id, _seconds(options.detach_ms))
         )
 

@@ -68,6 +68,7 @@ class AtOnce:
 
     def begin(self, launch, then):
         then(self.start(launch))
+        return True
 
     def settle(self):
         pass

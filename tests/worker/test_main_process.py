@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -188,3 +189,18 @@ async def test_what_begins_as_others_are_told_of_is_told_of_too(machine):
     machine.begin(Launch(Command("/")), again)
     machine.settle()
     assert told == [126] * 3000
+
+
+async def test_a_machine_without_room_says_so_as_one_begins(machine):
+    told = []
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, limits[1]))
+    try:
+        assert not machine.begin(Launch(Command("true")), told.append)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert machine.begin(Launch(Command("no-such-command")), told.append)
+    machine.settle()
+    assert [failure.is_refusal for failure in told] == [True, False]

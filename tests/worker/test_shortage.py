@@ -2,12 +2,14 @@
 
 import trio
 
+from remote_runner.protocol.messages import Refused, Spawn, SpawnOptions
 from remote_runner.runner import RemoteRunner
 from remote_runner.types import Command, Reason
 from simple_worker.launch import SpawnFailure
 from simple_worker.spool_files import SpoolFolder
 from simple_worker.worker import LOOK
 from tests.runner.conftest import Bench, Recorder
+from tests.worker.simulation import connected_slots
 
 MINUTE = 60.0
 
@@ -114,3 +116,35 @@ async def test_a_worker_that_can_start_nothing_is_tried_now_and_then(
         assert pair.free == 2
 
     await play(bench, nursery, None, act)
+
+
+class Full:
+    """A machine that has no room, and says why as the others are told."""
+
+    def __init__(self):
+        self.begun = []
+        self._untold = []
+
+    def begin(self, launch, then):
+        self.begun.append(launch)
+        self._untold.append(then)
+        return False
+
+    def settle(self):
+        while self._untold:
+            self._untold.pop()(SpawnFailure(126, "no room here", is_refusal=True))
+
+
+async def test_where_one_finds_no_room_no_other_is_begun(nursery):
+    machine = Full()
+    slots = connected_slots(machine, 3)
+    await nursery.start(slots.run)
+    slots.outlet.lateness = 1000.0
+    for number in range(5):
+        slots.receive(Spawn("true", (), SpawnOptions(id=f"{number}.1")))
+    slots.outlet.lateness = 0.0
+    slots.begin_waiting()
+    assert len(machine.begun) == 1
+    told = [call.args[0] for call in slots.outlet.send.call_args_list]
+    assert sorted(m.id for m in told if isinstance(m, Refused)) == [f"{n}.1" for n in range(5)]
+    assert (slots.is_idle, slots.shortage) == (True, "no room here")
