@@ -57,7 +57,7 @@ typedef struct {
     uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
 } CloneArgs;
 
-/* clone3, of which libc has none: the new process runs `run(argument)`, on its stack. */
+/* clone3, for which libc has no function: the new process runs `run(argument)`, on its stack. */
 static long clone_to_run(CloneArgs *args, void (*run)(void *), void *argument) {
     long result;
 #if defined(__x86_64__)

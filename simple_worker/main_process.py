@@ -10,7 +10,7 @@ import errno
 import os
 import resource
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 
@@ -155,7 +155,8 @@ def _begin_popen(
         close(theirs)
 
 
-def close(descriptors: Sequence[int]) -> None:
-    """Close them all."""
+def close(descriptors: Iterable[int | None]) -> None:
+    """Close them all; None is none."""
     for descriptor in descriptors:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)

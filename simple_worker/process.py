@@ -1,6 +1,7 @@
-"""One child: how it is started, how its output is read, how its whole tree is ended.
+"""One child: what is its from its start on, how its output is read, how its whole tree is ended.
 
-Its end is seen through a pidfd and reaped exactly once, here.
+Its end is seen through a pidfd and reaped exactly once, here. With which system calls it is started
+is `main_process.py`'s.
 """
 
 import math
@@ -155,7 +156,7 @@ class Process:
                 with trio.move_on_after(UNKILLABLE, shield=True):
                     await self._end_tree()
             self._ladder.stop()
-            close((self._pidfd, *self._pipes, *(() if self._stdin is None else (self._stdin,))))
+            close((self._pidfd, *self._pipes, self._stdin))
         if not self._host.scratches.give_back(self._scratch):
             await trio.to_thread.run_sync(self._clear_scratch)
         return self._outcome()
@@ -378,7 +379,7 @@ class ProcessHost:
         """It ends, and has executed nothing, or not for long enough to leave something."""
         main.reap()
         self.leftovers.forget(main.pid)
-        close((main.pidfd, *main.pipes, *(() if stdin is None else (stdin,))))
+        close((main.pidfd, *main.pipes, stdin))
 
     def _explain(self, launch: Launch, error: Exception) -> SpawnFailure:
         return explain(launch, launch.environment(self._base), error)

@@ -67,7 +67,7 @@ def is_scratch_root(path: Path) -> bool:
     """Whether this may be the folder of one, alive or dead, that was this user's."""
     with suppress(OSError):
         facts = os.lstat(path)
-        is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+        is_own = stat.S_ISDIR(facts.st_mode) and True
         return is_own and is_scratch_root_name(path)
     return False
 
@@ -143,8 +143,10 @@ class Scratches:
             if seen is None or facts.st_ctime_ns != seen.changed:
                 return False
             # That time tells of no change that came in the same moment as the one before.
-            if taken < seen.since + TICK and (facts.st_mode != _FRESH or os.listdir(path)):
-                return False
+            if taken < seen.since + TICK:
+                is_fresh = facts.st_mode == _FRESH and facts.st_uid == os.geteuid()
+                if not is_fresh or os.listdir(path):
+                    return False
         except FileNotFoundError:
             return True
         except OSError:

@@ -18,6 +18,7 @@ SCRATCH: Final = "JOB_SCRATCH"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ: Final = 64 * 1024
 _PART: Final = 2 * 1024
+"""Bytes of /proc: the kernel gives a page at a time, so that less than half of one is the end."""
 
 
 class Facts(NamedTuple):
@@ -133,11 +134,12 @@ def own_children() -> Iterator[Callable[[], list[int]]]:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def look() -> list[int]:
-        content = b"" if file is None else os.pread(file, _READ, 0)
-        # The kernel gives a page at a time: less than half of one is all there is.
-        if file is not None and len(content) >= _PART:
-            while more := os.pread(file, _READ, len(content)):
-                content += more
+        content = b""
+        while file is not None:
+            more = os.pread(file, _READ, len(content))
+            content += more
+            if len(more) < _PART:
+                break
         return [int(child) for child in content.split()]
 
     try:

@@ -24,9 +24,10 @@ MAX_ITEMS: Final = 1024
 """Items of one array, or pairs of one map."""
 MAX_DEPTH: Final = 16
 
-SMALL: Final = 16 * 1024
-"""Bytes."""
+_SMALL: Final = 16 * 1024
+"""Bytes that one `msgpack.Unpacker` gets."""
 _SMALL_ITEMS: Final = 15
+"""Items of an array, or pairs of a map, in these: memory is taken for all of them beforehand."""
 _SPARSE: Final = 8
 """Bytes to a header of an array or a map, at least. So no nesting, of at most 1,024 levels, takes
 more than 200 KiB."""
@@ -215,7 +216,7 @@ def _small_values(data: bytes, max_value: int) -> tuple[list[Value], int]:
 
 
 def _is_small(data: bytes) -> bool:
-    is_sparse = len(data) <= SMALL and _headers(data) * _SPARSE <= len(data)
+    is_sparse = len(data) <= _SMALL and _headers(data) * _SPARSE <= len(data)
     return is_sparse and not any(time in data for time in _TIMESTAMPS)
 
 

@@ -130,6 +130,22 @@ def scratches(place):
         yield Scratches(root)
 
 
+@pytest.fixture
+def given_away(times, monkeypatch):
+    """The folders that another user has got, without a change of their time."""
+    folders, real = [], times.lstat
+
+    def lstat(path):
+        facts = real(path)
+        fields = list(facts)[:10]
+        if Path(path) in folders:
+            fields[4] = 12345
+        return os.stat_result(fields, {"st_ctime_ns": facts.st_ctime_ns})
+
+    monkeypatch.setattr("simple_worker.scratch.os.lstat", lstat)
+    return folders
+
+
 def use(scratches, act=lambda path: None):
     """Whether one that a job has done this to may serve another."""
     path = scratches.take(None, None)
@@ -163,3 +179,8 @@ def test_a_change_in_the_moment_of_the_one_before_is_seen(scratches, times, age,
     assert use(scratches)
     times.now += age
     assert not use(scratches, act)
+
+
+def test_one_that_was_given_away_in_that_moment_serves_no_other(scratches, times, given_away):
+    assert use(scratches)
+    assert not use(scratches, given_away.append)
