@@ -14,7 +14,7 @@ from remote_runner.overdue import Overdue
 from remote_runner.pool import Pool, PooledWorker
 from remote_runner.protocol.messages import Withdraw
 from remote_runner.run import RemoteRun
-from remote_runner.server import Session
+from remote_runner.session import Session
 
 PATIENCE: Final = 0.2
 """Seconds that a run waits for a slot of its worker, at most, until it is asked for; and as long as

@@ -11,7 +11,7 @@ import trio
 
 from remote_runner.protocol.messages import Kill
 from remote_runner.run import RemoteRun
-from remote_runner.server import Session
+from remote_runner.session import Session
 from remote_runner.types import DEFAULT_KILL_GRACE
 
 

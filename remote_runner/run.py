@@ -8,7 +8,7 @@ from typing import Protocol
 import trio
 
 from remote_runner.protocol.messages import Ack, Kill
-from remote_runner.server import Session
+from remote_runner.session import Session
 from remote_runner.types import (
     Adoption,
     Command,

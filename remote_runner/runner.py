@@ -43,7 +43,8 @@ from remote_runner.protocol.messages import (
     StdinEnd,
 )
 from remote_runner.run import Nobody, NoHost, RemoteRun
-from remote_runner.server import RETRY_AFTER_MS, SILENT_BEATS, Server, ServerSettings, Session
+from remote_runner.server import RETRY_AFTER_MS, SILENT_BEATS, Server, ServerSettings
+from remote_runner.session import Session
 from remote_runner.sparing_log import SparingLog
 from remote_runner.translation import baseline_spawn, milliseconds, outcome_of, spawn
 from remote_runner.types import (

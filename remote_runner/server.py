@@ -1,7 +1,7 @@
-"""The TCP server of the remote runner: listeners, handshake, one session a connection, heartbeats.
+"""The TCP server of the remote runner: listeners, handshake, heartbeats, the end of connections.
 
-Owns connections and what a worker may say on them. What the events of a run mean to the one who
-asked for it is `runner.py`'s; which worker gets a run is `pool.py`'s.
+Owns connections and what a worker may say on them. What is known of one is `session.py`'s, what the
+events of a run mean to the one who asked for it `runner.py`'s, which worker gets a run `pool.py`'s.
 """
 
 import hmac
@@ -41,29 +41,23 @@ from remote_runner.protocol.messages import (
     Welcome,
 )
 from remote_runner.protocol.states import ConnectionState, Role
+from remote_runner.session import Session
 from remote_runner.sparing_log import SparingLog
 from remote_runner.types import CAN_MASK, Waiting
 
 log = structlog.get_logger("remote_runner")
 
-MAX_LISTED: Final = 65_536
-"""Attempts that one worker may list: more is a lie, or a machine that nobody has."""
 MAX_SLOTS: Final = 10_000
 MIN_HEARTBEAT: Final = 0.1
 PARTING: Final = 1.0
 """Seconds that the last words of all connections have to be written."""
 SILENT_BEATS: Final = 3
 """Heartbeats without a word, after which a connection is dead."""
-ANSWER: Final = 2.0
-"""Seconds that a worker has to answer when another one presents its id."""
 SWAPS_PER_MINUTE: Final = 3
 DUPLICATE_RETRY_MS: Final = 10_000
 """When a worker is to come back whose id another one has."""
 RETRY_AFTER_MS: Final = 1000
 """When a worker is to come back that cannot be heard now."""
-UNACKED_MARK: Final = 8 * 1024 * 1024
-UNACKED_PER_RUN: Final = 64 * 1024
-"""Small output is acknowledged only with its outcome, so each run may hold this much more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,101 +96,18 @@ class ServerSettings:
 class SessionOwner(Protocol):
     """What a session tells to `runner.py`: synchronous, one call an event."""
 
-    def on_joined(self, session: "Session") -> None: ...
-    async def prepare(self, session: "Session") -> Waiting: ...
-    def on_ready(self, session: "Session", listed: dict[str, tuple[AttemptState, int]]) -> None: ...
-    def on_slots(self, session: "Session") -> None: ...
-    def on_leaving(self, session: "Session") -> None: ...
-    def on_started(self, session: "Session", message: Started) -> None: ...
-    def on_refused(self, session: "Session", message: Refused) -> None: ...
-    def on_output(self, session: "Session", message: OutputChunk) -> None: ...
-    def on_result(self, session: "Session", message: ResultChunk) -> None: ...
-    def on_close(self, session: "Session", message: Close) -> None: ...
-    def on_left(self, session: "Session") -> None: ...
+    def on_joined(self, session: Session) -> None: ...
+    async def prepare(self, session: Session) -> Waiting: ...
+    def on_ready(self, session: Session, listed: dict[str, tuple[AttemptState, int]]) -> None: ...
+    def on_slots(self, session: Session) -> None: ...
+    def on_leaving(self, session: Session) -> None: ...
+    def on_started(self, session: Session, message: Started) -> None: ...
+    def on_refused(self, session: Session, message: Refused) -> None: ...
+    def on_output(self, session: Session, message: OutputChunk) -> None: ...
+    def on_result(self, session: Session, message: ResultChunk) -> None: ...
+    def on_close(self, session: Session, message: Close) -> None: ...
+    def on_left(self, session: Session) -> None: ...
     def on_protocol_error(self) -> None: ...
-
-
-class Session:
-    """One accepted connection of a worker."""
-
-    def __init__(self, emitter: DuplexEmitter[Message], worker: PooledWorker) -> None:
-        self.emitter = emitter
-        self.worker = worker
-        self.unacked = 0
-        self.is_paused = False
-        """Whether we do not read it: its silence is then ours."""
-        self.was_mistaken = False
-        """Whether it was taken for a baseline worker and is none: it refuses what such a one is
-        given."""
-        self.is_welcome = False
-        self.wait_until_adoptable: Waiting | None = None
-        """For what it holds; None: that is not this server's yet."""
-        self._listed: dict[str, tuple[AttemptState, int]] = {}
-        self._below_mark = trio.lowlevel.ParkingLot()
-        self._answered: trio.Event | None = None
-
-    def send(self, message: Message) -> None:
-        """Send in the control lane; a connection that has come to its end swallows it."""
-        try:
-            self.emitter.send_nowait(message)
-        except ConnectionLost:
-            pass
-
-    def on_acked(self, size: int) -> None:
-        """`size` more bytes of this session's output are durable."""
-        self.unacked -= size
-        if self._below_mark and not self._is_above_mark():
-            self._below_mark.unpark_all()
-
-    def _is_above_mark(self) -> bool:
-        return self.unacked > UNACKED_MARK + UNACKED_PER_RUN * len(self.worker.runs)
-
-    async def wait_below_mark(self) -> None:
-        """Block while more output is undurable than this connection may hold in memory."""
-        while self._is_above_mark() and self.emitter.is_open:
-            self.is_paused = True
-            await self._below_mark.park()
-        if self.is_paused:
-            self.go_on()
-
-    def go_on(self) -> None:
-        """It is read again: its silence is its own from now on."""
-        self.is_paused = False
-        self.emitter.last_received = trio.current_time()
-
-    async def is_alive(self) -> bool:
-        """Whether its worker answers. One that we do not read cannot, and is taken for alive."""
-        if self.is_paused or not self.is_welcome:
-            return self.is_welcome
-        if self._answered is None:
-            self._answered = trio.Event()
-        self.send(Ping(0))
-        with trio.move_on_after(ANSWER) as waiting:
-            await self._answered.wait()
-        return self.emitter.is_open and not waiting.cancelled_caught
-
-    def on_pong(self) -> None:
-        """It has answered."""
-        if self._answered is not None:
-            self._answered.set()
-            self._answered = None
-
-    def leave(self) -> None:
-        """Nothing that is acknowledged from now on reaches it: wait for nothing more."""
-        self._below_mark.unpark_all()
-        self.on_pong()  # who waits for an answer gets none
-
-    def list_attempts(self, message: Attempts) -> None:
-        """Take a part of the worker's list."""
-        for run_id, state, offset in message.items:
-            self._listed[run_id] = (state, offset)
-        if len(self._listed) > MAX_LISTED:
-            raise RemoteProtocolError(f"more than {MAX_LISTED} attempts")
-
-    def take_list(self) -> dict[str, tuple[AttemptState, int]]:
-        """The whole list, once."""
-        listed, self._listed = self._listed, {}
-        return listed
 
 
 class Server:

@@ -19,11 +19,8 @@ from remote_runner.protocol.messages import (
     Spawn,
     Welcome,
 )
-from remote_runner.server import (
-    ANSWER,
-    SWAPS_PER_MINUTE,
-    ServerSettings,
-)
+from remote_runner.server import SWAPS_PER_MINUTE, ServerSettings
+from remote_runner.session import ANSWER
 from remote_runner.types import Command
 from tests.runner.conftest import Recorder, settle
 

@@ -136,8 +136,8 @@ async def test_what_has_begun_and_is_not_held_any_more_is_lost(autojump_clock, b
 async def test_a_kill_is_not_given_up_while_its_worker_is_not_read(
     autojump_clock, bench, monkeypatch
 ):
-    monkeypatch.setattr("remote_runner.server.UNACKED_MARK", 0)
-    monkeypatch.setattr("remote_runner.server.UNACKED_PER_RUN", 100)
+    monkeypatch.setattr("remote_runner.session.UNACKED_MARK", 0)
+    monkeypatch.setattr("remote_runner.session.UNACKED_PER_RUN", 100)
     seen = Recorder()
     async with bench.worker() as worker:
         run = bench.runner.start("1.1", Command("x"), {}, seen)

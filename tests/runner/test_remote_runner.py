@@ -26,10 +26,7 @@ from remote_runner.protocol.messages import (
     StdinEnd,
 )
 from remote_runner.runner import STDIN_CHUNK, RemoteRunner
-from remote_runner.server import (
-    UNACKED_MARK,
-    UNACKED_PER_RUN,
-)
+from remote_runner.session import UNACKED_MARK, UNACKED_PER_RUN
 from remote_runner.types import Command, Outcome, Reason
 from tests.runner.conftest import Bench, Recorder, settle
 

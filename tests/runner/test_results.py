@@ -17,7 +17,7 @@ from remote_runner.protocol.messages import (
 )
 from remote_runner.run import NoHost
 from remote_runner.runner import MAX_GAPS, RemoteRunner
-from remote_runner.server import UNACKED_MARK
+from remote_runner.session import UNACKED_MARK
 from remote_runner.types import Adoption, Command, Reason
 from tests.runner.conftest import Bench, Recorder, settle
 

@@ -9,7 +9,7 @@ from collections import Counter
 import trio
 
 import remote_runner.emitter
-import remote_runner.server
+import remote_runner.session
 import simple_worker.spool
 import simple_worker.window
 from queued_runner.jobs import JobState, attempt_id, parse_attempt_id
@@ -157,7 +157,8 @@ class Checks:
         if session is not None:
             # Two runs may have ended while it waited for these bytes.
             runs = len(session.worker.runs) + 2
-            mark = remote_runner.server.UNACKED_MARK + remote_runner.server.UNACKED_PER_RUN * runs
+            limits = remote_runner.session
+            mark = limits.UNACKED_MARK + limits.UNACKED_PER_RUN * runs
             if session.unacked > mark:
                 self._fail("I10", f"{session.unacked} bytes are not durable, and more are read")
 

@@ -38,7 +38,8 @@ from remote_runner.protocol.messages import Stale
 from remote_runner.results import parse_head
 from remote_runner.run import RemoteRun
 from remote_runner.runner import RemoteRunner
-from remote_runner.server import Server, Session
+from remote_runner.server import Server
+from remote_runner.session import Session
 from remote_runner.types import Outcome, Reason
 from simple_worker.attempts import HeldAttempt
 from simple_worker.result_feed import ResultFeed

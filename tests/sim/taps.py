@@ -22,7 +22,7 @@ import queued_runner.service
 import queued_runner.store.dependencies
 import queued_runner.stores
 import remote_runner.emitter
-import remote_runner.server
+import remote_runner.session
 import simple_worker.result_feed
 import simple_worker.slots
 import simple_worker.spool
@@ -37,7 +37,7 @@ from queued_runner.stores import OpenStore
 from remote_runner.emitter import DuplexEmitter
 from remote_runner.protocol.connection import Connection
 from remote_runner.runner import RemoteRunner
-from remote_runner.server import Session
+from remote_runner.session import Session
 from tests.sim import actors
 from tests.sim.actors import local_trio
 from tests.sim.bus import SimHints
@@ -51,8 +51,8 @@ SMALL = {
     (queued_runner.log_files, "READ_SIZE"): 400,
     (queued_runner.results, "INLINE_LIMIT"): 300,
     (queued_runner.results, "READ_SIZE"): 400,
-    (remote_runner.server, "UNACKED_MARK"): 600,
-    (remote_runner.server, "UNACKED_PER_RUN"): 300,
+    (remote_runner.session, "UNACKED_MARK"): 600,
+    (remote_runner.session, "UNACKED_PER_RUN"): 300,
     (remote_runner.emitter, "MAX_OUTPUT_PENDING"): 1000,
     (remote_runner.emitter, "WRITE_SIZE"): 500,
     (remote_runner.emitter, "RECEIVE_SIZE"): 400,
