@@ -1,4 +1,4 @@
-"""Claims jobs for the room that runners offer, starts them, and writes down how they end.
+"""Starts the jobs that claims have found, and writes down how they end.
 
 Owns what becomes of the attempts that are live in this process. Decides nothing about states
 (`lifecycle.py`, `retry.py`) and stores nothing itself (`store/`, `logs.py`). Everything a run does
@@ -6,9 +6,8 @@ arrives as a synchronous call; everything durable leaves through the group commi
 answer.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final, NamedTuple
 
 import structlog
 import trio
@@ -16,6 +15,7 @@ from outcome import Error
 from outcome import Outcome as Result
 
 from queued_runner.changes import Changes
+from queued_runner.claims import Claims
 from queued_runner.dependants import Dependants
 from queued_runner.events import Events
 from queued_runner.hints import Hint, Hints, Kind
@@ -40,7 +40,6 @@ from remote_runner.types import (
     Adoption,
     Command,
     JobRunner,
-    Offer,
     Outcome,
     Reason,
     Run,
@@ -50,17 +49,6 @@ from remote_runner.types import (
 )
 
 log = structlog.get_logger("queued_runner")
-
-MAX_CLAIM: Final = 256
-"""Jobs in one claim, and slots of equal workers that are offered to it: bounds its time."""
-
-
-class _Claimed(NamedTuple):
-    """What a claim has found; when the next job is due, if that was none; see `Store.kept`."""
-
-    jobs: list[Job]
-    next_due: float | None
-    kept: Mapping[str, int]
 
 
 class Dispatcher:
@@ -107,16 +95,10 @@ class Dispatcher:
         self._rng = rng
         self.live = LiveAttempts()
         self.changes = Changes(hints)
+        self.claims = Claims(commits, runners, lambda: self.server, now, self._on_claimed)
         self._dependants = Dependants(commits, now, self.tally, events, self.changes, self.wake)
-        self._is_claim_wanted = True
-        self._next_due: float | None = None
-        self._due_changed = trio.Event()
         self._kills: dict[int, tuple[str | None, float | None]] = {}
-        self._is_claim_open = False
-        self.kept: Mapping[str, int] = {}
-        """For which job the free slots of which worker, by its id, are kept, as far as is known."""
         self._settled = trio.lowlevel.ParkingLot()
-        self.is_claiming = True
         self.is_away = False
         """The queue is out of reach, and may believe this server dead."""
         self.asked = trio.Event()
@@ -125,64 +107,28 @@ class Dispatcher:
         self.server = ""
         """The id of this life of this server."""
         self.takeovers = Takeovers(commits, logs, self._roster, self.tally, self.live, self)
-        commits.before_batch = self._join_batch
         logs.on_grown = self.changes.tell_grown
 
-    # --- claiming ---
+    # --- starts ---
 
     def wake(self) -> None:
         """There may be something to claim, or room for it."""
-        self._is_claim_wanted = True
-        self._commits.nudge()
+        self.claims.wake()
 
     async def run(self) -> None:
-        """Wake when a delayed job becomes due, for ever."""
+        """Claim what becomes due, for ever."""
         self._dependants.tell_all()  # an earlier server may have died in the middle of it
-        while True:
-            changed = self._due_changed
-            with trio.move_on_after(self._until(self._next_due)) as waiting:
-                await changed.wait()
-            if waiting.cancelled_caught:
-                self._next_due = None  # the claim says what is next, when there is room for one
-                self.wake()
+        await self.claims.run()
 
-    def _until(self, due: float | None) -> float:
-        return 3600.0 if due is None else min(3600.0, max(0.01, due - self.now()))
-
-    def _join_batch(self) -> None:
-        """A commit is about to begin. A claim joins it last: it sees all the room there is by now,
-        and what the batch itself has added; so a job's end and its successor's start cost one."""
-        if self._is_claim_wanted and self.is_claiming and not self._is_claim_open:
-            offers = [offer for runner in self._runners for offer in runner.offers(MAX_CLAIM)]
-            if any(offer.slots for offer in offers):
-                self._is_claim_wanted, self._is_claim_open = False, True
-                self._commits.submit(partial(self._claim, self.server, offers), self._on_claimed)
-
-    def _claim(self, server: str, offers: list[Offer], store: Store) -> _Claimed:
-        if server != self.server:  # it has waited for the database, and was buried meanwhile
-            return _Claimed([], None, {})
-        now = self.now()
-        jobs = store.claim(offers, now, MAX_CLAIM)
-        return _Claimed(jobs, None if jobs else store.next_run_after(now), store.kept)
-
-    def _on_claimed(self, result: Result[_Claimed]) -> None:
-        self._is_claim_open = False
+    def _on_claimed(self, jobs: list[Job]) -> None:
         self._settled.unpark_all()
-        if isinstance(result, Error):
-            return  # the commit failed: its own task ends the service, nothing is started
-        jobs, self._next_due, self.kept = result.unwrap()
-        if jobs:
-            self._start(jobs)
-            self._is_claim_wanted = True  # there may be more
-        else:
-            self._due_changed.set()
-            self._due_changed = trio.Event()
+        self._start(jobs)
 
     def _start(self, jobs: list[Job]) -> None:
         for job in jobs:
             attempt = self._new_attempt(job, 0)
             command = job.spec.to_command(_job_variables(job), attempt.limits)
-            run = self._place(attempt, command, job) if self.is_claiming else None
+            run = self._place(attempt, command, job) if self.claims.is_allowed else None
             if run is None:
                 self.end(attempt, Outcome(Reason.REFUSED))
                 continue
@@ -312,13 +258,13 @@ class Dispatcher:
 
     async def settle(self) -> None:
         """Wait until every claim and every end that has begun is durable."""
-        while self._is_claim_open or any(attempt.is_ending for attempt in self.live):
+        while self.claims.is_open or any(attempt.is_ending for attempt in self.live):
             await self._settled.park()
 
     async def drain(self) -> None:
         """Start nothing more, and wait until nothing runs any more."""
-        self.is_claiming = False
-        while self._is_claim_open or self.live:
+        self.claims.is_allowed = False
+        while self.claims.is_open or self.live:
             await self._settled.park()
 
     # --- cancelling ---

@@ -284,9 +284,9 @@ class QueuedRunner:
         return explain(job, self._situation(await self._overview.workers()), dependencies)
 
     def _situation(self, workers: Sequence[WorkerInfo]) -> Situation:
-        dispatcher = self._dispatcher
+        claims = self._dispatcher.claims
         return Situation(
-            self._now(), dispatcher.is_claiming, workers, dispatcher.limits, dispatcher.kept
+            self._now(), claims.is_allowed, workers, self._dispatcher.limits, claims.kept
         )
 
     # --- what has ended: once more, or away with it ---
@@ -331,7 +331,7 @@ class QueuedRunner:
 
     def stop_claiming(self) -> None:
         """Start no more jobs. Those that run go on, and jobs can still be submitted."""
-        self._dispatcher.is_claiming = False
+        self._dispatcher.claims.is_allowed = False
 
     async def drain(self) -> None:
         """Start no more jobs, and wait until none runs."""

@@ -26,6 +26,7 @@ import queued_runner.results
 import simple_worker.slots
 import simple_worker.worker
 from queued_runner.dependants import Dependants
+from queued_runner.claims import Claims
 from queued_runner.dispatcher import Dispatcher
 from queued_runner.fleet import Fleet
 from queued_runner.jobs import JobState
@@ -56,7 +57,7 @@ MUTANTS: dict[str, Callable] = {}
 SERVERS: dict[str, int] = {}
 """How many servers every seed has for a bug, where it does not say so itself."""
 
-MISFIT = re.compile(r"\b(TypeError|AttributeError|NameError)\(")
+MISFIT = re.compile(r"\b(TypeError|AttributeError|NameError)\(|values to unpack")
 """What a patch fails with when the code that it was written for has changed."""
 
 
@@ -167,14 +168,14 @@ def results_forgotten(put):
 
 @mutant("an attempt is started before its claim is committed")
 def start_before_commit(put):
-    original = Dispatcher._claim
+    original = Claims._claim
 
     def claim(self, *args):
-        jobs, due = original(self, *args)
-        self._start(jobs)
-        return [], due
+        found = original(self, *args)
+        self._then(found.jobs)
+        return found._replace(jobs=[])
 
-    put(Dispatcher, "_claim", claim)
+    put(Claims, "_claim", claim)
 
 
 @mutant("the torn end of a file counts after a crash")
@@ -543,8 +544,8 @@ def store_fence_dropped(put):
         ends.append((self, end))
         finish(self, *end)
 
-    def once_more(self, result):
-        on_claimed(self, result)
+    def once_more(self, jobs):
+        on_claimed(self, jobs)
         mine = [end for who, end in ends if who is self]
         ends.clear()
         for end in mine:
