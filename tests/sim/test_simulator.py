@@ -9,7 +9,8 @@ import pytest
 
 from queued_runner.logs import AttemptLog
 from tests.sim.__main__ import differing
-from tests.sim.mutants import MUTANTS, find
+from tests.sim.mutants.registry import MUTANTS
+from tests.sim.mutants.search import find
 
 QUICK = (
     "output is acknowledged before it is synced",

@@ -1,7 +1,7 @@
-"""Planted bugs of jobs that take several slots. See `mutants.py`."""
+"""Planted bugs of jobs that take several slots."""
 
 from remote_runner.pool import PooledWorker
-from tests.sim.mutants import mutant
+from tests.sim.mutants.registry import mutant
 
 
 @mutant("wide: a run of several slots counts as one")

@@ -1,4 +1,4 @@
-"""Planted bugs of runs that wait for slots at their workers. See `mutants.py`."""
+"""Planted bugs of runs that wait for slots at their workers."""
 
 from remote_runner.ahead import RunsAhead
 from remote_runner.runner import RemoteRunner
@@ -6,7 +6,7 @@ from remote_runner.types import Outcome, Reason
 from simple_worker.session import Session
 from simple_worker.slots import Slots
 from simple_worker.waiting import WaitingSpawns
-from tests.sim.mutants import mutant
+from tests.sim.mutants.registry import mutant
 
 
 @mutant("ahead: a worker keeps what waits over a lost connection")

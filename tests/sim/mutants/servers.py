@@ -1,4 +1,4 @@
-"""Planted bugs of several servers on one queue; found with two of them. See `mutants.py`."""
+"""Planted bugs of several servers on one queue; found with two of them."""
 
 from dataclasses import replace
 
@@ -12,9 +12,7 @@ from queued_runner.store.servers import Servers
 from queued_runner.store.verbs import Verbs
 from remote_runner.run import RemoteRun
 from remote_runner.server import Server
-from tests.sim.mutants import main, mutant
-
-__all__ = ["main"]
+from tests.sim.mutants.registry import mutant
 
 
 @mutant("servers: the end of an attempt counts whoever has it", servers=2)
