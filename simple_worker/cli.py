@@ -214,7 +214,7 @@ def main(
     collect_garbage_rarely()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would take our children's status
     try:
-        with held_state(state_dir, say) as state:
+        with held_state(state_dir, say, name) as state:
             state.end_last_life()
             trio.run(work, state)
     except OSError as error:

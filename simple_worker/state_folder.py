@@ -7,11 +7,13 @@ killed, nobody did, and the next life does before it takes a job: two attempts n
 import fcntl
 import json
 import os
+import re
 import secrets
 import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count, takewhile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -20,7 +22,10 @@ from simple_worker.family import end_family
 from simple_worker.scratch import is_scratch_root, is_scratch_root_name, remove_folder
 from simple_worker.tree import command_line, is_marked, living, look_at, scratch_mark
 
+_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_IDS: Final = "worker-id"
 _LIFE: Final = "life.json"
+_NAME: Final = "name"
 _MAX_SIZE: Final = 16 * 1024
 REAPER: Final = 2.0
 """Seconds that the reaper of the last life has for its work: it knows more than is known here."""
@@ -74,23 +79,48 @@ class StateFolder:
 
     Args:
         path: where it is.
-        worker_id: the same in each of its lives.
+        ids: the open file of its id.
         say: takes a line for the person who watches.
+
+    Attributes:
+        worker_id: the same in each of its lives.
     """
 
-    def __init__(self, path: Path, worker_id: str, say: Say) -> None:
-        self.worker_id = worker_id
+    def __init__(self, path: Path, ids: int, say: Say) -> None:
         self._file = path / _LIFE
+        self._ids = ids
         self._say = say
+        said = os.pread(ids, 100, 0).decode("ascii", "replace").strip()
+        self.worker_id = said if _ID.fullmatch(said) else self._new_id()
+        if said and said != self.worker_id:
+            say(f"{path / _IDS} held no id of a worker; this one has a new one now")
+
+    def _new_id(self) -> str:
+        worker_id = secrets.token_hex(16)
+        os.ftruncate(self._ids, 0)
+        os.pwrite(self._ids, worker_id.encode(), 0)
+        os.fsync(self._ids)
+        return worker_id
 
     def end_last_life(self) -> None:
         """End what the last life has left, if it could not do so itself. It blocks meanwhile.
 
+        One that goes on has another folder, of which this one is a copy: it keeps its id, since a
+        server would take this process for a new life of it.
+
         Raises:
-            OSError: what is known of it cannot be read.
+            StateUnusable: what is known of it cannot be read.
         """
-        last = self._last_life()
-        if last is None or not last.is_over:
+        with _explained(self._file.parent):
+            last = self._last_life()
+        if last is None:
+            return
+        if not last.is_over:
+            self.worker_id = self._new_id()
+            self._say(
+                f"{self._file.parent} is a copy of the folder of a worker that runs (process"
+                f" {last.pid}): this one has an id of its own now"
+            )
             return
         if last.boot == _boot():
             self._end_jobs(last)
@@ -165,34 +195,78 @@ def _is_usable(scratch: str) -> bool:
     return b"\0" not in os.fsencode(scratch) and is_scratch_root_name(Path(scratch))
 
 
+class StateUnusable(OSError):
+    """A state folder cannot be used: why, and what to do."""
+
+
 @contextmanager
-def held_state(folder: Path, say: Say) -> Iterator[StateFolder]:
+def held_state(folder: Path, say: Say, name: str = "") -> Iterator[StateFolder]:
     """The state in a folder while entered; a second worker gets its own below it.
 
+    Of several it is that of a worker of this name, or else the first that is free.
+
     Raises:
-        OSError: it cannot be made, or used.
+        StateUnusable: it cannot be made, or used.
     """
-    number = 1
-    while True:
-        place = folder if number == 1 else folder / f"worker-{number}"
+    with _explained(folder):
+        place, ids = _take(folder, name)
+    try:
+        with _explained(place):
+            state = StateFolder(place, ids, say)
+        if name and _name_at(place) != name:
+            with suppress(OSError):  # there need not be several
+                _write_name(place, name)
+        yield state
+    finally:
+        os.close(ids)
+
+
+def _take(folder: Path, name: str) -> tuple[Path, int]:
+    """A place that nobody has, and the open file of its id."""
+    for place in _places(folder, name):
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        file = os.open(place / "worker-id", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        ids = os.open(place / _IDS, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(ids, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            os.close(file)
-            number += 1
-            continue
-        try:
-            worker_id = os.pread(file, 100, 0).decode("ascii", "replace").strip()
-            if not worker_id:
-                worker_id = secrets.token_hex(16)
-                os.pwrite(file, worker_id.encode(), 0)
-                os.fsync(file)
-            yield StateFolder(place, worker_id, say)
-        finally:
-            os.close(file)
-        return
+            os.close(ids)
+        else:
+            return place, ids
+    raise AssertionError("there is always one more")
+
+
+def _places(folder: Path, name: str) -> Iterator[Path]:
+    places = chain([folder], (folder / f"worker-{number}" for number in count(2)))
+    known = list(takewhile(Path.exists, places))
+    yield from sorted(known, key=lambda place: _name_at(place) != name)
+    for number in count(len(known) + 1):
+        yield folder if number == 1 else folder / f"worker-{number}"
+
+
+def _name_at(place: Path) -> str | None:
+    path = place / _NAME
+    with suppress(OSError, UnicodeDecodeError):
+        if path.is_file():  # a pipe would be waited for
+            with path.open(encoding="utf-8") as file:
+                return file.read(_MAX_SIZE)
+    return None
+
+
+def _write_name(place: Path, name: str) -> None:
+    file = os.open(place / _NAME, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with open(file, "w", encoding="utf-8") as text:
+        text.write(name)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StateUnusable(
+            f"the state folder {folder} cannot be used: {error.strerror}; mend it, or choose"
+            " another with --state-dir"
+        ) from error
 
 
 def _boot() -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from simple_worker.brand import branding
-from simple_worker.state_folder import held_state
+from simple_worker.state_folder import StateUnusable, held_state
 from tests.commands import is_alive
 
 SCRATCH = Path("/tmp/duplex-worker-never-made")
@@ -111,20 +111,65 @@ def test_the_reaper_of_the_last_life_has_its_time(tmp_path, said, branded, monke
     assert said == []
 
 
-def test_a_life_that_is_not_over_is_left_alone(tmp_path, said, branded):
-    """Its folder has been copied, or its lock removed."""
+def test_a_life_that_is_not_over_is_left_alone_and_keeps_its_id(tmp_path, said, branded):
+    """Its folder has been copied: a server would take the copy for that worker, started again."""
     herd, process = branded
     scratch = tmp_path / "duplex-worker-abc"
     scratch.mkdir()
     with held_state(tmp_path, said.append) as state, state.life(herd, scratch):
         copy = tmp_path / "copy"
         copy.mkdir()
-        (copy / "life.json").write_bytes((tmp_path / "life.json").read_bytes())
+        for name in ("worker-id", "life.json"):
+            (copy / name).write_bytes((tmp_path / name).read_bytes())
         with held_state(copy, said.append) as other:
             other.end_last_life()
+            assert other.worker_id != state.worker_id
+            with other.life(herd, scratch):
+                pass
+        with held_state(copy, said.append) as again:
+            again.end_last_life()
+            assert again.worker_id == other.worker_id
     assert is_alive(process.pid)
     assert scratch.exists()
-    assert said == []
+    (line,) = said
+    assert f"{copy} is a copy of the folder of a worker that runs" in line
+
+
+def test_each_of_several_workers_on_one_folder_has_the_same_id_again(tmp_path):
+    """Whichever comes first: what was said of one of them, as to drain, is not another's."""
+    with held_state(tmp_path, print, "a") as a, held_state(tmp_path, print, "b") as b:
+        ids = a.worker_id, b.worker_id
+    with held_state(tmp_path, print, "b") as b, held_state(tmp_path, print, "a") as a:
+        assert (a.worker_id, b.worker_id) == ids
+    with held_state(tmp_path, print, "renamed") as alone:
+        assert alone.worker_id == ids[0]
+
+
+@pytest.mark.parametrize("content", [b"\0" * 32, b"a" * 3000, bytes(range(128, 256)), b"a b"])
+def test_rubbish_is_no_id(tmp_path, said, content):
+    (tmp_path / "worker-id").write_bytes(content)
+    with held_state(tmp_path, said.append) as state:
+        assert len(state.worker_id) == 32
+    with held_state(tmp_path, said.append) as again:
+        assert again.worker_id == state.worker_id
+    (line,) = said
+    assert str(tmp_path / "worker-id") in line
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing", "a folder as id", "a pipe as id"])
+def test_a_folder_that_cannot_be_used_is_named_and_what_to_do(tmp_path, kind):
+    folder = tmp_path / "state"
+    if kind == "a file":
+        folder.touch()
+    elif kind == "a link to nothing":
+        folder.symlink_to(tmp_path / "nowhere")
+    else:
+        folder.mkdir()
+        make = os.mkfifo if kind == "a pipe as id" else os.mkdir
+        make(folder / "worker-id")
+    with pytest.raises(StateUnusable, match=f"{folder} cannot be used: .*--state-dir"):
+        with held_state(folder, print):
+            pass
 
 
 def test_what_cannot_be_ended_is_named(tmp_path, said, branded, monkeypatch):
