@@ -47,7 +47,7 @@ def opened_store(settings: Settings) -> Iterator[OpenStore]:
     with ExitStack() as stack:
         if url is None or url.path is not None:
             path = _database(settings)
-            if path.parent.resolve() != settings.data_dir.resolve():
+            if path.parent != settings.data_dir.resolve():
                 stack.enter_context(datadir.hold(path.parent))
             writer = SQLiteStore(path)
             stack.callback(writer.close)
@@ -59,10 +59,11 @@ def opened_store(settings: Settings) -> Iterator[OpenStore]:
 
 
 def _database(settings: Settings) -> Path:
-    """The file of a queue in SQLite."""
+    """The file of a queue in SQLite, by the one name that a link to it leads to: who has its folder
+    has it."""
     url = settings.store_url()
     named = None if url is None else url.path
-    return settings.data_dir / datadir.DATABASE if named is None else named
+    return (settings.data_dir / datadir.DATABASE if named is None else named).resolve()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def opened_at_rest(
     with ExitStack() as stack:
         folders = set()
         if not is_shared:
-            folders |= {settings.data_dir.resolve(), _database(settings).parent.resolve()}
+            folders |= {settings.data_dir.resolve(), _database(settings).parent}
         if is_filled and settings.logs is None:
             folders.add(settings.data_dir.resolve())
         for folder in folders:

@@ -152,6 +152,18 @@ def test_a_file_of_sqlite_elsewhere_has_one_server(service, tmp_path):
     assert "is in use by the server with process id" in words
 
 
+def test_a_link_to_a_file_of_sqlite_has_the_server_of_that_file(service, tmp_path):
+    service.start_server()
+    for name in ("elsewhere", "second/state"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "queue.db").symlink_to(service.data_dir / "queue.db")
+    url = f"sqlite:///{tmp_path / 'elsewhere' / 'queue.db'}"
+    for folder, options in (("third", ["--store", url]), ("second", [])):
+        status, words = serve(tmp_path / folder, *options)
+        assert status == 74
+        assert "is in use by the server with process id" in words
+
+
 def test_a_program_has_one_process(tmp_path):
     from queued_runner import open_runner
     from remote_runner.errors import UnusableSettings
