@@ -1,8 +1,8 @@
 """What ties a server, one of several processes behind the same ports, to the one that started it.
 
-It is a pair of sockets: the process says when it is ready, the other one when it is to stop. If
-the other one dies, its end closes, and the process stops as if it had been told: nothing is left
-behind.
+It is a pair of sockets: the process says when it is ready, and goes on saying that it is there;
+the other one says when it is to stop. If the other one dies, its end closes, and the process stops
+as if it had been told: nothing is left behind.
 """
 
 import json
@@ -21,6 +21,8 @@ from remote_runner.errors import UnusableSettings
 VARIABLE: Final = "DUPLEX_RUNNER_PLACE"
 """The environment variable by which a process learns its place."""
 READY: Final = b"r"
+BEAT: Final = 1.0
+"""Seconds between two signs of life."""
 
 
 class Word(Enum):
@@ -80,10 +82,12 @@ class Lifeline:
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
-    async def tell_ready(self) -> None:
-        """Say that this process serves."""
+    async def keep_telling(self) -> None:
+        """Say that this process serves, for ever: who hears nothing of it ends it."""
         with suppress(OSError):  # who would hear it is gone; so says `word`
-            await self._socket.send(READY)
+            while True:
+                await self._socket.send(READY)
+                await trio.sleep(BEAT)
 
     async def word(self) -> Word | None:
         """What is said next; None: nobody is there any more."""

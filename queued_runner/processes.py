@@ -4,6 +4,7 @@ Owns their number, their ends and what is theirs together: the data directory, t
 and `server.json`. It serves nobody itself. How they are told to stop is `lifeline.py`'s.
 """
 
+import math
 import os
 import socket
 import subprocess
@@ -25,6 +26,11 @@ FIRST: Final = 0.5
 CEILING: Final = 30.0
 """Seconds before a process that has ended is started again, at first and at most; also for how long
 it has to live until it counts as a good one."""
+LOOK: Final = 7.5
+"""Seconds in which a process that serves says that it is there. One that does not for two in a row
+hangs: others take over what it has after as long (`fleet.LEASE`), but not its share of the ports.
+One look may have come to nothing because this process, or the machine, stood still."""
+READ: Final = 64
 LAST_MOMENT: Final = 5.0
 """Seconds that a process has to end at once, before it is killed."""
 
@@ -195,7 +201,7 @@ class _Keeper:
                 if self._stopping.is_set():
                     self._children[number].tell(Word.STOP)
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._await_ready, number, ours)
+                    nursery.start_soon(self._listen, number, process, ours)
                     await process.wait()
                     nursery.cancel_scope.cancel()
             finally:
@@ -206,12 +212,28 @@ class _Keeper:
         assert process.returncode is not None
         return process.returncode
 
-    async def _await_ready(self, number: int, link: socket.socket) -> None:
-        await trio.lowlevel.wait_readable(link)
-        with suppress(OSError):
-            if link.recv(1):
-                self._ready.add(number)
-                self._first.set()
+    async def _listen(self, number: int, process: trio.Process, link: socket.socket) -> None:
+        """Hear that a process serves; end it once it hangs."""
+        look, silent = math.inf, 0
+        while silent < 2:
+            with trio.move_on_after(look):
+                await trio.lowlevel.wait_readable(link)
+            try:
+                if not link.recv(READ):
+                    return
+            except BlockingIOError:
+                silent += 1
+            except OSError:
+                return
+            else:
+                look, silent = LOOK, 0
+                self._see_ready(number)
+        log.warning("a process hangs, and is killed", process=number)
+        process.kill()
+
+    def _see_ready(self, number: int) -> None:
+        self._ready.add(number)
+        self._first.set()
         if len(self._ready) == self._settings.processes:
             self._all_ready.set()
 

@@ -125,7 +125,7 @@ async def _serve(settings: Settings, lifeline: Lifeline | None = None) -> None:
                 nursery.start_soon(obey, lifeline)
             await nursery.start(run)
             if lifeline is not None:
-                await lifeline.tell_ready()
+                nursery.start_soon(lifeline.keep_telling)
 
 
 def configure_logging(form: str, level: str) -> None:

@@ -30,7 +30,7 @@ async def main(manners):
         async with trio.open_nursery() as nursery:
             listeners = await open_listeners("127.0.0.1", place.port, reuse_port=True)
             nursery.start_soon(trio.serve_listeners, answer, listeners)
-            await lifeline.tell_ready()
+            nursery.start_soon(lifeline.keep_telling)
             while True:
                 word = await lifeline.word()
                 if word is None or (

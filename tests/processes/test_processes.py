@@ -59,6 +59,28 @@ async def test_one_that_dies_is_started_again_in_its_place(kept):
     assert await kept.end() == 0
 
 
+async def test_one_that_hangs_is_killed_and_started_again(kept, monkeypatch):
+    """The kernel would give it its share of all connections for ever."""
+    monkeypatch.setattr("queued_runner.processes.LOOK", 1.5)
+    kept.start(server())
+    await kept.ready()
+    pids = await kept.everybody()
+    os.kill(pids[2], signal.SIGSTOP)
+    await gone([pids[2]])
+    kept.signal()
+    assert await kept.end() == 0
+
+
+async def test_one_signal_ends_all_though_one_of_them_hangs(kept, monkeypatch):
+    monkeypatch.setattr("queued_runner.processes.LOOK", 1.5)
+    kept.start(server())
+    await kept.ready()
+    pids = await kept.everybody()
+    os.kill(pids[2], signal.SIGSTOP)
+    kept.signal()
+    assert await kept.end() == 128 + signal.SIGKILL
+
+
 async def test_one_that_ends_by_itself_is_started_again_too(kept):
     kept.start(server())
     await kept.ready()
