@@ -35,6 +35,7 @@ from queued_runner.store.base import (
 )
 from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.tally import Figures
+from remote_runner.direct import arguments
 from remote_runner.results import Head
 from remote_runner.types import JobRunner, Output, WorkerInfo
 
@@ -124,19 +125,18 @@ class QueuedRunner:
         """Add one job and return its id once it is on disk. `options` are those of `JobSpec`.
 
         Raises:
-            TypeError: `args` is one text; its letters would be the arguments.
+            TypeError: `args` is one text, whose letters would be the arguments, or holds what is
+                none.
             pydantic.ValidationError: this is not a job; it names the field.
             KeyConflict: its key belongs to another job.
             BadDependency: it cannot come after what its `after` names.
             NoRoom: the disk is full, or nearly so.
         """
-        if isinstance(args, str | bytes):
-            raise TypeError("args is a list of arguments, and not one text: write ['-l'], not '-l'")
         if isinstance(stdin, bytes):
             options["stdin"] = Base64(base64=base64.b64encode(stdin).decode())
         elif stdin is not None:
             options["stdin"] = stdin
-        spec = JobSpec(command=command, args=tuple(args), **options)
+        spec = JobSpec(command=command, args=arguments(args), **options)
         return (await self.submit_many([spec]))[0]
 
     async def submit_many(self, specs: Sequence[JobSpec]) -> list[int]:
@@ -164,9 +164,8 @@ class QueuedRunner:
     # --- looking ---
 
     async def get(self, job_id: int) -> Job:
-        """Raises JobNotFound."""
-        if not 0 < job_id <= MAX_JOB_ID:
-            raise JobNotFound(job_id)
+        """Raises JobNotFound; TypeError, where it is no number."""
+        _require_id(job_id)
         job: Job = await self._read(lambda store: store.get(job_id))
         return job
 
@@ -326,7 +325,7 @@ class QueuedRunner:
         self, job_id: int, *, signal: str | None = None, grace: float | None = None
     ) -> Job:
         """Cancel a job; a running one ends once its process tree is gone. Raises JobNotFound."""
-        await self.get(job_id)
+        _require_id(job_id)
         return await self._dispatcher.cancel(job_id, signal, grace)
 
     def stop_claiming(self) -> None:
@@ -463,3 +462,10 @@ class QueuedRunner:
         if stored is None:
             await self.get(job_id)
         return number, stored
+
+
+def _require_id(job_id: int) -> None:
+    if not isinstance(job_id, int):
+        raise TypeError(f"the id of a job is a number, as submit gives it, and not {job_id!r}")
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFound(job_id)

@@ -31,6 +31,7 @@ from queued_runner.store.commit import GroupCommit, RunSync
 from queued_runner.stores import opened_store
 from remote_runner.errors import UnusableSettings
 from remote_runner.garbage import collect_garbage_rarely
+from remote_runner.lone_error import lone_error
 from remote_runner.protocol.framing import Codec
 from remote_runner.runner import RemoteRunner
 from remote_runner.server import SILENT_BEATS, ServerSettings
@@ -276,8 +277,9 @@ async def open_runner(
     if settings.processes != 1:
         raise UnusableSettings("a program has one process for its queue; serve has --processes")
     runners, _ = build_runners(settings, owns_process=False)
-    async with open_queue(settings, runners) as queue:
-        yield queue
+    with lone_error():
+        async with open_queue(settings, runners) as queue:
+            yield queue
 
 
 async def serve(

@@ -11,6 +11,20 @@ from remote_runner.errors import NoWorkerAvailable
 from remote_runner.types import Command, JobRunner, Outcome, Output, OutputHandler, Run
 
 
+def arguments(args: Sequence[str]) -> tuple[str, ...]:
+    """The arguments of a command.
+
+    Raises:
+        TypeError: it is one text, or not all of it is text; it says what to write.
+    """
+    if isinstance(args, str | bytes):
+        raise TypeError("args is a list of arguments, and not one text: write ['-l'], not '-l'")
+    for arg in args:
+        if not isinstance(arg, str):
+            raise TypeError(f"an argument is a text: write {str(arg)!r}, not {arg!r}")
+    return tuple(args)
+
+
 class DirectRuns(JobRunner):
     """The part of a runner that makes it usable on its own. It says when there may be room."""
 
@@ -33,9 +47,13 @@ class DirectRuns(JobRunner):
         """Run one command and wait for its outcome; waits for a free slot.
 
         Cancelling it kills the command's process tree; `on_output` is not called any more then.
+
+        Raises:
+            TypeError: `args` is one text, whose letters would be the arguments, or holds what is
+                none.
         """
         if isinstance(command, str):
-            command = Command(command, tuple(args))
+            command = Command(command, arguments(args))
         watcher = _Watcher(on_output)
         run_id = f"run-{self._next_run}"
         self._next_run += 1

@@ -23,6 +23,7 @@ from remote_runner.errors import (
     RemoteProtocolError,
 )
 from remote_runner.listening import open_listeners
+from remote_runner.lone_error import lone_error
 from remote_runner.overdue import Overdue
 from remote_runner.pool import Pool, PooledWorker
 from remote_runner.protocol.framing import Codec
@@ -122,26 +123,29 @@ class RemoteRunner(DirectRuns):
         if host is not None:
             self._host = host
             self._server.server_id, self._server.is_shared = host.id, host.is_shared
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            self._overdue.open(nursery)
-            for codec, port in self._wanted.items():
-                if port is not None:
-                    listeners = await open_listeners(
-                        self._address, port, reuse_port=self._reuse_port
+        with lone_error():
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._overdue.open(nursery)
+                for codec, port in self._wanted.items():
+                    if port is not None:
+                        listeners = await open_listeners(
+                            self._address, port, reuse_port=self._reuse_port
+                        )
+                        self.ports[codec] = listeners[0].socket.getsockname()[1]
+                        nursery.start_soon(self._server.serve, listeners, codec)
+                nursery.start_soon(self._server.keep_alive)
+                nursery.start_soon(self._expire_detached)
+                nursery.start_soon(self._ahead.run)
+                try:
+                    yield
+                finally:
+                    self._host = NoHost()
+                    goodbye = Goodbye(
+                        "shutdown", "the server is stopping; what runs here may go on"
                     )
-                    self.ports[codec] = listeners[0].socket.getsockname()[1]
-                    nursery.start_soon(self._server.serve, listeners, codec)
-            nursery.start_soon(self._server.keep_alive)
-            nursery.start_soon(self._expire_detached)
-            nursery.start_soon(self._ahead.run)
-            try:
-                yield
-            finally:
-                self._host = NoHost()
-                goodbye = Goodbye("shutdown", "the server is stopping; what runs here may go on")
-                await self._server.see_off(self._server.part(goodbye), goodbye.message)
-                nursery.cancel_scope.cancel()
+                    await self._server.see_off(self._server.part(goodbye), goodbye.message)
+                    nursery.cancel_scope.cancel()
 
     @property
     def port(self) -> int:

@@ -12,7 +12,8 @@ from typing import Final
 import trio
 
 from remote_runner.direct import DirectRuns
-from remote_runner.errors import DuplicateRun, NoWorkerAvailable
+from remote_runner.errors import DuplicateRun, NoWorkerAvailable, UnusableSettings
+from remote_runner.lone_error import lone_error
 from remote_runner.types import (
     CAN_MASK,
     Command,
@@ -126,6 +127,9 @@ class LocalRunner(DirectRuns):
         processes: starts the children; None: this machine.
         owns_process: this program has no children but the runner's, and trio runs in its main
             thread. The program becomes a subreaper then, and what a job leaves costs less to find.
+
+    Raises:
+        UnusableSettings: there cannot be so many slots.
     """
 
     def __init__(
@@ -137,6 +141,8 @@ class LocalRunner(DirectRuns):
         owns_process: bool = False,
     ) -> None:
         super().__init__()
+        if slots is not None and slots < 1:
+            raise UnusableSettings(f"the slots of this program are 1 or more, and not {slots}")
         self.worker_id = worker_id
         self._boot = secrets.token_hex(8)
         self._slots = slots if slots is not None else os.cpu_count() or 1
@@ -157,13 +163,14 @@ class LocalRunner(DirectRuns):
         Raises:
             OSError: there is no room for scratch directories, or the reaper cannot be started.
         """
-        if self._given_processes is not None:
-            async with self._opened(self._given_processes, host):
-                yield
-        else:
-            opened = opened_own_machine if self._owns_process else opened_machine
-            async with opened() as machine, self._opened(machine, host):
-                yield
+        with lone_error():
+            if self._given_processes is not None:
+                async with self._opened(self._given_processes, host):
+                    yield
+            else:
+                opened = opened_own_machine if self._owns_process else opened_machine
+                async with opened() as machine, self._opened(machine, host):
+                    yield
 
     @asynccontextmanager
     async def _opened(self, processes: Processes, host: Host | None) -> AsyncIterator[None]:
