@@ -75,15 +75,18 @@ def hold(folder: Path) -> Iterator[None]:
 def write_private(path: Path, text: str) -> None:
     """Replace a file that only its owner may read, whole or not at all."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    _write(temporary, text)
-    temporary.replace(path)
+    try:
+        _write(temporary, text)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _create_private(path: Path, text: str) -> None:
     """Make such a file where there is none: of several who do so at the same moment, one does."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    _write(temporary, text)
     try:
+        _write(temporary, text)
         with suppress(FileExistsError):
             os.link(temporary, path)
     finally:
