@@ -9,9 +9,11 @@ def main() -> None:
 
     closed = fill()
     from queued_runner.cli.group import cli
+    from queued_runner.cli.output import spell_out_unknown_letters
 
     if "stdout" in closed:
         # Before anything is asked for: nobody would see what comes of it.
         sys.stderr.write("queued-runner: the output cannot be written: stdout is closed\n")
         sys.exit(74)
+    spell_out_unknown_letters()
     cli(prog_name="queued-runner")

@@ -45,16 +45,21 @@ def cancel(
     group = group_instead(ctx, selectors, group)
     with connect() as client:
         job_ids = unfinished(client, group) if group else resolve(client, selectors)
-        status = 0
+        status = ended = 0
         jobs = []
+        if group and not job_ids:
+            say(f"there is no job to cancel in the group {group!r}")
         for cancelled, missing in client.cancel_many(job_ids, signal=signal, grace=grace):
             too_late = [job for job in cancelled if job["state"] in ("succeeded", "failed")]
             _tell([f"job {job['id']} has already {ending(job)}" for job in too_late])
             _tell([f"There is no job {job_id}; see 'queued-runner ps'." for job_id in missing])
+            ended += len(cancelled) - len(too_late)
             if missing:
                 status = ClientError.exit_code
             if as_json:
                 jobs += cancelled
+    if ended > MAX_NAMED:
+        say(f"{ended:,} jobs are cancelled, or are to end")
     if as_json:
         write_json_list(jobs)
     ctx.exit(status)

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from queued_runner.cli.verbs import VERBS, load_verb
 
+FILE: Final = "duplex-runner.file"
+"""Under what a context's `meta` has the path of the file."""
 RUNNERS: Final = "runners"
 """The name of the table of tables, and under which a context's `meta` has them."""
 
@@ -99,6 +102,16 @@ def _refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> No
             raise ValueError(f"there is no {what} {name!r}{hint}")
 
 
+def with_file(error: click.BadParameter) -> click.BadParameter:
+    """The same error, which names this file if the value that the option cannot have is from it."""
+    context, parameter = error.ctx, error.param
+    if context is None or parameter is None or parameter.name is None:
+        return error
+    if context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT_MAP:
+        return error
+    return click.BadParameter(f"{context.meta[FILE]}: {error.message}", context, parameter)
+
+
 def _apply(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
@@ -110,7 +123,7 @@ def _apply(context: click.Context, parameter: click.Parameter, path: Path | None
     given: Mapping[str, Any] = defaults
     if not isinstance(context.command, click.Group):
         given = defaults[str(context.command.name)]
-    context.meta[RUNNERS] = runners
+    context.meta[RUNNERS], context.meta[FILE] = runners, path
     context.default_map = {**(context.default_map or {}), **given}
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import click
 
-from queued_runner.cli.config_file import config_option
+from queued_runner.cli.config_file import config_option, with_file
 from queued_runner.cli.exit_status import CANCELLED
 from queued_runner.cli.options import say
 from queued_runner.cli.verbs import VERBS, load_verb
@@ -61,6 +61,8 @@ class VerbGroup(click.Group):
             ctx.exit(SIGPIPE_STATUS)
         except KeyboardInterrupt:
             ctx.exit(CANCELLED)
+        except click.BadParameter as error:
+            raise with_file(error) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except OSError as error:

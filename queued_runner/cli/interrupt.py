@@ -1,4 +1,5 @@
 """Signals while a job is watched: what would end a command that ran here cancels the job, once.
+And while jobs are sent: what has begun is done before this program ends.
 
 A server that is away gets to know it when it is back; a second Ctrl-C leaves at once. SIGTERM and
 SIGHUP may come twice by themselves, from `timeout` or from a terminal that closes: another one
@@ -20,6 +21,36 @@ from queued_runner.cli.options import Connect
 
 AGAIN: Final = 0.5
 """Seconds between two tries to reach a server that is away."""
+
+
+@contextmanager
+def put_off_interrupt(what: str, but: str) -> Iterator[None]:
+    """A first Ctrl-C waits until this is left, and says so; another one does not.
+
+    Args:
+        what: is done before.
+        but: what to say of it where it is not.
+
+    Raises:
+        KeyboardInterrupt: there was one.
+    """
+    is_wanted = False
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal is_wanted
+        if is_wanted:
+            _say(but)
+            raise KeyboardInterrupt
+        is_wanted = True
+        _say(f"{what}; Ctrl-C again leaves at once")
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if is_wanted:
+        raise KeyboardInterrupt
 
 
 @contextmanager

@@ -5,22 +5,23 @@ It validates nothing that the server validates.
 """
 
 import base64
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from queued_runner.cli.job_arguments import AFTER
 from queued_runner.cli.options import option
 from queued_runner.cli.secret_options import add_secrets, secret_options
+from queued_runner.cli.small_file import read_small
 from queued_runner.cli.values import DURATION, PAIR, SIZE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 Job = dict[str, Any]
 
+MAX_STDIN: Final = 4 * 1024 * 1024
+"""Bytes. As the server has it, whose module takes long to import."""
 PASS_ON = {"allow_interspersed_args": False}
 """Everything from the command on is the command's own, `-n` too, with or without `--`."""
 
@@ -38,7 +39,7 @@ def job_options(command: F) -> F:
             option(
                 "--stdin",
                 type=click.Path(exists=True, dir_okay=False, allow_dash=True),
-                help="File whose content is the input of the job; - for this input.",
+                help="File whose content is the input of the job, 4 MiB at most; - for this input.",
             ),
             option("--priority", type=int, help="Higher comes first; default 0."),
             option("--timeout", type=DURATION, help="End the attempt after this time."),
@@ -61,7 +62,7 @@ def job_options(command: F) -> F:
                 metavar="ID",
                 type=AFTER,
                 multiple=True,
-                help="Start once this job has succeeded; as 17, 3,5-8 or last; repeatable.",
+                help="Start once this job has succeeded; as 17, 3,5-8, last or a key; repeatable.",
             ),
             option("--delay", type=DURATION, help="Do not start before this time has passed."),
             option("--max-log-size", type=SIZE, help="Output beyond this is dropped and counted."),
@@ -117,8 +118,7 @@ def _fields(
 
 
 def _input(path: str) -> str | dict[str, str]:
-    is_here = path == "-"
-    data = sys.stdin.buffer.read() if is_here else Path(path).read_bytes()
+    data = read_small("--stdin", path, MAX_STDIN, "put larger input in a file that the job reads")
     try:
         return data.decode()
     except UnicodeDecodeError:

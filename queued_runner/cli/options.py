@@ -12,6 +12,7 @@ import click
 
 from queued_runner.cli.output import printable
 from queued_runner.cli.quick_start import load_http
+from queued_runner.cli.values import Folder
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
@@ -53,7 +54,7 @@ def server_options(verb: F) -> F:
 
     command: Any = call
     for decorate in (
-        option("--data-dir", type=click.Path(), help="Directory of the server's server.json."),
+        option("--data-dir", type=Folder(), help="Directory of the server's server.json."),
         option("--token-file", type=click.Path(), help="File with the token."),
         option(
             "--url",

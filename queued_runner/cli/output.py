@@ -4,6 +4,7 @@ It owns that the bytes of a job go out as they came and at once, and that names 
 cannot steer a terminal. Colour only on a terminal, never with NO_COLOR.
 """
 
+import io
 import json
 import os
 import shlex
@@ -47,9 +48,23 @@ def dropped(count: int) -> str:
     return f"{count} bytes of output were beyond --max-log-size and are dropped"
 
 
+def spell_out_unknown_letters() -> None:
+    """Have names shown as far as they can be, where a terminal has not all of their letters."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and not _is_unicode(sys.stdout):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _is_unicode(file: TextIO) -> bool:
+    return (file.encoding or "").lower().replace("-", "").startswith("utf")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=not _is_unicode(sys.stdout))
+
+
 def print_json(value: Any) -> None:
     """One value on one line."""
-    click.echo(json.dumps(value, ensure_ascii=False))
+    click.echo(_json(value))
 
 
 def write_json_list(values: Iterable[Any], before: str = "", after: str = "\n") -> None:
@@ -57,7 +72,7 @@ def write_json_list(values: Iterable[Any], before: str = "", after: str = "\n") 
     write = sys.stdout.write
     write(f"{before}[")
     for index, value in enumerate(values):
-        write(f"{', ' if index else ''}{json.dumps(value, ensure_ascii=False)}")
+        write(f"{', ' if index else ''}{_json(value)}")
     write(f"]{after}")
     sys.stdout.flush()
 

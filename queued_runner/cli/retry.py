@@ -5,7 +5,7 @@ It owns which jobs of a group are meant, and their order. It waits for nothing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -16,6 +16,9 @@ from queued_runner.cli.selectors import Selector
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
+
+MANY: Final = 20
+"""Jobs from which on it is said how many they were: of fewer one knows it."""
 
 EPILOG = """\b
 Examples:
@@ -79,6 +82,8 @@ def retry(
     for job in jobs:
         if job["state"] == "failed":
             say(f"job {job['id']} failed again: what it comes after did not succeed")
+    if len(jobs) > MANY:
+        say(f"{len(jobs):,} jobs are queued once more")
     if as_json:
         print_json(jobs)
     ctx.exit(status)

@@ -68,7 +68,7 @@ def _pass_through(client: "Client", job_id: int, on_output: Callable[[], None]) 
         if isinstance(item, Chunk):
             if item.attempt != attempt:
                 attempt = item.attempt
-                say(f"attempt {attempt} of job {job_id} begins; what came before was another's")
+                say(f"attempt {attempt} of job {job_id} begins, after what another one printed")
             sink.write(item.stream, item.data)
         else:
             outcome = item

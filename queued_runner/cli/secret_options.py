@@ -6,12 +6,12 @@ where others see it.
 
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from queued_runner.cli.options import option
+from queued_runner.cli.small_file import read_small
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -99,9 +99,12 @@ def _variable(name: str) -> str:
 
 
 def _lines(path: str) -> list[str]:
+    from remote_runner.mask import MAX_SECRETS_SIZE
+
+    most = 2 * MAX_SECRETS_SIZE  # it may have empty lines
+    data = read_small("--mask-file", path, most, "hide the parts that tell something")
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise click.UsageError(f"--mask-file {path}: {why}.") from None
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--mask-file {path}: it is not UTF-8 text.") from None
     return [line.removesuffix("\r") for line in text.split("\n") if line.strip()]

@@ -11,7 +11,7 @@ import click
 from queued_runner.cli.config_file import RUNNERS, config_option
 from queued_runner.cli.options import option
 from queued_runner.cli.store_options import OutputPlaceType, is_store
-from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE
+from queued_runner.cli.values import DURATION, KEEPING, ORIGIN, SIZE, Folder
 
 
 def _is_installed(context: click.Context, parameter: click.Parameter, name: str) -> str:
@@ -47,7 +47,7 @@ Examples:
     multiple=True,
     help="Pages of this origin may use the API, with the token; repeatable.",
 )
-@option("--data-dir", type=click.Path(path_type=Path), help="Where the queue lies.")
+@option("--data-dir", type=Folder(path_type=Path), help="Where the queue lies.")
 @option(
     "--store", metavar="URL", callback=is_store,
     help="Where the queue is kept: sqlite:///PATH, or postgresql://USER@HOST/DATABASE, which"

@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from queued_runner.cli.options import option, say
+from queued_runner.cli.values import Folder
 
 if TYPE_CHECKING:
     from queued_runner.config import Settings
@@ -65,9 +66,7 @@ class OutputPlaceType(click.Path):
         return str(value)
 
 
-data_dir_option = option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where the queue lies."
-)
+data_dir_option = option("--data-dir", type=Folder(path_type=Path), help="Where the queue lies.")
 store_option = option(
     "--store", metavar="URL", callback=is_store,
     help="Where the queue is kept, as `serve` has it; by default a file in the data directory.",

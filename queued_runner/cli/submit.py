@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from queued_runner.cli import series
+from queued_runner.cli.interrupt import put_off_interrupt
 from queued_runner.cli.job_arguments import with_after
 from queued_runner.cli.job_options import PASS_ON, job_json, job_options
 from queued_runner.cli.json_objects import read_objects
@@ -18,6 +19,8 @@ from queued_runner.cli.output import print_json, write_json_list
 
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
+
+BUT = "left; some more jobs may have been stored: 'queued-runner ps' shows them"
 
 EPILOG = """\b
 Examples:
@@ -120,12 +123,13 @@ def _submit_one(client: "Client", spec: series.Job, as_json: bool) -> None:
 def _submit_many(
     client: "Client", jobs: Iterable[series.Origin], key: str | None, as_json: bool
 ) -> None:
-    from queued_runner.client.batches import submit_in_batches
+    from queued_runner.client.batches import batches, submit_batch
 
     runs = Runs()
     try:
-        for ids in submit_in_batches(client, jobs, key=key):
-            runs.extend(ids)
+        for batch in batches(jobs, key=key):
+            with put_off_interrupt("these jobs are stored first", BUT):
+                runs.extend(submit_batch(client, batch))
     finally:
         # What was stored before something went wrong is told too: it will run.
         if runs:

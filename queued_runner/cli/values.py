@@ -5,7 +5,7 @@ It owns which spellings are understood; what a value means is the option's own a
 
 import math
 import re
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -19,6 +19,15 @@ _ORIGIN = re.compile(
     r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?/?", re.ASCII | re.IGNORECASE
 )
 _DEFAULT_PORT: Final = {"http": "80", "https": "443"}
+
+
+class Folder(click.Path):
+    """A folder that has a name: an empty one would be the current folder, and is a mistake."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("it is empty; name a folder, or leave the option out", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def parse_duration(text: str) -> float:

@@ -7,6 +7,7 @@ a batch whose answer is lost can be sent again.
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from queued_runner.client.errors import Refused
@@ -24,39 +25,53 @@ MAX_TOLD: Final = 5
 _FIELD: Final = re.compile(r"\[([0-9]+)\]\.?(.*)", re.ASCII)
 
 
-def submit_in_batches(
-    link: Link, jobs: Iterable[tuple[str, Mapping[str, Any]]], *, key: str | None = None
-) -> Iterator[list[int]]:
-    """The ids of each batch, once it is stored. Jobs come with their origin, for messages.
+@dataclass(slots=True)
+class Batch:
+    """Jobs as they are sent, and where each came from."""
+
+    origins: list[str] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, origin: str, body: bytes) -> None:
+        """One more job."""
+        self.origins.append(origin)
+        self.bodies.append(body)
+        self.size += len(body)
+
+
+def batches(
+    jobs: Iterable[tuple[str, Mapping[str, Any]]], *, key: str | None = None
+) -> Iterator[Batch]:
+    """Jobs, which come with their origin, as the batches to send.
 
     `key` names them all: the jobs without one of their own are `KEY/0`, `KEY/1`, …
-
-    Raises:
-        Refused: a job of this batch is none, and no job of it was stored; those before were.
-        Unreachable: as `Link.respond`.
     """
-    origins: list[str] = []
-    bodies: list[bytes] = []
-    size = 0
     base = key or os.urandom(16).hex()
+    batch = Batch()
     for number, (origin, job) in enumerate(jobs):
         body = dump({"key": f"{base}/{number}", **job})
-        if bodies and (len(bodies) == MAX_JOBS or size + len(body) > MAX_BYTES):
-            yield _submit(link, origins, bodies)
-            origins, bodies, size = [], [], 0
-        origins.append(origin)
-        bodies.append(body)
-        size += len(body)
-    if bodies:
-        yield _submit(link, origins, bodies)
+        is_full = len(batch.bodies) == MAX_JOBS or batch.size + len(body) > MAX_BYTES
+        if batch.bodies and is_full:
+            yield batch
+            batch = Batch()
+        batch.add(origin, body)
+    if batch.bodies:
+        yield batch
 
 
-def _submit(link: Link, origins: list[str], bodies: list[bytes]) -> list[int]:
-    content = b"[" + b",".join(bodies) + b"]"
+def submit_batch(link: Link, batch: Batch) -> list[int]:
+    """The ids of its jobs, once they are stored.
+
+    Raises:
+        Refused: one of them is no job, and none of them was stored.
+        Unreachable: as `Link.respond`.
+    """
+    content = b"[" + b",".join(batch.bodies) + b"]"
     try:
         answer = link.request("POST", "/api/v1/jobs", content=content, timeout=TIMEOUT)
     except Refused as refusal:
-        raise _with_origins(refusal, origins) from None
+        raise _with_origins(refusal, batch.origins) from None
     return [int(job_id) for job_id in answer["ids"]]
 
 

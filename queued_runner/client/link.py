@@ -231,6 +231,6 @@ def dump(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ClientError(
-            "A command, argument or variable is not UTF-8 and cannot be sent as JSON; pass such"
-            " bytes through --stdin, which takes any."
+            "Something in the command line is not UTF-8 and cannot be sent as JSON; --stdin takes"
+            " any bytes as the input of a job."
         ) from None

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -60,14 +61,21 @@ def find_server(
             url, detach = str(found["url"]), float(found.get("detach", DETACH))
             token_file = token_file or str(found["token_file"])
         except FileNotFoundError:
+            hint = f"{START_HINT} --data-dir {shlex.quote(data_dir)}" if data_dir else START_HINT
             raise Unreachable(
-                f"No server is running here ({path} does not exist); {START_HINT}."
+                f"No server is running here ({path} does not exist); {hint}."
                 " One that was started with --data-dir DIR is found with --data-dir DIR or"
                 " DUPLEX_RUNNER_DATA_DIR=DIR, and one on another machine with --url."
             ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Unreachable(f"{path} cannot be used ({error}); say --url instead.") from None
+        except OSError as error:
+            raise Unreachable(f"{path} cannot be read ({error}); say --url instead.") from None
+        except (ValueError, KeyError, TypeError):
+            raise Unreachable(
+                f"{path} is not what a server writes; start it again, or say --url instead."
+            ) from None
+    place = "DUPLEX_RUNNER_TOKEN"
     if token is None:
+        place = token_file or str(directory / TOKEN)
         file = Path(token_file) if token_file else directory / TOKEN
         try:
             token = file.read_text().strip()
@@ -77,9 +85,13 @@ def find_server(
                 " set DUPLEX_RUNNER_TOKEN."
             ) from None
     if not token:
-        raise Unreachable("The token is empty; set DUPLEX_RUNNER_TOKEN to that of the server.")
+        raise Unreachable(
+            f"The token in {place} is empty; set DUPLEX_RUNNER_TOKEN to that of the server."
+        )
     if not token.isascii() or not token.isprintable():
-        raise Unreachable("The token has characters that no token has; set DUPLEX_RUNNER_TOKEN.")
+        raise Unreachable(
+            f"The token in {place} has characters that no token has; set DUPLEX_RUNNER_TOKEN."
+        )
     first, *others = map(_whole, url.split(","))
     return Server(first, token, source, detach, tuple(others))
 

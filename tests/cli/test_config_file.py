@@ -62,3 +62,12 @@ def test_the_service_reads_the_same_file(
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     assert words in " ".join(done.stderr.split())
+
+
+def test_a_value_that_an_option_cannot_have_names_the_file(verb: Verb, tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('priority = "abc"')
+    done = verb("submit", "true", env={"DUPLEX_RUNNER_CONFIG": str(file)})
+    assert done.exit_code == 2
+    assert f"{file}: 'abc' is not a valid integer" in done.stderr
+    assert str(file) not in verb("--config", file, "submit", "--priority", "abc", "true").stderr

@@ -23,6 +23,25 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "{", '{"url": 1}'])
+def test_rubbish_is_told_as_such(folder: Path, content: str) -> None:
+    (folder / "server.json").write_text(content)
+    with pytest.raises(Unreachable, match=r"server\.json is not what a server writes"):
+        find_server()
+
+
+def test_the_command_that_starts_a_server_here(folder: Path) -> None:
+    with pytest.raises(Unreachable, match=r"serve --data-dir 'an empty one'\."):
+        find_server(data_dir="an empty one")
+
+
+def test_nothing_is_left_of_a_file_that_cannot_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "server.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        datadir.write_private(tmp_path / "server.json", "text")
+    assert [file.name for file in tmp_path.iterdir()] == ["server.json"]
+
+
 def test_the_default_data_dir(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     for given_dir, state, expected in [

@@ -68,7 +68,7 @@ def test_the_next_attempt_is_followed_without_a_pause(
     service.play(two_attempts)
     done = verb("run", "--retries", 1, "make")
     assert (done.exit_code, done.stdout) == (0, "first\nsecond\n")
-    words = "attempt 2 of job 1 begins; what came before was another's"
+    words = "attempt 2 of job 1 begins, after what another one printed"
     assert done.stderr == f"queued-runner: {words}\n"
     assert verb("logs", "-f", 1, "--attempt", 1).stdout == "first\n"
 

@@ -1,7 +1,9 @@
 """`submit` of many jobs: arrays, lines, JSON; in batches, of which none is stored twice."""
 
 import json
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
@@ -143,6 +145,46 @@ def test_a_batch_whose_answer_is_lost_is_stored_once(
             f"k/{n}" for n in range(10)
         ]
         assert verb("submit", *key, "--array", "0-9", "true").stdout == "1-10\n"
+
+
+def interrupt(monkeypatch: pytest.MonkeyPatch, times: Iterator[int]) -> None:
+    """Ctrl-C, so often, while the answer to each request is on its way."""
+    send = httpx2.HTTPTransport.handle_request
+
+    def interrupted(transport: httpx2.HTTPTransport, request: httpx2.Request) -> httpx2.Response:
+        answer = send(transport, request)
+        for _ in range(next(times)):
+            signal.raise_signal(signal.SIGINT)
+        return answer
+
+    monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", interrupted)
+
+
+def test_what_is_on_its_way_at_a_first_interrupt_is_stored_and_told(
+    service: ServiceThread,
+    verb: Verb,
+    small_batches: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    interrupt(monkeypatch, iter([0, 1]))
+    done = verb("submit", "--array", "0-99", "true")
+    assert (done.exit_code, done.stdout) == (130, "1-8\n")
+    assert len(service.queue.jobs) == 8
+    assert "these jobs are stored first; Ctrl-C again leaves at once" in capfd.readouterr().err
+
+
+def test_a_second_interrupt_leaves_and_says_what_may_be_stored(
+    service: ServiceThread,
+    verb: Verb,
+    small_batches: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    interrupt(monkeypatch, iter([0, 2]))
+    done = verb("submit", "--array", "0-99", "true")
+    assert (done.exit_code, done.stdout) == (130, "1-4\n")
+    assert "some more jobs may have been stored" in capfd.readouterr().err
 
 
 def test_a_batch_is_bounded_in_bytes(

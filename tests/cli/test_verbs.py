@@ -351,3 +351,16 @@ def test_logs_of_each_attempt(service: ServiceThread, verb: Verb) -> None:
     done = verb("logs", 1, "--attempt", 3)
     assert done.exit_code == 125
     assert "there is no 3 yet" in done.stderr
+
+
+def test_a_group_without_such_jobs_and_one_with_many_are_told(
+    service: ServiceThread, verb: Verb
+) -> None:
+    done = verb("cancel", "--group", "typo")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr == "queued-runner: there is no job to cancel in the group 'typo'\n"
+    service.do(service.queue.add, *jobs(1200, group="g"))
+    done = verb("cancel", "--group", "g")
+    assert done.stderr == "queued-runner: 1,200 jobs are cancelled, or are to end\n"
+    done = verb("retry", "--group", "g")
+    assert done.stderr == "queued-runner: 1,200 jobs are queued once more\n"
