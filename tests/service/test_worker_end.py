@@ -53,7 +53,8 @@ def test_a_worker_that_was_killed_with_its_reaper_ends_what_they_left(service, t
     assert "last life have left running" in service.logs()
     assert kill(worker, signal.SIGTERM) == 0
     assert list(service.temporary.iterdir()) == []
-    assert [path.name for path in (service.folder / "w1").iterdir()] == ["worker-id"]
+    left = sorted(path.name for path in (service.folder / "w1").iterdir())
+    assert left == ["name", "worker-id"]
 
 
 CHAIN = """
