@@ -244,6 +244,11 @@ class Session:
         if trio.current_time() - self.last_ping >= pause:
             self.ping()
 
+    def ask_again(self) -> None:
+        """Ping, unless an answer is on its way."""
+        if not self._unanswered:
+            self.ping()
+
     def ping(self) -> None:
         """Ask the runner for a sign of life."""
         self._pings += 1

@@ -69,6 +69,10 @@ class Outlet(Protocol):
         """Have it say what it has to, unless it was asked in the last `pause` seconds."""
         ...
 
+    def ask_again(self) -> None:
+        """Have it say what it has to, unless it is being asked: its answer is looked at then."""
+        ...
+
     def send(self, message: Message) -> None:
         """Say it at once."""
         ...
@@ -289,6 +293,7 @@ class Slots:
             outlet.ask(ASK * detach)
         if lateness < LATE * detach:
             return True
+        outlet.ask_again()  # a clock may have been set since it was asked last
         now = trio.current_time()
         if waiting.asked is None:
             waiting.asked = now

@@ -248,3 +248,21 @@ async def test_what_was_asked_long_ago_is_not_remembered_for_ever(autojump_clock
         assert {type(each) for each in asked} == {Ping}
         await runner.say(Pong(asked[-1].n))
         assert (await runner.hear(Started)).id == "1.1"
+
+
+async def test_a_clock_that_is_set_just_after_a_question_does_not_hold_a_spawn_for_ever(
+    autojump_clock, bench
+):
+    """What was asked a moment ago proves nothing on the clock that is set since."""
+    bench.start()
+    async with bench.network.ready() as runner:
+        await settle()
+        await trio.sleep(3)
+        await runner.say(short("1.1"))
+        await runner.say(Pong((await runner.hear(Ping)).n))
+        assert (await runner.hear(Started)).id == "1.1"
+        bench.now += LATE
+        await runner.say(short("2.1"))
+        with trio.fail_after(1):  # and not with the next heartbeat, which the runner's may replace
+            await answer(runner)
+        assert (await runner.hear(Started)).id == "2.1"
