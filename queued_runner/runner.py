@@ -165,10 +165,7 @@ class QueuedRunner:
 
     async def get(self, job_id: int) -> Job:
         """Raises JobNotFound; TypeError, where it is no number."""
-        if not isinstance(job_id, int):
-            raise TypeError(f"the id of a job is a number, as submit gives it, and not {job_id!r}")
-        if not 0 < job_id <= MAX_JOB_ID:
-            raise JobNotFound(job_id)
+        _require_id(job_id)
         job: Job = await self._read(lambda store: store.get(job_id))
         return job
 
@@ -328,7 +325,7 @@ class QueuedRunner:
         self, job_id: int, *, signal: str | None = None, grace: float | None = None
     ) -> Job:
         """Cancel a job; a running one ends once its process tree is gone. Raises JobNotFound."""
-        await self.get(job_id)
+        _require_id(job_id)
         return await self._dispatcher.cancel(job_id, signal, grace)
 
     def stop_claiming(self) -> None:
@@ -465,3 +462,10 @@ class QueuedRunner:
         if stored is None:
             await self.get(job_id)
         return number, stored
+
+
+def _require_id(job_id: int) -> None:
+    if not isinstance(job_id, int):
+        raise TypeError(f"the id of a job is a number, as submit gives it, and not {job_id!r}")
+    if not 0 < job_id <= MAX_JOB_ID:
+        raise JobNotFound(job_id)
