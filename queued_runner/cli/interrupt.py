@@ -24,12 +24,12 @@ AGAIN: Final = 0.5
 
 
 @contextmanager
-def put_off_interrupt(what: str, but: str) -> Iterator[None]:
+def put_off_interrupt(what: str, farewell: str) -> Iterator[None]:
     """A first Ctrl-C waits until this is left, and says so; another one does not.
 
     Args:
         what: is done before.
-        but: what to say of it where it is not.
+        farewell: what to say of it where it is not.
 
     Raises:
         KeyboardInterrupt: there was one.
@@ -39,7 +39,7 @@ def put_off_interrupt(what: str, but: str) -> Iterator[None]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         nonlocal is_wanted
         if is_wanted:
-            _say(but)
+            _say(farewell)
             raise KeyboardInterrupt
         is_wanted = True
         _say(f"{what}; Ctrl-C again leaves at once")

@@ -20,7 +20,7 @@ from queued_runner.cli.output import print_json, write_json_list
 if TYPE_CHECKING:
     from queued_runner.client.api import Client
 
-BUT = "left; some more jobs may have been stored: 'queued-runner ps' shows them"
+FAREWELL = "left; some more jobs may have been stored: 'queued-runner ps' shows them"
 
 EPILOG = """\b
 Examples:
@@ -128,7 +128,7 @@ def _submit_many(
     runs = Runs()
     try:
         for batch in batches(jobs, key=key):
-            with put_off_interrupt("these jobs are stored first", BUT):
+            with put_off_interrupt("these jobs are stored first", FAREWELL):
                 runs.extend(submit_batch(client, batch))
     finally:
         # What was stored before something went wrong is told too: it will run.

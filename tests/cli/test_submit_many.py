@@ -160,31 +160,28 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, times: Iterator[int]) -> None:
     monkeypatch.setattr(httpx2.HTTPTransport, "handle_request", interrupted)
 
 
-def test_what_is_on_its_way_at_a_first_interrupt_is_stored_and_told(
+@pytest.mark.parametrize(
+    ("second", "printed", "words"),
+    [
+        (1, "1-8", "these jobs are stored first; Ctrl-C again leaves at once"),
+        (2, "1-4", "some more jobs may have been stored"),
+    ],
+)
+def test_what_is_on_its_way_is_stored_and_told_unless_one_leaves_at_once(
     service: ServiceThread,
     verb: Verb,
     small_batches: None,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    second: int,
+    printed: str,
+    words: str,
 ) -> None:
-    interrupt(monkeypatch, iter([0, 1]))
+    interrupt(monkeypatch, iter([0, second]))
     done = verb("submit", "--array", "0-99", "true")
-    assert (done.exit_code, done.stdout) == (130, "1-8\n")
+    assert (done.exit_code, done.stdout) == (130, f"{printed}\n")
     assert len(service.queue.jobs) == 8
-    assert "these jobs are stored first; Ctrl-C again leaves at once" in capfd.readouterr().err
-
-
-def test_a_second_interrupt_leaves_and_says_what_may_be_stored(
-    service: ServiceThread,
-    verb: Verb,
-    small_batches: None,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    interrupt(monkeypatch, iter([0, 2]))
-    done = verb("submit", "--array", "0-99", "true")
-    assert (done.exit_code, done.stdout) == (130, "1-4\n")
-    assert "some more jobs may have been stored" in capfd.readouterr().err
+    assert words in capfd.readouterr().err
 
 
 def test_a_batch_is_bounded_in_bytes(
