@@ -70,7 +70,7 @@ async def read_body(
                     break
         if scope.cancelled_caught:
             raise BodyRefused(408, f"The body did not arrive within {seconds:g} seconds.")
-        return bytes(body) if gunzip is None else gunzip.finish()
+        return bytes(body) if gunzip is None else await gunzip.finish()
     except NotGzip as error:
         raise BodyRefused(400, f"The body is not gzip: {error}.") from None
     except TooLarge:

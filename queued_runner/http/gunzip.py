@@ -1,7 +1,7 @@
 """Gzip inflated within a bound: little at once where it is, much in a thread. It reads nothing.
 
 It owns what a gzip body may be: one whole stream of gzip, within a size. A bomb costs no more than
-that size, and the event loop no more than the first `INLINE` bytes.
+that size, and the event loop no more than the first `INLINE` bytes of each `PIECE`.
 """
 
 import zlib
@@ -11,6 +11,11 @@ import trio
 
 INLINE: Final = 64 * 1024
 """Inflated bytes that are made on the event loop: they take a fraction of a millisecond."""
+SMALL: Final = 16 * 1024
+"""Bytes of gzip that may have so few in them; more goes into a thread at once."""
+PIECE: Final = 256 * 1024
+"""Bytes of gzip that are gathered before they are inflated: a thread for each that the network
+delivers takes longer than to inflate it."""
 MAX_THREADS: Final = 2
 """Bodies that are inflated at the same time; the others wait."""
 
@@ -30,10 +35,11 @@ class Gunzip:
     """Inflates what it is fed, in pieces as they come. At most `limit` bytes come out."""
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self._left = limit + 1
         self._stream = zlib.decompressobj(_GZIP)
         self._limiter = _limiter()
-        self._body = bytearray()
+        self._waiting = bytearray()
+        self._inflated: list[bytes] = []
         self._is_fed = False
 
     async def feed(self, data: bytes) -> None:
@@ -43,24 +49,33 @@ class Gunzip:
             NotGzip: it is not gzip, or goes on after its end.
             TooLarge: there is more in it than the limit.
         """
-        self._is_fed = self._is_fed or bool(data)
-        rest = self._inflate(data, INLINE)
-        if rest:
-            await trio.to_thread.run_sync(self._inflate_all, rest, limiter=self._limiter)
+        self._waiting += data
+        if len(self._waiting) >= PIECE:
+            await self._inflate_waiting()
 
-    def finish(self) -> bytes:
+    async def finish(self) -> bytes:
         """All that was inflated; nothing, if nothing was fed.
 
         Raises:
-            NotGzip: it ends too early.
+            NotGzip: it is not gzip, ends too early, or goes on after its end.
+            TooLarge: there is more in it than the limit.
         """
+        await self._inflate_waiting()
         if self._is_fed and not self._stream.eof:
             raise NotGzip("it ends too early")
-        return bytes(self._body)
+        return b"".join(self._inflated)
+
+    async def _inflate_waiting(self) -> None:
+        data, self._waiting = bytes(self._waiting), bytearray()
+        self._is_fed = self._is_fed or bool(data)
+        if len(data) <= SMALL:
+            data = self._inflate(data, INLINE)
+        if data:
+            await trio.to_thread.run_sync(self._inflate_all, data, limiter=self._limiter)
 
     def _inflate_all(self, data: bytes) -> None:
         while data:
-            data = self._inflate(data, self._limit + 1 - len(self._body))
+            data = self._inflate(data, self._left)
 
     def _inflate(self, data: bytes, size: int) -> bytes:
         """Up to so many bytes more; what is left to inflate."""
@@ -69,10 +84,12 @@ class Gunzip:
         if self._stream.eof:
             raise NotGzip("there is something after its end")
         try:
-            self._body += self._stream.decompress(data, size)
+            inflated = self._stream.decompress(data, min(size, self._left))
         except zlib.error as error:
             raise NotGzip(str(error)) from None
-        if len(self._body) > self._limit:
+        self._inflated.append(inflated)
+        self._left -= len(inflated)
+        if self._left <= 0:
             raise TooLarge
         return self._stream.unconsumed_tail or self._stream.unused_data
 

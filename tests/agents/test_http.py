@@ -177,6 +177,22 @@ async def test_what_is_wrong_is_said_and_nothing_happens(opened, client, what, b
     assert await opened.output(job_id) == []
 
 
+@pytest.mark.parametrize(
+    ("chunk", "words"),
+    [
+        ({"content": 5}, "content: it must be text"),
+        ({"base64": ""}, "base64: it may not be empty"),
+        ({"base64": "%%%"}, "base64: it is not base64: "),
+        ({}, "either content or base64 is needed"),
+    ],
+)
+async def test_what_is_wrong_with_a_chunk_is_said_in_words(opened, client, chunk, words):
+    opened.add()
+    path = f"/tasks/{(await pull(client))['id']}/logs"
+    answer = await client.post(path, json={"kind": "stdout", "index": 0, **chunk})
+    assert words in answer.json()["detail"]
+
+
 async def test_a_bomb_is_refused_and_so_is_what_is_not_gzip(opened, client):
     opened.add()
     path = f"/tasks/{(await pull(client))['id']}/logs"

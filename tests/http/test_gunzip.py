@@ -18,7 +18,7 @@ async def gunzip(*pieces: bytes, limit: int = LIMIT) -> bytes:
     inflating = Gunzip(limit)
     for piece in pieces:
         await inflating.feed(piece)
-    return inflating.finish()
+    return await inflating.finish()
 
 
 @given(
