@@ -10,13 +10,14 @@ the same work, each in an environment of its own, and measures them in the same 
 import argparse
 import importlib
 import json
+import signal
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import FrameType, ModuleType
+from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
@@ -41,6 +42,8 @@ NAMES = (
     "p9_agent_logs",
     "p10_start",
 )
+
+ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def table(rows: Sequence[Row]) -> Table:
@@ -97,6 +100,13 @@ class Run:
         return []
 
 
+def _end(number: int, _: FrameType | None) -> None:
+    """What was started is ended on the way out, and no second signal is to cut that short."""
+    for each in ENDS:
+        signal.signal(each, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="scripts/bench", description=(__doc__ or "").partition("\n")[0]
@@ -110,10 +120,13 @@ def main() -> int:
         help=f"p1 to p10: those (all without a name); curves: all curves; {', '.join(CURVES)}: one",
     )  # fmt: skip
     args = parser.parse_args()
+    known = {*(name.partition("_")[0] for name in NAMES), *CURVES, "curves"}
+    if unknown := [name for name in args.names if name not in known]:
+        parser.error(f"nothing is called {' '.join(unknown)}; see --help for what there is")
     rows = [n for n in NAMES if not args.names or n.partition("_")[0] in args.names]
     curves = [n for n in CURVES if n in args.names or "curves" in args.names]
-    if not rows and not curves:
-        parser.error(f"nothing is called {' '.join(args.names)}")
+    for number in ENDS:
+        signal.signal(number, _end)
 
     with tempfile.TemporaryDirectory(prefix="duplex-runner-bench-") as name:
         folder = Path(name)

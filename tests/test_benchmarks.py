@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,7 @@ from benchmarks.__main__ import NAMES
 from benchmarks.beside import Beside
 from benchmarks.publish import CURVES, DOCUMENT, RECORD
 from benchmarks.rows import Curve, Goal, Row
-from tests.commands import PATIENCE, Service
+from tests.commands import PATIENCE, Service, is_alive
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the limits are measured by a C program")
@@ -25,6 +26,30 @@ def test_a_quick_run_prints_rows_and_records_nothing(service: Service, name: str
     assert f"│ {title}" in service.logs()
     assert [path.read_bytes() for path in (RECORD, CURVES, DOCUMENT)] == written
     assert list(service.temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_benchmark_that_is_ended_leaves_nothing_behind(service: Service, number: int) -> None:
+    bench = service.start("bench", sys.executable, "-m", "benchmarks", "--quick", "p6")
+    service.wait_for(lambda: list(service.temporary.glob("*/*/*/worker-id")), "its worker")
+    started = descendants(bench.pid)
+    assert len(started) >= 2, service.logs()
+    bench.send_signal(number)
+    assert bench.wait(PATIENCE) == 128 + number, service.logs()
+    service.wait_for(lambda: not any(map(is_alive, started)), "the end of what it started")
+    assert list(service.temporary.iterdir()) == []
+
+
+def descendants(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    children = [int(child) for child in text.split()]
+    return children + [each for child in children for each in descendants(child)]
+
+
+def test_a_name_that_there_is_not_is_said_before_anything_is_measured(service: Service) -> None:
+    bench = service.start("bench", sys.executable, "-m", "benchmarks", "p10", "p11")
+    assert bench.wait(PATIENCE) == 2
+    assert "nothing is called p11" in service.logs()
 
 
 def test_a_ratio_is_that_of_the_rounds_and_a_goal_is_reached_by_their_median_or_by_each() -> None:
