@@ -11,10 +11,12 @@ anycorn's own `TCPServer` is not used: it keeps a half-closed connection for its
 from math import inf
 from typing import Any, Final
 
+import h11
 import trio
 from anycorn.config import Config
 from anycorn.events import Closed, Event, RawData, Updated
 from anycorn.protocol.h11 import H11Protocol
+from anycorn.protocol.http_stream import HTTPStream
 from anycorn.task_group import TaskGroup
 from anycorn.typing import ConnectionState
 from anycorn.utils import parse_socket_addr
@@ -22,6 +24,10 @@ from anycorn.worker_context import WorkerContext
 
 HEAD_SECONDS: Final = 5.0
 """From the accept, or from the end of an answer, to the end of the next request's head."""
+LINGER_SECONDS: Final = 5.0
+"""For which a client whose request was refused on its way may send the rest, which nobody looks at:
+before it has, it does not look at the answer, and a connection closed then is reset, which may take
+the answer away."""
 MAX_RECEIVED: Final = 64 * 1024
 """Bytes that are read at once."""
 
@@ -40,6 +46,8 @@ class HttpConnection:
         self._config = config
         self._context = context
         self._is_idle = True
+        self._is_over = False
+        """Whether all has been answered that will be; what still comes is thrown away."""
         self._scope = trio.CancelScope()
         self._reading = trio.CancelScope()
         self._sending = trio.Lock()
@@ -78,7 +86,8 @@ class HttpConnection:
     async def _read(self) -> None:
         try:
             while data := await self.stream.receive_some(MAX_RECEIVED):
-                await self._protocol.handle(RawData(data))
+                if not self._is_over:
+                    await self._protocol.handle(RawData(data))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
 
@@ -90,6 +99,8 @@ class HttpConnection:
             case Updated(idle=is_idle):
                 self._is_idle = is_idle
                 self._reading.deadline = trio.current_time() + HEAD_SECONDS if is_idle else inf
+            case Closed() if self._protocol.connection.their_state is h11.SEND_BODY:
+                await self._linger()
             case Closed():
                 await self._end()
 
@@ -101,6 +112,16 @@ class HttpConnection:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 await self._end()
 
+    async def _linger(self) -> None:
+        """The client is still sending what was refused, and reads the answer after that."""
+        self._is_over = True
+        self._reading.deadline = trio.current_time() + LINGER_SECONDS
+        async with self._sending:
+            try:
+                await self.stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                await self._end()
+
     async def _end(self) -> None:
         """Nobody reads any more, or nothing more can be understood."""
         await self._protocol.handle(Closed())
@@ -108,5 +129,12 @@ class HttpConnection:
 
 
 class _Protocol(H11Protocol):
+    async def _maybe_recycle(self) -> None:
+        """The application has answered. anycorn tells it so through the queue of the body, in which
+        there is no room where it has not read that: it would wait for itself."""
+        if isinstance(self.stream, HTTPStream):
+            self.stream.app_put = None
+        await super()._maybe_recycle()
+
     async def _check_protocol(self, event: object) -> None:
         """HTTP/2 is not offered: an offer to change to it is answered in HTTP/1.1."""

@@ -1,14 +1,17 @@
 """The accept loop on a real socket: rubbish costs one connection, stopping is bounded."""
 
+import gzip
 import random
 import socket
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 import trio
 
-from queued_runner.http.connection import HEAD_SECONDS
+from queued_runner.http.connection import HEAD_SECONDS, LINGER_SECONDS
 from queued_runner.http.server import bind, serve_http
+from tests.commands import PATIENCE
+from tests.http.serving import TOKEN
 
 GOOD = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\n"
 SEEDS = [
@@ -221,6 +224,53 @@ async def test_a_client_that_leaves_in_a_long_answer_ends_it(served) -> None:
     with trio.fail_after(5):
         await left.wait()
     assert len(passes[1]) < len(passes[0])
+
+
+BOMB = gzip.compress(bytes(20 << 20), 1) + bytes(8 << 20)
+
+
+@pytest.mark.parametrize(
+    ("headers", "pieces"),
+    [
+        (f"Content-Encoding: gzip\r\nContent-Length: {len(BOMB)}", [BOMB]),
+        (f"Content-Length: {40 << 20}", [bytes(1 << 20)] * 40),
+        (
+            "Transfer-Encoding: chunked",
+            [b"100000\r\n%b\r\n" % bytes(1 << 20)] * 40 + [b"0\r\n\r\n"],
+        ),
+    ],
+    ids=["a bomb", "declared", "chunked"],
+)
+async def test_a_body_that_is_refused_on_its_way_is_answered_to_a_client_that_sends_it_all(
+    served, headers, pieces
+) -> None:
+    """Also where more of it waits than the queue to the application takes."""
+    head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
+    head += f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n{headers}\r\n\r\n"
+    with trio.fail_after(PATIENCE):
+        stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+        async with stream:
+            for piece in (head.encode(), *pieces):
+                await stream.send_all(piece)
+            assert b"HTTP/1.1 413" in await received(stream)
+
+
+async def test_who_sends_on_after_a_refusal_is_not_listened_to_for_long(
+    served, autojump_clock
+) -> None:
+    head = f"POST /api/v1/jobs HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n"
+    head += f"Authorization: Bearer {TOKEN}\r\nContent-Length: {40 << 20}\r\n\r\n"
+    stream = await trio.open_tcp_stream("127.0.0.1", served.port)
+    async with stream:
+        await stream.send_all(head.encode())
+        begin = trio.current_time()
+        answer = await stream.receive_some()
+        assert b"HTTP/1.1 413" in answer
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"x")
+                await trio.sleep(0.1)
+        assert trio.current_time() - begin < 2 * LINGER_SECONDS
 
 
 async def test_an_offer_of_http_2_is_answered_in_http_1(served) -> None:
