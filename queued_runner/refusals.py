@@ -26,9 +26,7 @@ _WHOLE: Final = "it must be a whole number"
 _SENTENCES: Final[Mapping[str, str | Callable[[Mapping[str, Any]], str]]] = {
     "missing": "this field is required",
     "string_type": "it must be text",
-    "bytes_type": "it must be text",
     "string_too_short": "it may not be empty",
-    "bytes_too_short": "it may not be empty",
     "string_too_long": lambda limits: f"it may have at most {limits['max_length']} characters",
     "string_pattern_mismatch": lambda limits: _PATTERNS[limits["pattern"]],
     "too_long": lambda limits: f"at most {limits['max_length']} entries are allowed",

@@ -1,121 +1,44 @@
 """The API of the second ancestor, whose agents pull tasks and send output and ends over HTTP.
 
-It owns the routes below `/tasks`, and what their JSON means. What ours say beyond the ancestor's
-contract is optional here, and theirs ignore what we add. It decides nothing about tasks.
+It owns the routes below `/tasks`, and what their answers are; what is sent stands in
+`agent_bodies.py`. What ours say beyond the ancestor's contract is optional here, and theirs ignore
+what we add. It decides nothing about tasks.
 """
 
-import base64
-import binascii
 import time
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import trio
 from fastapi import APIRouter, Path, Request
 from outcome import Error, Outcome, Value, acapture
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
 from starlette.responses import Response
 
 from queued_runner.agents.agent import Agent
 from queued_runner.agents.chunks import TooEarly, TooLate
 from queued_runner.agents.runner import AgentRunner
 from queued_runner.agents.tasks import Report, Task, TaskOver, UnknownTask
+from queued_runner.http.agent_bodies import (
+    MAX_TOLD,
+    Body,
+    Chunk,
+    HeartbeatRequest,
+    Invalid,
+    Malformed,
+    PullRequest,
+    StatusRequest,
+    decode,
+)
 from queued_runner.http.parameters import StrictRoute
-from queued_runner.http.problem import problem, validation_problem
+from queued_runner.http.problem import problem
 from queued_runner.http.render import json_response, rfc3339
-from queued_runner.jobs import Name
-from remote_runner.types import Reason, StreamName
 
 AGENT_PREFIX: Final = "/tasks/"
-MAX_WAIT: Final = 20.0
-"""Seconds that a heartbeat may wait for news: less than the lease that it renews."""
 MAX_CHUNK: Final = 4 * 1024 * 1024
 """Bytes of one chunk; the contract's are of 512 KiB, and a long line more."""
-_SMALL: Final = 1024 * 1024
-"""Bytes of a body that are parsed at once, which takes 0.2 ms where 512 KiB of it are text; larger
-ones hold the event loop for too long."""
-
 TaskId = Annotated[int, Path(ge=1, le=(1 << 53) - 1)]
 
-Model = TypeVar("Model", bound=BaseModel)
-
-_parsing: Final = trio.CapacityLimiter(2)
-
-
-class PullRequest(BaseModel):
-    """Who pulls; agents of the ancestor say nothing."""
-
-    id: Name | None = None
-    boot: Name = "-"
-    held: frozenset[int] = Field(default=frozenset(), max_length=10_000)
-    name: Name | None = None
-    slots: int = Field(default=1, ge=1, le=10_000)
-    labels: dict[Name, Annotated[str, StringConstraints(max_length=256)]] = Field(
-        default_factory=dict, max_length=64
-    )
-
-
-def _end_line(lines: bytes) -> bytes:
-    return lines + b"\n"
-
-
-def _decode(data: bytes) -> bytes:
-    try:
-        return base64.b64decode(data, validate=True)
-    except binascii.Error as error:
-        raise ValueError(f"it is not base64: {error}") from None
-
-
-class Chunk(BaseModel):
-    """Lines of one stream, or, where it is no text or its last line has no end, `base64`."""
-
-    kind: StreamName
-    index: int = Field(ge=0, lt=1 << 53)
-    content: Annotated[bytes, AfterValidator(_end_line)] | None = None
-    """Lines joined by newlines: the last one ends with one too."""
-    base64: Annotated[bytes, Field(min_length=1), AfterValidator(_decode)] | None = None
-    """Not empty: no bytes are no piece on the disk, where pieces are counted for the next index."""
-
-    @model_validator(mode="after")
-    def _has_one(self) -> Self:
-        if (self.content is None) == (self.base64 is None):
-            raise ValueError("either content or base64 is needed")
-        return self
-
-    @property
-    def data(self) -> bytes:
-        """Its bytes, whichever way they came."""
-        return self.content if self.content is not None else self.base64 or b""
-
-
-def _ends_tasks(reason: Reason) -> Reason:
-    if reason in (Reason.WORKER_LOST, Reason.UNHEARD, Reason.GIVEN_BACK, Reason.STOPPED):
-        raise ValueError(f"an agent cannot say {reason.value!r}")
-    return reason
-
-
-class StatusRequest(BaseModel):
-    """How a task has ended; what is beyond `status` only ours say."""
-
-    status: Literal["succeeded", "failed"]
-    reason: Annotated[Reason, AfterValidator(_ends_tasks)] | None = None
-    exit_code: int | None = Field(default=None, ge=0, le=255)
-    signal: Annotated[str, StringConstraints(max_length=32)] | None = None
-    complete: bool = False
-
-
-class HeartbeatRequest(BaseModel):
-    """`wait`: seconds that the answer may take, for the news that the task is to end."""
-
-    wait: float = Field(default=0.0, ge=0, le=MAX_WAIT, allow_inf_nan=False)
+Told = TypeVar("Told", PullRequest, StatusRequest, HeartbeatRequest)
 
 
 class _Refused(Exception):
@@ -154,8 +77,7 @@ def build_agent_routes(agents: AgentRunner, shutdown: trio.Event) -> APIRouter:
     @router.post("/pull")
     async def pull(request: Request) -> Response:
         """A task to run as `bash -c COMMAND`, or `null`."""
-        body = await request.body()
-        told = PullRequest() if not body.strip() else await _parse(PullRequest, body)
+        told = _told(PullRequest, await request.body())
         address = request.client.host if request.client is not None else ""
         who = Agent(address=address)
         if told.id is not None:
@@ -179,18 +101,19 @@ def build_agent_routes(agents: AgentRunner, shutdown: trio.Event) -> APIRouter:
     @router.post("/{task}/logs")
     async def take_output(task: TaskId, request: Request) -> Response:
         """A chunk of output; answered once it is on disk."""
-        chunk = await _parse(Chunk, await request.body())
-        if len(chunk.data) > MAX_CHUNK:
+        chunk = _decoded(Chunk, await request.body())
+        data = chunk.data()
+        if len(data) > MAX_CHUNK:
             raise _Refused(
                 problem(413, f"A chunk may have {MAX_CHUNK:,} bytes; send the rest in another.")
             )
-        await agents.take(task, chunk.kind, chunk.index, chunk.data)
+        await agents.take(task, chunk.kind, chunk.index, data)
         return json_response({})
 
     @router.patch("/{task}/status")
     async def end(task: TaskId, request: Request) -> Response:
         """How a task has ended; answered once that is on disk."""
-        told = await _parse(StatusRequest, await request.body())
+        told = _told(StatusRequest, await request.body())
         report = Report(told.status, told.reason, told.exit_code, told.signal, told.complete)
         await agents.report(task, report)
         return json_response({})
@@ -198,8 +121,7 @@ def build_agent_routes(agents: AgentRunner, shutdown: trio.Event) -> APIRouter:
     @router.post("/{task}/heartbeat")
     async def renew(task: TaskId, request: Request) -> Response:
         """Renew the lease of a task. `cancel` in the answer: end it."""
-        body = await request.body()
-        told = HeartbeatRequest() if not body.strip() else await _parse(HeartbeatRequest, body)
+        told = _told(HeartbeatRequest, await request.body())
         await agents.recall(task)
         run = agents.heartbeat(task)
         if told.wait:
@@ -255,17 +177,22 @@ async def _first(*waits: Callable[[], Awaitable[None]], seconds: float) -> None:
                 nursery.start_soon(watch, wait)
 
 
-async def _parse(model: type[Model], body: bytes) -> Model:
-    validate = partial(model.model_validate_json, body)
+def _told(kind: type[Told], body: bytes) -> Told:
+    """What a body says that is no output; nothing is what is usual."""
+    if len(body) > MAX_TOLD:
+        raise _Refused(problem(413, f"A body that is no output may have {MAX_TOLD:,} bytes."))
+    return _decoded(kind, body if body.strip() else b"{}")
+
+
+def _decoded(kind: type[Body], body: bytes) -> Body:
+    # Not in a thread: it would hold the interpreter's lock for as long there.
     try:
-        if len(body) <= _SMALL:
-            return validate()
-        return await trio.to_thread.run_sync(validate, limiter=_parsing)
-    except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)
-        if errors[0]["type"] == "json_invalid":
-            raise _Refused(problem(400, f"The body is not JSON: {errors[0]['msg']}.")) from None
-        raise _Refused(validation_problem(errors)) from None
+        return decode(kind, body)
+    except Malformed as error:
+        raise _Refused(problem(400, f"The body is not JSON: {error}.")) from None
+    except Invalid as error:
+        wrong = {"field": error.field, "detail": str(error)}
+        raise _Refused(problem(422, f"{error.field}: {error}", errors=[wrong])) from None
 
 
 def _sentence(error: Exception) -> str:

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 import trio
 
+from queued_runner.http.agent_bodies import MAX_TOLD
 from queued_runner.http.app import create_app
 from queued_runner.http.server import bind, serve_http
 from tests.agents.conftest import AgentBench
@@ -180,9 +181,11 @@ async def test_what_is_wrong_is_said_and_nothing_happens(opened, client, what, b
 @pytest.mark.parametrize(
     ("chunk", "words"),
     [
-        ({"content": 5}, "content: it must be text"),
-        ({"base64": ""}, "base64: it may not be empty"),
-        ({"base64": "%%%"}, "base64: it is not base64: "),
+        ({"content": 5}, "content: expected `str | null`, got `int`"),
+        ({"base64": ""}, "base64: expected `bytes` of length >= 1"),
+        ({"base64": "%%%"}, "base64: invalid base64"),
+        ({"index": "SECRET"}, "index: expected `int`, got `str`"),
+        ({"kind": "SECRET"}, "kind: there is no such value"),
         ({}, "either content or base64 is needed"),
     ],
 )
@@ -191,6 +194,7 @@ async def test_what_is_wrong_with_a_chunk_is_said_in_words(opened, client, chunk
     path = f"/tasks/{(await pull(client))['id']}/logs"
     answer = await client.post(path, json={"kind": "stdout", "index": 0, **chunk})
     assert words in answer.json()["detail"]
+    assert "SECRET" not in answer.text
 
 
 async def test_a_bomb_is_refused_and_so_is_what_is_not_gzip(opened, client):
@@ -202,6 +206,17 @@ async def test_a_bomb_is_refused_and_so_is_what_is_not_gzip(opened, client):
         assert answer.status_code == status
     answer = await client.post(path, content=b'{"kind":')
     assert answer.status_code == 400
+
+
+async def test_only_output_may_be_long(opened, client):
+    opened.add()
+    task = (await pull(client))["id"]
+    long = b'{"x":"%s"}' % (b"x" * MAX_TOLD)
+    for method, path in (
+        ("POST", "/tasks/pull"), ("PATCH", f"/tasks/{task}/status"),
+        ("POST", f"/tasks/{task}/heartbeat"),
+    ):  # fmt: skip
+        assert (await client.request(method, path, content=long)).status_code == 413
 
 
 @pytest.mark.parametrize("task", ["1", "65537", "9007199254740991"])
