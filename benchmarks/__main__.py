@@ -2,14 +2,16 @@
 
     python -m benchmarks [--quick] [--peers] [p1 p2 ... curves]
 
-A whole run is the record, `results/latest.json`, and so are all curves, `results/curves.json`; what
-is quick, or some of them only, is not. `--peers` installs the programs that others would use for
-the same work, each in an environment of its own, and measures them in the same rounds.
+A whole run with the peers is the record, `results/latest.json`, and so are all curves,
+`results/curves.json`; what is quick, or some of them only, is not. `--peers` installs the programs
+that others would use for the same work, each in an environment of its own, and measures them in the
+same rounds.
 """
 
 import argparse
 import importlib
 import json
+import os
 import signal
 import sys
 import tempfile
@@ -60,7 +62,9 @@ def table(rows: Sequence[Row]) -> Table:
 
 def record(path: Path, what: str, measured: Sequence[Row | Curve], here: dict[str, Any]) -> None:
     content = {"machine": here, what: [item.as_json() for item in measured]}
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(content, indent=2) + "\n")
+    new.replace(path)  # the last record is only given up for a whole one
     publish()
 
 
@@ -72,6 +76,7 @@ class Run:
         self._quick = quick
         self._peers = peers
         self.failed = False
+        self.is_whole = True
 
     def row(self, name: str) -> list[Row]:
         module = importlib.import_module(f"benchmarks.{name}")
@@ -93,11 +98,18 @@ class Run:
             try:
                 return run(Path(folder), self._quick, *more)
             except Skipped as reason:
+                self.is_whole = False
                 print(f"{name} skipped: {reason}", file=sys.stderr)
             except Exception:
-                self.failed = True
+                self.failed, self.is_whole = True, False
                 print(f"{name} failed:\n{traceback.format_exc()}", file=sys.stderr)
         return []
+
+
+def _described(name: str) -> str:
+    """`p1 (throughput)`"""
+    number, _, what = name.partition("_")
+    return f"{number} ({what.replace('_', ' ')})"
 
 
 def _end(number: int, _: FrameType | None) -> None:
@@ -117,14 +129,20 @@ def main() -> int:
     parser.add_argument("--peers", action="store_true", help="also measure the peers")
     parser.add_argument(
         "names", nargs="*",
-        help=f"p1 to p10: those (all without a name); curves: all curves; {', '.join(CURVES)}: one",
+        help=f"{', '.join(map(_described, NAMES))} (all of them without a name: with the peers a"
+        f" quarter of an hour); curves: all curves; {', '.join(CURVES)}: one",
     )  # fmt: skip
     args = parser.parse_args()
+    asked = [name.lower().partition("_")[0] for name in args.names]
     known = {*(name.partition("_")[0] for name in NAMES), *CURVES, "curves"}
-    if unknown := [name for name in args.names if name not in known]:
+    if unknown := sorted(set(asked) - known):
         parser.error(f"nothing is called {' '.join(unknown)}; see --help for what there is")
-    rows = [n for n in NAMES if not args.names or n.partition("_")[0] in args.names]
-    curves = [n for n in CURVES if n in args.names or "curves" in args.names]
+    rows = [n for n in NAMES if not asked or n.partition("_")[0] in asked]
+    curves = [n for n in CURVES if n in asked or "curves" in asked]
+    is_record = not args.quick and args.peers and not asked
+    are_curves = not args.quick and "curves" in asked
+    if (is_record or are_curves) and not os.access(RECORD.parent, os.W_OK):
+        parser.error(f"the figures could not be written to {RECORD.parent}")
     for number in ENDS:
         signal.signal(number, _end)
 
@@ -134,14 +152,14 @@ def main() -> int:
         run = Run(folder, args.quick, Peers(folder) if args.peers else None)
         measured = [row for name in rows for row in run.row(name)]
         drawn = [curve for name in curves for curve in run.curve(name)]
+    if run.is_whole:  # first: a terminal that is gone by now does not take the figures along
+        if is_record:
+            record(RECORD, "rows", measured, here)
+        if are_curves:
+            record(CURVES_RECORD, "curves", drawn, here)
     console = Console(width=None if sys.stdout.isatty() else 140)
     console.print(*(f"{name}: {value}" for name, value in here.items()), sep="\n")
     console.print(table([*measured, *(row for curve in drawn for row in curve.rows())]))
-    if not args.quick and not run.failed:
-        if not args.names:
-            record(RECORD, "rows", measured, here)
-        if "curves" in args.names:
-            record(CURVES_RECORD, "curves", drawn, here)
     return 1 if run.failed else 0
 
 
