@@ -36,6 +36,7 @@ from queued_runner.http.render import json_response, rfc3339
 AGENT_PREFIX: Final = "/tasks/"
 MAX_CHUNK: Final = 4 * 1024 * 1024
 """Bytes of one chunk; the contract's are of 512 KiB, and a long line more."""
+
 TaskId = Annotated[int, Path(ge=1, le=(1 << 53) - 1)]
 
 Told = TypeVar("Told", PullRequest, StatusRequest, HeartbeatRequest)
