@@ -53,6 +53,9 @@ PARTING: Final = 1.0
 """Seconds that the last words of all connections have to be written."""
 SILENT_BEATS: Final = 3
 """Heartbeats without a word, after which a connection is dead."""
+TAKING: Final = 1.0
+"""Seconds for which a server that is alone waits for its disk before it welcomes a worker: a commit
+takes milliseconds."""
 SWAPS_PER_MINUTE: Final = 3
 DUPLICATE_RETRY_MS: Final = 10_000
 """When a worker is to come back whose id another one has."""
@@ -295,12 +298,16 @@ class Server:
     async def _welcome(self, session: Session) -> None:
         """From here on the worker runs on for as long as this server speaks to it.
 
-        One that is shared first makes sure that none of the others, which may have waited for the
-        worker for a while, gives up what runs there. One that is alone can give up by itself
-        only: a disk that is full, or slow, is then no reason to let the worker stop its runs.
+        So what runs there is this server's first, and not given up by one, be it this one, that has
+        waited for the worker for a while. One that is alone can give up by itself only: a disk that
+        is full, or slow, is then no reason to let the worker stop its runs.
         """
-        if self.is_shared:
-            session.wait_until_adoptable = await self._owner.prepare(session)
+        try:
+            with trio.move_on_after(math.inf if self.is_shared else TAKING):
+                session.wait_until_adoptable = await self._owner.prepare(session)
+        except NotNow:
+            if self.is_shared:
+                raise
         settings = self.settings
         session.is_welcome = True
         session.emitter.may_write = self._may_write  # what was said before makes nobody run on

@@ -192,11 +192,13 @@ class Queue(NoHost):
 
     def __init__(self, *, is_shared):
         self.is_shared = is_shared
+        self.is_asked = trio.Event()
         self.is_in_reach = trio.Event()
         self.is_away = False
         self.is_loaded = trio.Event()
 
     async def prepare(self, worker, boot, connection):
+        self.is_asked.set()
         if self.is_away:
             raise NotNow("away")
         await self.is_in_reach.wait()
@@ -230,6 +232,18 @@ async def test_one_of_several_servers_says_nothing_before_it_welcomes(autojump_c
     host = Queue(is_shared=True)
     async with connected(host) as worker:
         await trio.sleep(9 * ServerSettings().heartbeat)
+        host.is_in_reach.set()
+        await worker.hear(Welcome)
+
+
+async def test_a_server_that_is_alone_takes_what_a_worker_has_before_it_makes_it_run_on(
+    autojump_clock,
+):
+    """Or it would give up what it has from its last life while the worker believes in its welcome:
+    what the worker says of it may be held up on its way."""
+    host = Queue(is_shared=False)
+    async with connected(host) as worker:
+        await host.is_asked.wait()
         host.is_in_reach.set()
         await worker.hear(Welcome)
 
