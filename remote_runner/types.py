@@ -289,7 +289,8 @@ class Host(Protocol):
     @property
     def is_shared(self) -> bool:
         """Whether other runners adopt from the same one: a worker that one of them waits for may
-        not be kept alive here before `prepare` has returned."""
+        not be kept alive here before `prepare` has returned. One that is alone need not wait for
+        long."""
         ...
 
     async def prepare(self, worker: WorkerInfo, boot: str, connection: int) -> Waiting:
